@@ -1,0 +1,1 @@
+"""Thin Lightning shells: when to prune, what to log, what to save."""

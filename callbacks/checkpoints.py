@@ -1,0 +1,85 @@
+"""Checkpoints that are whole or absent, the newest few of them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from prunekit.errors import check_count
+from prunekit.runs.files import write_whole
+
+NAME = "epoch{epoch:04d}-step{step:08d}.ckpt"
+PATTERN = re.compile(r"epoch(\d+)-step(\d+)\.ckpt")
+
+
+class Checkpoints(Checkpoint):
+    """Saves the run in ``checkpoints/`` and keeps the newest.
+
+    Smaller than Lightning's ``ModelCheckpoint``, whose state holds absolute paths and a history of its own: here
+    the folder alone says which checkpoints there are, so a run can be moved and a damaged file left out.
+
+    Args:
+        every_n_epochs: save at the end of every n-th epoch.
+        every_n_steps: save after every n-th optimizer step as well; 0 for no such checkpoints.
+        keep: how many to keep.
+
+    Attributes:
+        stamp: plain values that say which run wrote them, stored under ``prunekit``.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, every_n_steps: int = 0, keep: int = 2) -> None:
+        self.every_n_epochs = check_count("callbacks.checkpoints.every_n_epochs", every_n_epochs, least=1)
+        self.every_n_steps = check_count("callbacks.checkpoints.every_n_steps", every_n_steps)
+        self.keep = check_count("callbacks.checkpoints.keep", keep, least=1)
+        self.stamp: dict[str, Any] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the end of an epoch."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.current_epoch + 1 == trainer.max_epochs:
+            self._save(trainer, trainer.current_epoch + 1)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within an epoch, if asked for."""
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._save(trainer, trainer.current_epoch)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say which run wrote it."""
+        checkpoint["prunekit"] = self.stamp
+
+    def _save(self, trainer: pl.Trainer, epochs: int) -> None:
+        folder = Path(trainer.default_root_dir) / "checkpoints"
+        trainer.save_checkpoint(folder / NAME.format(epoch=epochs, step=trainer.global_step))
+        if trainer.is_global_zero:
+            for old in list_checkpoints(folder)[: -self.keep]:
+                old.unlink()
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's own, but a file is complete or absent on any file system.
+
+    Lightning writes to the temporary folder and moves from there, which copies when that is another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write beside, bring to disk, rename."""
+        write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, oldest first.
+
+    Example:
+        >>> list_checkpoints(Path("no such folder"))
+        []
+    """
+    found = [(match, path) for path in folder.glob("*.ckpt") if (match := PATTERN.fullmatch(path.name))]
+    return [path for _, path in sorted(found, key=lambda pair: [int(number) for number in pair[0].groups()])]

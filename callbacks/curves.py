@@ -1,0 +1,148 @@
+"""Accuracy, loss and sparsity over the epochs of a run, with its pruning events."""
+
+import time
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from callbacks.images import log_png
+from callbacks.measure import TEST, accuracy, watched_part
+from callbacks.pruning import PruningEvent, PruningObserver, current_mask
+from prunekit.figures.curves import draw_curves
+from prunekit.masks import Mask, all_weights, find_parameter
+
+
+class Epoch(TypedDict):
+    """One row of the curves: ``epoch`` epochs are done."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    sparsity: float
+
+
+class EventRecord(TypedDict):
+    """One pruning event, as ``results.json`` has it; ``data`` says what the accuracies were measured on."""
+
+    name: str
+    round: int
+    epoch: int
+    sparsity: float
+    acc_before: float
+    acc_after: float
+    test_acc: float
+    data: str
+
+
+class Curves(PruningObserver):
+    """Measures every epoch and every event, shows them in TensorBoard and as ``figures/curves.png``.
+
+    TensorBoard's step is the number of epochs done. At an event two points share a step: before and after. All
+    rows are the callback's state, so a resumed run shows its whole history, the dense epochs included.
+
+    Accuracies are on validation data, and on test data where nothing is held out; the tags say which.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[Epoch] = []
+        self.events: list[EventRecord] = []
+        self.final_test_acc: float | None = None
+        self.seconds = 0.0
+        self._before = 0.0
+        self._loss: Tensor | float = 0.0
+        self._batches = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows, events and the running loss of the epoch."""
+        return {"rows": self.rows, "events": self.events, "loss": float(self._loss), "batches": self._batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a checkpoint's rows."""
+        self.rows, self.events = state_dict["rows"], state_dict["events"]
+        self._loss, self._batches = state_dict["loss"], state_dict["batches"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the history that a checkpoint brought along."""
+        part = watched_part(trainer)
+        for row in self.rows:
+            _log_row(trainer, row, part)
+            for event in self.events:
+                if event["epoch"] == row["epoch"]:
+                    _log_event(trainer, event)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add up the loss as a tensor: reading it every step would stall a GPU."""
+        self._loss = self._loss + outputs["loss"].detach()
+        self._batches += 1
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the epoch's row."""
+        part = watched_part(trainer)
+        row: Epoch = {
+            "epoch": trainer.current_epoch + 1,
+            "loss": float(self._loss) / max(self._batches, 1),
+            "accuracy": self._accuracy(trainer, pl_module, part),
+            "sparsity": overall_sparsity(pl_module, current_mask(trainer)),
+        }
+        self._loss, self._batches = 0.0, 0
+        self.rows.append(row)
+        pl_module.log(f"accuracy/{part}", row["accuracy"], logger=False)  # for callbacks that monitor it
+        _log_row(trainer, row, part)
+
+    def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Measure what the event will be compared with."""
+        self._before = self._accuracy(trainer, module, watched_part(trainer))
+
+    def after_pruning(self, trainer: pl.Trainer, module: pl.LightningModule, event: PruningEvent) -> None:
+        """Measure what the event has cost."""
+        part = watched_part(trainer)
+        record: EventRecord = {
+            "name": event.name,
+            "round": event.round,
+            "epoch": event.epoch,
+            "sparsity": overall_sparsity(module, event.after),
+            "acc_before": self._before,
+            "acc_after": self._accuracy(trainer, module, part),
+            "test_acc": self._accuracy(trainer, module, TEST),
+            "data": part,
+        }
+        self.events.append(record)
+        _log_event(trainer, record)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure the final network and draw the curves."""
+        self.final_test_acc = self._accuracy(trainer, pl_module, TEST)
+        if trainer.is_global_zero and self.rows:
+            path = Path(trainer.default_root_dir) / "figures" / "curves.png"
+            log_png(trainer, draw_curves(self.rows, self.events, watched_part(trainer)), path, "curves", 0)
+
+    def _accuracy(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
+        started = time.perf_counter()
+        measured = accuracy(trainer, module, part)
+        self.seconds += time.perf_counter() - started
+        return measured
+
+
+def overall_sparsity(module: pl.LightningModule, mask: Mask) -> float:
+    """Removed weights / all weights of the module, pruned or not."""
+    total = sum(find_parameter(module, name).numel() for name in all_weights(module))
+    return mask.removed() / total
+
+
+def _log_row(trainer: pl.Trainer, row: Epoch, part: str) -> None:
+    metrics = {"loss/train": row["loss"], f"accuracy/{part}": row["accuracy"], "sparsity": row["sparsity"]}
+    _log(trainer, metrics, row["epoch"])
+
+
+def _log_event(trainer: pl.Trainer, event: EventRecord) -> None:
+    metrics = {f"accuracy/{event['data']}": event["acc_after"], "sparsity": event["sparsity"]}
+    _log(trainer, metrics, event["epoch"])
+
+
+def _log(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step)

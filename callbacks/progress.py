@@ -1,0 +1,68 @@
+"""One progress bar for a whole stage of a run, counted in batches over all its epochs."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from callbacks.curves import Curves
+from callbacks.pruning import pruning_callbacks
+from prunekit.errors import check_count
+
+
+class StageProgress(ProgressBar):
+    """Shows batches done of all batches of the stage, the time left and the last epoch's accuracy.
+
+    Lightning's own bars start anew each epoch, which on epochs of a tenth of a second is a flicker, and write a
+    line a refresh where the output is a file; this one writes a single line there.
+
+    Args:
+        refresh_every: batches between two updates.
+    """
+
+    def __init__(self, refresh_every: int = 50) -> None:
+        super().__init__()
+        self.refresh_every = check_count("callbacks.progress.refresh_every", refresh_every, least=1)
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def disable(self) -> None:
+        """Lightning silences every rank but the first."""
+        self._silent = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the bar."""
+        if getattr(self, "_silent", False):
+            return
+        stage = "pruning and retraining" if pruning_callbacks(trainer) else "dense training"
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, TextColumn("{task.fields[accuracy]}"), refresh_per_second=4)
+        done = trainer.global_step * trainer.accumulate_grad_batches
+        total = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
+        self._task = self._bar.add_task(stage, total=total, completed=done, accuracy="")
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Move on, now and then."""
+        if self._bar is not None and trainer.fit_loop.total_batch_idx % self.refresh_every == 0:
+            self._bar.update(self._task, completed=trainer.fit_loop.total_batch_idx + 1)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the epoch's accuracy."""
+        if self._bar is None:
+            return
+        curves = (c for c in trainer.callbacks if isinstance(c, Curves))  # type: ignore[attr-defined]
+        rows = next((c.rows for c in curves), [])
+        accuracy = f"accuracy {rows[-1]['accuracy']:.3f}" if rows else ""
+        self._bar.update(self._task, completed=trainer.fit_loop.total_batch_idx + 1, accuracy=accuracy)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Close the bar, whatever ended the fit."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Close the bar, so that a message stands on a line of its own."""
+        self.teardown(trainer, pl_module, "fit")

@@ -1,0 +1,193 @@
+"""The schedule that every pruning callback shares: when an event is due, and how its mask is held and saved."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+
+from prunekit.errors import ConfigError, check_count, check_rate
+from prunekit.masks import HeldMask, Mask, find_parameter
+
+
+@dataclass(frozen=True)
+class PruningEvent:
+    """One pruning of one callback.
+
+    Attributes:
+        name: the callback's, such as ``l2_mask``.
+        round: from 1.
+        epoch: epochs completed when it happened.
+        before: the model's mask before, over all pruning callbacks.
+        after: the model's mask after it.
+    """
+
+    name: str
+    round: int
+    epoch: int
+    before: Mask
+    after: Mask
+
+
+class PruningObserver(pl.Callback):
+    """A callback that is told of pruning events."""
+
+    def check(self, module: pl.LightningModule) -> None:
+        """Refuse a module that this callback cannot work on."""
+
+    def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Called when an event is due and nothing has changed yet."""
+
+    def after_pruning(self, trainer: pl.Trainer, module: pl.LightningModule, event: PruningEvent) -> None:
+        """Called when the mask is on the model."""
+
+
+class PruningCallback(pl.Callback, ABC):
+    """Prunes named parameters of any LightningModule at set epochs and holds them pruned.
+
+    The first event is due when ``start_epoch`` epochs are done, each further one ``retrain_epochs`` later.
+    The mask and the number of rounds done are the callback's state, so a run resumes from any checkpoint.
+
+    Args:
+        parameters: names as in ``module.named_parameters()``.
+        rate: share to remove, in [0, 1]; what it counts is the subclass's.
+        rounds: number of events.
+        retrain_epochs: epochs trained after each event; may be 0 for a single round.
+        start_epoch: epochs trained before the first event.
+
+    Raises:
+        ConfigError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self, parameters: Sequence[str], rate: float, rounds: int, retrain_epochs: int, start_epoch: int
+    ) -> None:
+        self.parameters = list(parameters)
+        self.rate = check_rate(self.key("rate"), rate)
+        self.rounds = check_count(self.key("rounds"), rounds, least=1)
+        self.retrain_epochs = check_count(self.key("retrain_epochs"), retrain_epochs)
+        self.start_epoch = check_count(self.key("start_epoch"), start_epoch)
+        if rounds > 1 and retrain_epochs == 0:
+            accepted = f"1 or more between {rounds} rounds; for no retraining set {self.key('rounds')}=1"
+            raise ConfigError(self.key("retrain_epochs"), retrain_epochs, accepted)
+        self.mask = Mask({})
+        self.rounds_done = 0
+        self.seconds = 0.0
+        self._held: HeldMask | None = None
+
+    @classmethod
+    def key(cls, argument: str) -> str:
+        """The config key of an argument, for messages."""
+        return f"callbacks.{cls.name}.{argument}"
+
+    @abstractmethod
+    def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
+        """The mask of ``self.parameters`` after the next round, given the model's mask so far."""
+
+    @property
+    def end_epoch(self) -> int:
+        """Epochs of the run when this callback's retraining is over."""
+        return self.start_epoch + self.rounds * self.retrain_epochs
+
+    @property
+    def state_key(self) -> str:
+        """Tells two callbacks of one class apart in a checkpoint."""
+        return self._generate_state_key(parameters=self.parameters, start_epoch=self.start_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The mask and the rounds done, as plain tensors and numbers."""
+        return {"mask": dict(self.mask), "rounds_done": self.rounds_done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a checkpoint's mask; it is held from the first step on."""
+        self.mask, self.rounds_done = Mask(state_dict["mask"]), state_dict["rounds_done"]
+
+    def check(self, module: pl.LightningModule) -> None:
+        """Refuse a module that lacks a named parameter."""
+        for name in self.parameters:
+            check_parameter(self.key("parameters"), module, name)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse a module that does not fit, and a trainer that stops before the schedule ends."""
+        self.check(pl_module)
+        if stage == "fit" and trainer.max_epochs is not None and 0 <= trainer.max_epochs < self.end_epoch:
+            needed = f"{self.end_epoch} or more, for {self.rounds} rounds from epoch {self.start_epoch}"
+            raise ConfigError("trainer.max_epochs", trainer.max_epochs, needed)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold a resumed mask; prune if an event is due.
+
+        A checkpoint written on an epoch's last batch resumes without the next ``on_train_epoch_start``.
+        """
+        self._hold(trainer, pl_module)
+        self._prune_if_due(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prune if an event is due."""
+        self._prune_if_due(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prune if an event is due that no training follows."""
+        self._prune_if_due(trainer, pl_module)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let go of the module; its zeros stay."""
+        if self._held is not None:
+            self._held.release()
+
+    def _prune_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        due = self.start_epoch + self.rounds_done * self.retrain_epochs
+        if self.rounds_done == self.rounds or trainer.current_epoch < due:
+            return
+        observers = [c for c in trainer.callbacks if isinstance(c, PruningObserver)]  # type: ignore[attr-defined]
+        for observer in observers:
+            observer.before_pruning(trainer, module)
+        before = Mask.full(module, self.parameters) & current_mask(trainer)
+        started = time.perf_counter()
+        self.mask = self.select(module, before)
+        self.seconds += time.perf_counter() - started
+        _require_equal_on_ranks(trainer, self.mask)
+        self.rounds_done += 1
+        self._hold(trainer, module)
+        event = PruningEvent(self.name, self.rounds_done, trainer.current_epoch, before, before & self.mask)
+        for observer in observers:
+            observer.after_pruning(trainer, module, event)
+
+    def _hold(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self._held is not None:
+            self._held.release()
+        self._held = HeldMask(self.mask, module, trainer.optimizers)
+
+
+def check_parameter(key: str, module: pl.LightningModule, name: str) -> None:
+    """Refuse a parameter name that ``module`` lacks.
+
+    Raises:
+        ConfigError: with the nearest names.
+    """
+    try:
+        find_parameter(module, name)
+    except KeyError as error:
+        raise ConfigError(key, name, f"a name from module.named_parameters(); {error.args[0]}") from None
+
+
+def pruning_callbacks(trainer: pl.Trainer) -> list[PruningCallback]:
+    """The trainer's pruning callbacks, in the order in which they prune."""
+    return [c for c in trainer.callbacks if isinstance(c, PruningCallback)]  # type: ignore[attr-defined]
+
+
+def current_mask(trainer: pl.Trainer) -> Mask:
+    """What all pruning callbacks of a trainer keep together."""
+    return reduce(and_, (callback.mask for callback in pruning_callbacks(trainer)), Mask({}))
+
+
+def _require_equal_on_ranks(trainer: pl.Trainer, mask: Mask) -> None:
+    digest = mask.digest()
+    if trainer.strategy.broadcast(digest) != digest:
+        raise RuntimeError(f"rank {trainer.global_rank} chose another mask than rank 0: their weights differ")

@@ -1,0 +1,1 @@
+"""The configuration: one YAML per class it names, and one per experiment."""

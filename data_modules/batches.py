@@ -1,0 +1,92 @@
+"""Batches of data that lie in memory: one index per batch, resumable in the middle of an epoch."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class TensorBatches:
+    """An iterable of batches ``(x[i], y[i])``, one index operation each, on the tensors' device.
+
+    Not a ``DataLoader``: there are no workers to feed and no samples to collate, and Lightning leaves a plain
+    iterable alone where it would swap a ``DataLoader``'s sampler under DDP.
+
+    The order of an epoch derives from (seed, epoch) alone. ``batch_size`` is the global batch: each of ``world``
+    ranks gets every ``world``-th sample of it, so that the steps are those of one process. When training, what
+    ``world`` does not divide is left out of the epoch's last batch; when evaluating, nothing is.
+
+    Args:
+        x: ``(n, ...)`` inputs.
+        y: ``(n,)`` targets.
+        batch_size: samples of a batch over all ranks together.
+        seed: of the shuffling; None keeps the order (evaluation).
+        rank: this process's number, from 0.
+        world: number of processes.
+
+    Example:
+        >>> batches = TensorBatches(torch.arange(5.0), torch.arange(5), batch_size=2)
+        >>> [y.tolist() for _, y in batches]
+        [[0, 1], [2, 3], [4]]
+    """
+
+    batch_sampler = None  # Lightning reads it of whatever has a ``sampler``
+
+    def __init__(
+        self, x: Tensor, y: Tensor, batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1
+    ) -> None:
+        self._x, self._y = x, y
+        self._batch_size, self._seed, self._rank, self._world = batch_size, seed, rank, world
+        self._samples = len(y) if seed is None else len(y) - (len(y) % batch_size) % world
+        self._epoch = 0
+        self._given = 0
+        self._skip = 0
+
+    @property
+    def sampler(self) -> "TensorBatches":
+        """Where Lightning looks for :meth:`set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration that of ``epoch``."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self._samples / self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # A generator: the epoch is read at the first batch, after Lightning has set it.
+        first, self._skip = self._skip, 0
+        if self._seed is None:
+            for start in range(0, self._samples, self._batch_size):
+                part = slice(start + self._rank, min(start + self._batch_size, self._samples), self._world)
+                yield self._x[part], self._y[part]
+            return
+        order = epoch_order(len(self._y), self._seed, self._epoch)[: self._samples].to(self._y.device)
+        for number in range(first, len(self)):
+            index = order[number * self._batch_size : (number + 1) * self._batch_size][self._rank :: self._world]
+            self._given = number + 1
+            yield self._x[index], self._y[index]
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch were given: a checkpoint in mid-epoch goes on behind them."""
+        return {"given": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the batches of ``state``; a finished epoch starts a fresh one."""
+        self._skip = state["given"] % len(self)
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of ``range(n)``, int64, that depends on (seed, epoch) and on nothing else.
+
+    Example:
+        >>> torch.equal(epoch_order(9, seed=1, epoch=2), epoch_order(9, seed=1, epoch=2))
+        True
+        >>> torch.equal(epoch_order(9, seed=1, epoch=2), epoch_order(9, seed=1, epoch=3))
+        False
+    """
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+    return torch.randperm(n, generator=generator)

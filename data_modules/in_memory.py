@@ -1,0 +1,107 @@
+"""The base of data modules whose whole data set fits in memory."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from data_modules.batches import TensorBatches, epoch_order
+from prunekit.errors import ConfigError, check_count, check_rate
+
+
+class Arrays(NamedTuple):
+    """A data set: inputs ``(n, ...)`` float32 and int64 classes ``(n,)``, for training and for testing."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+class InMemoryDataModule(pl.LightningDataModule, ABC):
+    """Loads a data set once, holds out a validation part and serves batches from the training device.
+
+    Args:
+        batch_size: samples of a training batch over all devices together.
+        validation: share of the training data held out, in [0, 1).
+        seed: of the shuffling of each epoch. The held-out part does not depend on it: runs that differ in their
+            seed validate on the same samples.
+        eval_batch_size: samples of an evaluation batch.
+
+    Raises:
+        ConfigError: if a value is not accepted.
+    """
+
+    def __init__(self, batch_size: int, validation: float, seed: int, eval_batch_size: int = 5000) -> None:
+        super().__init__()
+        self.batch_size = check_count("data.batch_size", batch_size, least=1)
+        self.eval_batch_size = check_count("data.eval_batch_size", eval_batch_size, least=1)
+        self.seed = check_count("seed", seed)
+        if check_rate("data.validation", validation) == 1:
+            raise ConfigError("data.validation", validation, "a share below 1: something must be left to train on")
+        self.validation = validation
+        self._arrays: Arrays | None = None
+        self._parts: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @abstractmethod
+    def load(self) -> Arrays:
+        """Read the data set; called once."""
+
+    @property
+    def arrays(self) -> Arrays:
+        """The data set, read at first use."""
+        if self._arrays is None:
+            self._arrays = self.load()
+        return self._arrays
+
+    def fingerprint(self) -> str:
+        """A SHA-256 over all samples and labels: equal exactly when the data is."""
+        sha = hashlib.sha256()
+        for tensor in self.arrays:
+            sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            sha.update(tensor.contiguous().numpy().data)
+        return sha.hexdigest()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Split off the validation part and bring everything to the training device."""
+        if self._parts:
+            return
+        x, y, test_x, test_y = self.arrays
+        held_out = round(self.validation * len(y))
+        if len(y) - held_out < self.batch_size:
+            accepted = f"at most the {len(y) - held_out} training samples"
+            raise ConfigError("data.batch_size", self.batch_size, accepted)
+        order = epoch_order(len(y), seed=0, epoch=0) if held_out else torch.arange(len(y))
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        train, validation = order[held_out:], order[:held_out]
+        parts = {
+            "train": (x[train], y[train]),
+            "validation": (x[validation], y[validation]),
+            "test": (test_x, test_y),
+        }
+        self._parts = {name: (px.to(device), py.to(device)) for name, (px, py) in parts.items()}
+
+    def train_dataloader(self) -> TensorBatches:
+        """Shuffled batches, in an order that derives from (seed, epoch)."""
+        rank, world = self._place()
+        if self.batch_size % world:
+            raise ConfigError("data.batch_size", self.batch_size, f"a multiple of the {world} devices")
+        return TensorBatches(*self._parts["train"], self.batch_size, self.seed, rank, world)
+
+    def val_dataloader(self) -> TensorBatches | list[TensorBatches]:
+        """The held-out part, every sample once over all ranks; no loader at all if nothing is held out."""
+        return self._evaluation("validation") if self.validation > 0 else []
+
+    def test_dataloader(self) -> TensorBatches:
+        """The test data, every sample once over all ranks."""
+        return self._evaluation("test")
+
+    def _evaluation(self, part: str) -> TensorBatches:
+        rank, world = self._place()
+        return TensorBatches(*self._parts[part], self.eval_batch_size, None, rank, world)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

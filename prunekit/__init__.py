@@ -1,0 +1,1 @@
+"""What pruning is: masks, regions, models, and what a run leaves."""

@@ -1,0 +1,1 @@
+"""Pictures, as matplotlib figures from arrays; nothing here knows a trainer or a file."""

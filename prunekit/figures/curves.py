@@ -1,0 +1,45 @@
+"""Accuracy and sparsity over epochs, with the pruning events marked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+def draw_curves(rows: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], part: str) -> Figure:
+    """Draw a run.
+
+    Args:
+        rows: one per epoch, with ``epoch``, ``accuracy`` and ``sparsity``.
+        events: pruning events, with ``name``, ``round``, ``epoch``, ``acc_after`` and ``sparsity``.
+        part: what the accuracies were measured on, for the label.
+    """
+    figure = Figure(figsize=(9, 5.5), dpi=100, layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    points = sorted(
+        [(row["epoch"], 0, row["accuracy"], row["sparsity"]) for row in rows]
+        + [(event["epoch"], 1 + i, event["acc_after"], event["sparsity"]) for i, event in enumerate(events)]
+    )
+    epochs, _, accuracies, sparsities = zip(*points, strict=True)
+    top.plot(epochs, accuracies, color="C0", marker="o", markersize=3)
+    top.set_ylabel(f"{part} accuracy")
+    bottom.plot(epochs, sparsities, color="C3", marker="o", markersize=3)
+    bottom.set_ylabel("sparsity\n(of all weights)")
+    bottom.set_ylim(-0.03, 1.03)
+    bottom.set_xlabel("epochs done")
+    for axes in (top, bottom):
+        axes.grid(alpha=0.3)
+        for epoch in {event["epoch"] for event in events}:
+            axes.axvline(epoch, color="0.4", linestyle=":", linewidth=1)
+    for epoch in sorted({event["epoch"] for event in events}):
+        names = [f"{event['name']} {event['round']}" for event in events if event["epoch"] == epoch]
+        top.annotate(
+            "\n".join(names),
+            (epoch, 0.02),
+            xycoords=("data", "axes fraction"),
+            ha="right",
+            fontsize=8,
+            color="0.3",
+        )
+    top.set_title("Accuracy and sparsity of a run; dotted lines are pruning events (before and after)")
+    return figure

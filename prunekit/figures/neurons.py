@@ -1,0 +1,156 @@
+"""One tile per neuron: its weights, its regions, what was removed; and the histogram of pruning rates.
+
+Every function takes arrays of ``(N, H, W)`` weight images and returns a figure that explains itself: a title, a
+number and a share at each tile, and a legend.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from skimage.color import label2rgb
+from skimage.util import montage
+
+from prunekit.regions.neurons import MOSTLY_KEPT, MOSTLY_REMOVED, neuron_groups, neuron_rates
+
+GAP = 8  # pixels between tiles: room for a caption
+PAPER = (0.16, 0.16, 0.18)
+NAVY, BLUE, WINE, RED = "#101a4d", "#6f9bff", "#4d1010", "#ff6f6f"
+NOW, EARLIER, KEPT = "#e8862e", "#000000", "#ffffff"
+WEIGHT_COLOURS = LinearSegmentedColormap.from_list("weights", [BLUE, NAVY, WINE, RED])
+
+Images = NDArray[np.floating]
+Kept = NDArray[np.bool_]
+
+
+def weight_colours(weights: Images, kept: Kept, scale: float) -> NDArray[np.float64]:
+    """Red where positive, blue where negative, brighter = larger magnitude, black exactly where removed.
+
+    Kept weights never get darker than dark red or dark blue, so that black means one thing.
+
+    Args:
+        weights: ``(N, H, W)`` real.
+        kept: ``(N, H, W)`` bool.
+        scale: the magnitude shown brightest.
+
+    Returns:
+        ``(N, H, W, 3)`` RGB in [0, 1].
+
+    Example:
+        >>> image = weight_colours(np.array([[[1.0, -1.0, 5.0]]]), np.array([[[True, True, False]]]), scale=1.0)
+        >>> red, blue, removed = image[0, 0]
+        >>> bool(red[0] > red[2]), bool(blue[2] > blue[0]), removed.tolist()
+        (True, True, [0.0, 0.0, 0.0])
+    """
+    size = np.clip(np.abs(weights) / scale, 0, 1)[..., None]
+    dark = np.where(weights[..., None] >= 0, to_rgb(WINE), to_rgb(NAVY))
+    bright = np.where(weights[..., None] >= 0, to_rgb(RED), to_rgb(BLUE))
+    return np.asarray(np.where(kept[..., None], dark + size * (bright - dark), 0.0))
+
+
+def draw_weights(weights: Images, kept: Kept, title: str) -> Figure:
+    """The weight images in colour, with each neuron's removed share."""
+    values = np.abs(weights[kept])
+    scale = float(np.quantile(values, 0.995)) if values.size and values.any() else 1.0
+    figure, axes = _tiles(weight_colours(weights, kept, scale), neuron_rates(kept), title)
+    bar = figure.colorbar(ScalarMappable(Normalize(-scale, scale), WEIGHT_COLOURS), ax=axes, shrink=0.4, pad=0.01)
+    bar.set_label("weight: red positive, blue negative; black = removed")
+    return figure
+
+
+def draw_regions(labels: NDArray[np.int64], kept: Kept, title: str) -> Figure:
+    """The regions in distinct colours; those that were removed in grey.
+
+    Args:
+        labels: ``(N, H, W)`` int64, numbered over all neurons; 0 = in no region.
+        kept: ``(N, H, W)`` bool, what is left of them.
+        title: above the picture.
+    """
+    # Consecutive numbers are neighbours, so the palette only has to tell near numbers apart.
+    palette = [to_rgb(f"C{number}") for number in (0, 1, 2, 3, 4, 6, 8, 9)]
+    colours = label2rgb(np.where(kept, labels, 0), colors=palette, bg_label=0, bg_color=(0, 0, 0))
+    colours[(labels > 0) & ~kept] = 0.35
+    figure, axes = _tiles(np.asarray(colours), neuron_rates(kept), title)
+    entries = [
+        ("black", "removed before"),
+        ("#595959", "region removed now"),
+        ("C0", "kept: one colour, one region"),
+    ]
+    _legend(axes, entries)
+    return figure
+
+
+def draw_kept(kept: Kept, before: Kept, title: str) -> Figure:
+    """What is kept, what was removed now, and what had been removed before."""
+    colours = np.where(kept[..., None], to_rgb(KEPT), np.where(before[..., None], to_rgb(NOW), to_rgb(EARLIER)))
+    figure, axes = _tiles(np.asarray(colours), neuron_rates(kept), title)
+    _legend(axes, [(KEPT, "kept"), (NOW, "removed now"), (EARLIER, "removed before")])
+    return figure
+
+
+def draw_rates(kept: Kept, base: Kept | None, title: str) -> Figure:
+    """Histograms of the neurons' pruning rates: of all weights and, if ``base`` is given, of those it keeps."""
+    panels = [("of all weights", neuron_rates(kept))]
+    if base is not None:
+        panels.append(("of the weights that the L2 mask had left", neuron_rates(kept, base)))
+    figure = Figure(figsize=(5.5 * len(panels), 4.6), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for axes, (counted, rates) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        groups = neuron_groups(rates)
+        axes.axvspan(0, MOSTLY_KEPT, color="C0", alpha=0.12)
+        axes.axvspan(MOSTLY_REMOVED, 1, color="C3", alpha=0.12)
+        axes.hist(rates[np.isfinite(rates)], bins=np.linspace(0, 1, 21).tolist(), color="0.35", rwidth=0.92)
+        axes.set_title(f"counted {counted}", fontsize=10)
+        axes.set_xlabel("removed share of a neuron's weights")
+        axes.set_ylabel("neurons")
+        axes.set_xlim(0, 1)
+        axes.legend(
+            handles=[
+                Patch(
+                    color="C0",
+                    alpha=0.3,
+                    label=f"at most 40 % removed: {groups['at_most_40']:.0%} of neurons",
+                ),
+                Patch(
+                    color="C3",
+                    alpha=0.3,
+                    label=f"at least 90 % removed: {groups['at_least_90']:.0%} of neurons",
+                ),
+            ],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.18),
+            frameon=False,
+            fontsize=9,
+        )
+    return figure
+
+
+def _tiles(images: NDArray[np.float64], rates: NDArray[np.float64], title: str) -> tuple[Figure, Axes]:
+    """All ``(N, H, W, 3)`` images in one grid, each under its number and removed share."""
+    count, height, width, _ = images.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    mosaic = montage(images, fill=PAPER, grid_shape=(rows, columns), padding_width=GAP, channel_axis=-1)
+    figure = Figure(figsize=(11.5, 1.2 + 10 * rows * (height + GAP) / (columns * (width + GAP))), dpi=100)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    axes.imshow(mosaic, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(f"{title}\none tile = one neuron: its number and the share of its weights removed", fontsize=11)
+    size = 72 * figure.get_figwidth() * 0.85 / (columns * (width + GAP)) * GAP * 0.7
+    for neuron in range(count):
+        row, column = divmod(neuron, columns)
+        left, top = GAP + column * (width + GAP), row * (height + GAP) + GAP / 2
+        axes.text(left, top, f"{neuron}  {rates[neuron]:.0%}", color="white", fontsize=size, va="center")
+    return figure, axes
+
+
+def _legend(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
+    handles = [Patch(facecolor=colour, edgecolor="0.4", label=text) for colour, text in entries]
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(handles), fontsize=10)

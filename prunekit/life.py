@@ -1,0 +1,234 @@
+"""The life of a run: dense training, then pruning as a resume of the dense checkpoint, then results.
+
+The same config finds the same folder: a run that was cut off goes on from its newest checkpoint, a finished one is
+only read. Dense training is shared by runs that differ in nothing it depends on.
+"""
+
+import logging
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback, ProgressBar
+
+from callbacks.checkpoints import Checkpoints, list_checkpoints
+from callbacks.curves import Curves
+from callbacks.pruning import PruningCallback, PruningObserver, current_mask, pruning_callbacks
+from callbacks.region_mean_mask import RegionMeanMask
+from prunekit.build import build, build_callbacks, build_trainer, resolve, schedule_end
+from prunekit.errors import ConfigError, check_count
+from prunekit.runs import results as leave
+from prunekit.runs.checkpoint_file import CheckpointFile, newest_readable, read_checkpoint
+from prunekit.runs.files import write_json, write_whole
+from prunekit.runs.folder import clear, locked, read_json
+from prunekit.runs.identity import config_hash, dense_hash, digest
+
+CONFIG = "config.yaml"
+DENSE_CHECKPOINT, DENSE_RECORD = "dense.ckpt", "dense.json"
+# Dense training depends on no other callback, so that runs with other callbacks can share it.
+DENSE_CALLBACKS = (Curves, Checkpoints, ProgressBar)
+log = logging.getLogger("prunekit")
+
+
+class Run:
+    """One run of a composed config.
+
+    Args:
+        cfg: the composed config, unresolved.
+
+    Attributes:
+        config: the resolved config.
+        config_hash: which run it is.
+        folder: where it lies.
+        home: where all runs lie.
+
+    Raises:
+        ConfigError: if the config cannot be resolved or the checkpoint that it names cannot be read.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.config, self._identity = resolve(cfg)
+        check_count("seed", self.config["seed"])
+        check_count("dense_epochs", self.config["dense_epochs"], least=1)
+        self.config_hash = config_hash(self._identity)
+        self._given: CheckpointFile | None = None
+        if self.config["ckpt_path"] not in (None, "last"):
+            self._given = read_checkpoint(Path(self.config["ckpt_path"]))
+            if self._given.stamp.get("config_hash") != self.config_hash:
+                # From another run's checkpoint it is another run: a plain one must not take its folder for its own.
+                self.config_hash = digest([self.config_hash, self._given.digest()])
+        self.home = Path(self.config["paths"]["runs_dir"])
+        own = self.home / self.config["name"] / self.config_hash
+        self.folder = Path(self.config["run_dir"]).absolute() if self.config["run_dir"] else own
+        self._folder_key = "run_dir" if self.config["run_dir"] else "paths.runs_dir"
+
+    def go(self) -> dict[str, Any]:
+        """Run, continue or only read the run; return what ``results.json`` holds.
+
+        Raises:
+            ConfigError: before any training, if the folder is in use or holds another run, or if the config, the
+                data or a checkpoint cannot work.
+        """
+        with _on_rank_zero(locked(self.folder, self._folder_key, wait=False)):
+            if self.config["force"] and is_rank_zero():
+                clear(self.folder)
+            results: dict[str, Any] | None = read_json(self.folder / leave.RESULTS, self._folder_key)
+            self._refuse_another_run()
+            if results is None:
+                return self._fit()
+            log.info("this run had finished; force=true would start it anew")
+            return results
+
+    def _refuse_another_run(self) -> None:
+        try:
+            theirs = OmegaConf.select(OmegaConf.load(self.folder / CONFIG), "config_hash")
+        except FileNotFoundError:
+            return
+        if theirs != self.config_hash:
+            got = f"{self.folder}, which holds run {theirs} while this is {self.config_hash}"
+            raise ConfigError(self._folder_key, got, "an empty folder, this run's own, or force=true")
+
+    def _fit(self) -> dict[str, Any]:
+        pl.seed_everything(self.config["seed"], workers=True, verbose=False)
+        module, data = build(self.config["model"], "model"), build(self.config["data"], "data")
+        stamp = {"config_hash": self.config_hash, "config": self._identity}
+        callbacks = build_callbacks(self.config, stamp)
+        self._check(callbacks, module)
+        trainer = build_trainer(self.config, self.folder, callbacks, schedule_end(self.config, callbacks))
+        device = trainer.strategy.root_device
+        dense_id = stamp["dense_hash"] = dense_hash(self._identity, data.fingerprint(), device.type)
+        if is_rank_zero():
+            text = OmegaConf.to_yaml({"config_hash": self.config_hash, **self.config})
+            write_whole(self.folder / CONFIG, lambda file: file.write(text.encode()))
+
+        shared = self.config["reuse"] and self._given is None
+        dense_folder = (self.home if shared else self.folder) / "dense" / dense_id
+        start = self._start(module, dense_folder)
+        with _on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
+            dense = self._dense(module, data, stamp, dense_folder, start)
+        if start is None or start.epochs_done < self.config["dense_epochs"]:
+            start = read_checkpoint(dense_folder / DENSE_CHECKPOINT)
+
+        _clear_events(self.folder)
+        started = time.perf_counter()
+        trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
+        seconds = dense["seconds"] + time.perf_counter() - started
+        results = self._results(trainer, module, data, dense, device, seconds)
+        if trainer.is_global_zero:
+            leave.save_masks(self.folder / leave.MASKS, current_mask(trainer))
+            for logger in trainer.loggers:
+                hparams = {key: self._identity[key] for key in ("seed", "dense_epochs", "model", "data", "callbacks")}
+                logger.log_hyperparams(hparams, results["metrics"])
+                logger.finalize("success")
+            (self.folder / "hparams.yaml").unlink(missing_ok=True)  # the logger's; config.yaml has more
+            write_json(self.folder / leave.RESULTS, results)
+        return results
+
+    def _check(self, callbacks: list[Callback], module: pl.LightningModule) -> None:
+        """Refuse what would fail only after the dense training."""
+        for wanted in (Curves, Checkpoints):
+            if not any(isinstance(callback, wanted) for callback in callbacks):
+                accepted = f"a list with {wanted.__name__.lower()}: a run cannot do without"
+                raise ConfigError("callbacks", list(self.config["callbacks"]), accepted)
+        for callback in callbacks:
+            if isinstance(callback, PruningCallback | PruningObserver):
+                callback.check(module)
+        if self._given is not None:
+            self._given.require_fit(module)
+
+    def _start(self, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:
+        """The checkpoint to go on from: the given file, else this run's newest; None before the first."""
+        if self._given is not None:
+            return self._given
+        folders = [self.folder / "checkpoints", dense_folder / "checkpoints"]
+        start = next(filter(None, (newest_readable(list_checkpoints(folder)) for folder in folders)), None)
+        if start is not None:
+            start.require_fit(module)
+        elif self.config["ckpt_path"] == "last" and not (dense_folder / DENSE_RECORD).exists():
+            looked = f"last, but there is no checkpoint in {' or '.join(map(str, folders))}"
+            raise ConfigError("ckpt_path", looked, "null to start from scratch, or a checkpoint file")
+        return start
+
+    def _dense(
+        self,
+        module: pl.LightningModule,
+        data: pl.LightningDataModule,
+        stamp: dict[str, Any],
+        folder: Path,
+        start: CheckpointFile | None,
+    ) -> dict[str, Any]:
+        """Train the dense network, or find it trained; return its record."""
+        record: dict[str, Any] | None = read_json(folder / DENSE_RECORD, "paths.runs_dir")
+        if record is not None:
+            log.info("dense network: taken from %s", folder)
+            return record
+        epochs = self.config["dense_epochs"]
+        started = time.perf_counter()
+        callbacks: list[Callback] = [c for c in build_callbacks(self.config, stamp) if isinstance(c, DENSE_CALLBACKS)]
+        trainer = build_trainer(self.config, folder, callbacks, epochs)
+        _clear_events(folder)
+        trainer.fit(module, datamodule=data, ckpt_path=start.path if start else None, weights_only=True)
+        curves = next(callback for callback in callbacks if isinstance(callback, Curves))
+        record = {"test_acc": curves.final_test_acc, "seconds": time.perf_counter() - started}
+        if trainer.is_global_zero:
+            (folder / "hparams.yaml").unlink(missing_ok=True)
+            list_checkpoints(folder / "checkpoints")[-1].replace(folder / DENSE_CHECKPOINT)
+            write_json(folder / DENSE_RECORD, record)
+        trainer.strategy.barrier()
+        return record
+
+    def _results(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        data: pl.LightningDataModule,
+        dense: dict[str, Any],
+        device: torch.device,
+        seconds: float,
+    ) -> dict[str, Any]:
+        curves = next(c for c in trainer.callbacks if isinstance(c, Curves))  # type: ignore[attr-defined]
+        pruners = pruning_callbacks(trainer)
+        mask = current_mask(trainer)
+        pruned = curves.events[-1]["test_acc"] if curves.events else dense["test_acc"]
+        regions = [callback.neurons() for callback in pruners if isinstance(callback, RegionMeanMask)]
+        example = next(iter(data.test_dataloader()))[0][:1].to(module.device)
+        return {
+            "experiment": self.config["name"],
+            "seed": self.config["seed"],
+            "config_hash": self.config_hash,
+            **leave.provenance(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
+            "metrics": {
+                "dense/test_acc": dense["test_acc"],
+                "pruned/test_acc": pruned,
+                "final/test_acc": curves.final_test_acc,
+            },
+            "sparsity": leave.sparsity(module, mask, {callback.name: callback.rate for callback in pruners}),
+            "parameters": leave.parameter_counts(module, mask),
+            "macs": {"dense": leave.macs(module, example)},
+            "events": curves.events,
+            **({"neurons": regions[0]} if regions else {}),
+        }
+
+
+def is_rank_zero() -> bool:
+    """Whether this is the process that writes; DDP's others are started by it with the same command."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _on_rank_zero(guard: AbstractContextManager[None]) -> AbstractContextManager[None]:
+    """Enter ``guard`` in the process that writes, nothing in the others."""
+    return guard if is_rank_zero() else nullcontext()
+
+
+def _clear_events(folder: Path) -> None:
+    """Forget an earlier attempt's TensorBoard events: a resumed run writes its whole history again."""
+    if is_rank_zero():
+        for path in folder.glob("events.out.tfevents.*"):
+            path.unlink()

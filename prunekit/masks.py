@@ -1,0 +1,268 @@
+"""Masks: which entries of which parameters are kept, and how a model is held to that.
+
+A masked parameter stays an ordinary ``nn.Parameter`` under its ordinary name, with exact zeros where entries
+were removed. Nothing here knows a criterion, a network or a trainer.
+"""
+
+import difflib
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+
+def exact_count(rate: float, n: int) -> int:
+    """How many of ``n`` things a ``rate`` stands for: ``round(rate * n)``, ties to even.
+
+    The rate is taken as the decimal that was written, so that 0.4 of 39,200 is 15,680 and not a hair more.
+
+    Example:
+        >>> exact_count(0.4, 39200), exact_count(0.5, 5)
+        (15680, 2)
+    """
+    return round(Fraction(str(rate)) * n)
+
+
+def lowest(scores: Tensor, k: int) -> Tensor:
+    """The ``k`` lowest scores, ties by index.
+
+    Args:
+        scores: any shape, real, without NaN.
+        k: how many, from 0 to ``scores.numel()``.
+
+    Returns:
+        A bool tensor of the same shape with exactly ``k`` True entries.
+
+    Raises:
+        ValueError: if ``k`` is out of range or a score is NaN.
+
+    Example:
+        >>> lowest(torch.tensor([3., 1., 1., 1.]), 2)
+        tensor([False,  True,  True, False])
+    """
+    if not 0 <= k <= scores.numel():
+        raise ValueError(f"k={k} of {scores.numel()} scores")
+    if scores.isnan().any():
+        raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN")
+    chosen = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+    chosen[torch.sort(scores.flatten(), stable=True).indices[:k]] = True
+    return chosen.view(scores.shape)
+
+
+class Mask(Mapping[str, Tensor]):
+    """An immutable mapping of parameter name -> bool tensor, True = kept.
+
+    Tensors live on the CPU whatever the model's device: a mask is made at rare events, saved, compared and
+    hashed there, and :class:`HeldMask` brings it to the device once.
+
+    Args:
+        kept: parameter name -> bool tensor.
+
+    Raises:
+        TypeError: if a name is not a string or a value not a bool tensor.
+
+    Example:
+        >>> mask = Mask({"weight": torch.tensor([[True, False], [True, True]])})
+        >>> mask.sparsity("weight"), mask.removed()
+        (0.25, 1)
+    """
+
+    def __init__(self, kept: Mapping[str, Tensor]) -> None:
+        for name, tensor in kept.items():
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"a parameter name is a non-empty string, got {name!r}")
+            if not isinstance(tensor, Tensor) or tensor.dtype != torch.bool:
+                raise TypeError(f"{name}: a mask is a bool tensor, got {getattr(tensor, 'dtype', type(tensor))}")
+        self._kept = {name: tensor.detach().cpu().clone() for name, tensor in kept.items()}
+
+    @classmethod
+    def full(cls, module: nn.Module, names: Iterable[str]) -> Self:
+        """The mask of ``module``'s parameters ``names`` that keeps everything.
+
+        Raises:
+            KeyError: if a name is not a parameter of ``module``; the message holds the nearest names.
+
+        Example:
+            >>> Mask.full(nn.Linear(2, 1), ["weight"])["weight"]
+            tensor([[True, True]])
+        """
+        return cls({name: torch.ones(find_parameter(module, name).shape, dtype=torch.bool) for name in names})
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{name}: {self.sparsity(name):.4f} removed" for name in self)
+        return f"Mask({rows})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return self.keys() == other.keys() and all(torch.equal(self[name], other[name]) for name in self)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __and__(self, other: "Mask") -> "Mask":
+        """What both keep; a parameter that only one of them names is as that one has it.
+
+        Example:
+            >>> a = Mask({"w": torch.tensor([True, False, True])})
+            >>> (a & Mask({"w": torch.tensor([True, True, False])}))["w"]
+            tensor([ True, False, False])
+        """
+        for name in self.keys() & other.keys():
+            if self[name].shape != other[name].shape:
+                raise ValueError(f"{name}: {tuple(self[name].shape)} against {tuple(other[name].shape)}")
+        shared = {name: self[name] & other[name] for name in self if name in other}
+        return Mask({**self, **other, **shared})
+
+    def removed(self, name: str | None = None) -> int:
+        """How many entries are removed, of one parameter or of all."""
+        return sum(int((~self[n]).sum()) for n in ([name] if name else self))
+
+    def sparsity(self, name: str | None = None) -> float:
+        """The removed share of one parameter, or of all that the mask names; 0 for an empty mask."""
+        total = sum(self[n].numel() for n in ([name] if name else self))
+        return self.removed(name) / total if total else 0.0
+
+    def digest(self) -> str:
+        """A SHA-256 over names, shapes and bits: equal exactly when two masks are equal.
+
+        Example:
+            >>> a = Mask({"w": torch.tensor([True, False])})
+            >>> a.digest() == Mask({"w": torch.tensor([True, True])}).digest()
+            False
+        """
+        sha = hashlib.sha256()
+        for name in sorted(self):
+            sha.update(f"{name}{tuple(self[name].shape)}".encode())
+            sha.update(self[name].contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+    def check(self, module: nn.Module) -> None:
+        """Refuse a module that this mask does not fit.
+
+        Raises:
+            KeyError: if ``module`` lacks a parameter that the mask names.
+            ValueError: if a shape differs.
+        """
+        for name, kept in self.items():
+            shape = find_parameter(module, name).shape
+            if shape != kept.shape:
+                raise ValueError(f"{name} has shape {tuple(shape)}, its mask {tuple(kept.shape)}")
+
+    @torch.no_grad()
+    def apply(self, module: nn.Module) -> None:
+        """Set every removed entry of ``module`` to exactly 0.0, whatever it was (NaN and infinities too).
+
+        Example:
+            >>> layer = nn.Linear(2, 1)
+            >>> Mask({"weight": torch.tensor([[True, False]])}).apply(layer)
+            >>> layer.weight[0, 1].item()
+            0.0
+        """
+        self.check(module)
+        for name, kept in self.items():
+            parameter = find_parameter(module, name)
+            parameter.masked_fill_(~kept.to(parameter.device), 0.0)
+
+
+class HeldMask:
+    """Holds a module to a mask through the steps of its optimizers.
+
+    After each optimizer step removed entries are exactly 0.0 again, whatever the optimizer did to them: momentum,
+    Adam's moments and weight decay included. Gradients of removed entries are zeroed as they are produced, so
+    they enter neither an accumulation nor a clip norm. The gradient hook is a tensor hook and not one that runs
+    after accumulation, because DDP copies its reduced gradients over what the latter would have written.
+
+    Args:
+        mask: what to hold; it is applied at once.
+        module: its parameters must be on their final device.
+        optimizers: those that step these parameters.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> sgd = torch.optim.SGD(layer.parameters(), lr=1.0)
+        >>> held = HeldMask(Mask({"weight": torch.tensor([[True, False]])}), layer, [sgd])
+        >>> layer(torch.ones(1, 2)).sum().backward(); sgd.step()
+        >>> layer.weight[0, 1].item()
+        0.0
+        >>> held.release()
+    """
+
+    def __init__(self, mask: Mask, module: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+        mask.apply(module)
+        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
+        self._handles: list[RemovableHandle] = []
+        for name, kept in mask.items():
+            parameter = find_parameter(module, name)
+            # Multiplying by 0 and 1 costs a tenth of masked_fill_.
+            factor = kept.to(parameter.device, parameter.dtype)
+            self._pairs.append((parameter, factor))
+            self._handles.append(parameter.register_hook(factor.mul))  # type: ignore[no-untyped-call]
+        self._handles += [optimizer.register_step_post_hook(self._zero) for optimizer in optimizers]
+
+    @torch.no_grad()
+    def _zero(self, *_: Any) -> None:
+        for parameter, factor in self._pairs:
+            parameter.mul_(factor).add_(0.0)  # -0.0 + 0.0 is 0.0
+
+    def release(self) -> None:
+        """Let go: later steps may move removed entries again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+def find_parameter(module: nn.Module, name: str) -> nn.Parameter:
+    """The parameter of ``module`` called ``name``.
+
+    Raises:
+        KeyError: if there is none; the message holds the nearest names.
+
+    Example:
+        >>> find_parameter(nn.Linear(2, 1), "wieght")
+        Traceback (most recent call last):
+        ...
+        KeyError: "no parameter 'wieght'; nearest: weight"
+    """
+    try:
+        return module.get_parameter(name)
+    except AttributeError:
+        names = [known for known, _ in module.named_parameters()]
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:5]
+        raise KeyError(f"no parameter {name!r}; nearest: {', '.join(near)}") from None
+
+
+def all_weights(module: nn.Module) -> list[str]:
+    """The names of all weights of ``module``: its parameters with two or more dimensions (biases are not pruned).
+
+    Example:
+        >>> all_weights(nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1)))
+        ['0.weight', '1.weight']
+    """
+    return [name for name, parameter in module.named_parameters() if parameter.dim() >= 2]
+
+
+def gradual_rate(rate: float, done: int, rounds: int) -> float:
+    """The share removed after ``done`` of ``rounds`` rounds that remove the same share of what is left each.
+
+    ``1 - (1 - rate) ** (done / rounds)``, exactly ``rate`` after the last round.
+
+    Example:
+        >>> [round(gradual_rate(0.75, done, 2), 3) for done in (0, 1, 2)]
+        [0.0, 0.5, 0.75]
+    """
+    return rate if done >= rounds else 1 - math.pow(1 - rate, done / rounds)

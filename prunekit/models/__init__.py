@@ -1,0 +1,1 @@
+"""The networks, as LightningModules that know nothing of pruning."""

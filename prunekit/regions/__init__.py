@@ -1,0 +1,1 @@
+"""Method A: the connected regions of a weight image, their index, and which of them go."""

@@ -1,0 +1,92 @@
+"""What region pruning leaves of each neuron, and the two groups the method's authors count."""
+
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOSTLY_REMOVED = 0.9
+MOSTLY_KEPT = 0.4
+
+
+def neuron_rates(kept: NDArray[np.bool_], base: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """The removed share of each neuron's weights.
+
+    Args:
+        kept: ``(N, ...)`` bool, the mask.
+        base: ``(N, ...)`` bool, the weights to count over; all of them by default. With the mask that an L2
+            mask left, the rates are those of region pruning alone.
+
+    Returns:
+        ``(N,)`` float64 in [0, 1]; NaN for a neuron with nothing to count.
+
+    Example:
+        >>> neuron_rates(np.array([[True, False, False, False]]))
+        array([0.75])
+        >>> neuron_rates(np.array([[True, False, False, False]]), np.array([[True, True, False, False]]))
+        array([0.5])
+    """
+    axes = tuple(range(1, kept.ndim))
+    base = np.ones_like(kept) if base is None else base
+    total = base.sum(axis=axes)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((base & ~kept).sum(axis=axes) / total, dtype=np.float64)
+
+
+class Groups(TypedDict):
+    """Shares of neurons, in [0, 1]."""
+
+    at_least_90: float
+    at_most_40: float
+
+
+def neuron_groups(rates: NDArray[np.float64]) -> Groups:
+    """The share of neurons with at least 90 % and with at most 40 % of their weights removed.
+
+    Neurons with nothing to count (NaN) are in neither group but count in the total.
+
+    Example:
+        >>> neuron_groups(np.array([0.95, 0.9, 0.5, 0.4]))
+        {'at_least_90': 0.5, 'at_most_40': 0.25}
+    """
+    total = max(len(rates), 1)
+    return {
+        "at_least_90": int((rates >= MOSTLY_REMOVED).sum()) / total,
+        "at_most_40": int((rates <= MOSTLY_KEPT).sum()) / total,
+    }
+
+
+class NeuronSummary(Groups):
+    """What ``results.json`` says of the neurons of a layer."""
+
+    count: int
+    alive: int
+    median_area: float
+    of_survivors: Groups
+
+
+def summarise_neurons(kept: NDArray[np.bool_], base: NDArray[np.bool_]) -> NeuronSummary:
+    """Sum up what a mask leaves of a layer's neurons.
+
+    Args:
+        kept: ``(N, ...)`` bool, the mask.
+        base: ``(N, ...)`` bool, what was kept before the first region was removed.
+
+    Returns:
+        The two groups counted over all weights and over ``base``; how many neurons there are and how many keep
+        at least one weight; the median share of the image that a living neuron keeps (0 if none lives).
+
+    Example:
+        >>> kept = np.array([[True, False], [False, False]])
+        >>> summarise_neurons(kept, np.ones_like(kept))["alive"]
+        1
+    """
+    rates = neuron_rates(kept)
+    alive = rates < 1
+    return {
+        **neuron_groups(rates),
+        "count": len(rates),
+        "alive": int(alive.sum()),
+        "median_area": float(np.median(1 - rates[alive])) if alive.any() else 0.0,
+        "of_survivors": neuron_groups(neuron_rates(kept, base)),
+    }

@@ -1,0 +1,80 @@
+"""What a checkpoint file says of itself, read without executing anything in it."""
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunekit.errors import ConfigError
+
+log = logging.getLogger("prunekit")
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A readable checkpoint.
+
+    Attributes:
+        path: where it lies.
+        epochs_done: whole epochs behind it.
+        stamp: which run wrote it; empty if not one of ours.
+        shapes: parameter and buffer name -> shape.
+    """
+
+    path: Path
+    epochs_done: int
+    stamp: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+
+    def require_fit(self, module: nn.Module, key: str = "ckpt_path") -> None:
+        """Refuse a module of other parameters.
+
+        Raises:
+            ConfigError: with the first difference.
+        """
+        wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+        for name in sorted(wanted.keys() | self.shapes.keys()):
+            if self.shapes.get(name) != wanted.get(name):
+                got = f"{self.path} of another model ({name}: {self.shapes.get(name, 'absent')})"
+                raise ConfigError(key, got, f"a checkpoint of this model ({name}: {wanted.get(name, 'absent')})")
+
+    def digest(self) -> str:
+        """Twelve hex digits of the SHA-256 of the file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def read_checkpoint(path: Path, key: str = "ckpt_path") -> CheckpointFile:
+    """Open a Lightning checkpoint with ``weights_only=True``.
+
+    Raises:
+        ConfigError: if it is missing, damaged, holds more than plain values and tensors, or is no checkpoint.
+    """
+    accepted = "a whole checkpoint that a Lightning trainer wrote"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
+        return CheckpointFile(path, int(epochs), dict(content.get("prunekit", {})), shapes)
+    except FileNotFoundError:
+        raise ConfigError(key, str(path), "a file that exists") from None
+    except pickle.UnpicklingError as error:
+        raise ConfigError(key, f"{path}, which is damaged or unsafe to load", accepted) from error
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(key, f"{path} ({type(error).__name__}: {error})", accepted) from error
+
+
+def newest_readable(paths: Sequence[Path]) -> CheckpointFile | None:
+    """The last of ``paths`` that can be read; each damaged one behind it is named in the log."""
+    for path in reversed(paths):
+        try:
+            return read_checkpoint(path)
+        except ConfigError as error:
+            log.warning("%s; going on from the one before", error)
+    return None

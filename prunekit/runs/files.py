@@ -1,0 +1,53 @@
+"""Files that are complete or absent."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file aside, bring it to disk, then rename it into place.
+
+    A reader sees the old file or the new one, never a part, whatever ends the process; on an error nothing is
+    left behind. The temporary file lies beside the target because a rename is atomic only within a file system.
+
+    Args:
+        path: the target; its folder is made if it is missing.
+        write: called with the open binary file.
+
+    Raises:
+        OSError: if the folder is not writable or the disk is full.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_whole(Path(folder, "a"), lambda file: file.write(b"all"))
+        ...     Path(folder, "a").read_bytes()
+        b'all'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).chmod(0o666 & ~_umask())  # mkstemp's files are for their owner alone
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, whole or not at all; NaN is refused."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

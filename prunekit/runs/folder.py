@@ -1,0 +1,76 @@
+"""A run's folder: guarded by a lock, filled with whole files."""
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from prunekit.errors import ConfigError
+
+LOCK = ".lock"
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(folder: Path, key: str, wait: bool) -> Iterator[None]:
+    """Make ``folder`` and hold its lock.
+
+    Args:
+        folder: made if it is missing.
+        key: the config key that sets it, for messages.
+        wait: whether to wait for another process or to refuse at once. The system frees a dead process's lock.
+
+    Raises:
+        ConfigError: if the folder is in use or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder, "run"), "run_dir", wait=False):
+        ...     Path(folder, "run").is_dir()
+        True
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                accepted = "a folder that no other process works in; wait for it or choose another"
+                raise ConfigError(key, f"{folder}, in use by another process", accepted) from None
+            log.info("waiting for another process that works in %s", folder)
+            lock.acquire()
+    except OSError as error:
+        raise ConfigError(key, f"{folder} ({error})", "a folder that can be written") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def clear(folder: Path) -> None:
+    """Delete everything in ``folder`` but its lock."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def read_json(path: Path, key: str) -> Any:
+    """The content of a JSON file that a run left; None if there is none.
+
+    Raises:
+        ConfigError: if the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigError(key, f"{path} is damaged ({error})", "a whole file; delete it, or set force=true") from error

@@ -1,0 +1,48 @@
+"""What makes two runs the same: hashes of plain, resolved configs in which no path has its value."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Keys that say where things lie or what to do with a run that is there, not what the run is.
+NOT_IDENTITY = ("paths", "ckpt_path", "run_dir", "force", "reuse")
+# Trainer settings that change what is shown, not what is computed, and the end, which follows from the schedule.
+NOT_DENSE = ("max_epochs", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Twelve hex digits for a whole run, the keys of where it lies apart.
+
+    Example:
+        >>> config_hash({"seed": 0, "paths": "a"}) == config_hash({"seed": 0, "paths": "b"})
+        True
+        >>> config_hash({"seed": 0}) == config_hash({"seed": 1})
+        False
+    """
+    return digest({key: value for key, value in config.items() if key not in NOT_IDENTITY})
+
+
+def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
+    """Twelve hex digits for the dense part of a run: what is trained before the first event.
+
+    Args:
+        config: the resolved config; of it count ``model``, ``data``, ``seed``, ``dense_epochs`` and the trainer's
+            settings that bear on training.
+        fingerprint: of the data itself.
+        device: the kind of device trained on, such as ``cpu``; its arithmetic is not another's.
+
+    Example:
+        >>> config = {"model": {}, "data": {}, "trainer": {}, "seed": 0, "dense_epochs": 1, "callbacks": {"a": 1}}
+        >>> dense_hash(config, "f", "cpu") == dense_hash({**config, "callbacks": {}}, "f", "cpu")
+        True
+    """
+    trainer = {key: value for key, value in config["trainer"].items() if key not in NOT_DENSE}
+    parts = {key: config[key] for key in ("model", "data", "seed", "dense_epochs")}
+    return digest({**parts, "trainer": trainer, "fingerprint": fingerprint, "device": device})
+
+
+def digest(content: Any) -> str:
+    """Twelve hex digits of the SHA-256 over a canonical JSON text."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

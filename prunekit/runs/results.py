@@ -1,0 +1,102 @@
+"""What a run leaves: results.json, masks.safetensors and the table at its end."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from prunekit.masks import Mask, all_weights, find_parameter
+from prunekit.runs.files import write_whole
+
+RESULTS = "results.json"
+MASKS = "masks.safetensors"
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "scikit-image", "prunekit")
+
+
+def provenance() -> dict[str, Any]:
+    """The code and library versions that a result came from; ``git_sha`` is None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        sha = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        sha = None
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"git_sha": sha, "versions": versions}
+
+
+def sparsity(module: nn.Module, mask: Mask, requested: Mapping[str, float]) -> dict[str, Any]:
+    """The achieved sparsities, counted on the mask: of each masked parameter and of all weights of the network.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2))
+        >>> sparsity(net, Mask({"0.weight": torch.tensor([[True, False]])}), {"l2_mask": 0.5})
+        {'requested': {'l2_mask': 0.5}, 'achieved': {'0.weight': 0.5}, 'overall': 0.25}
+    """
+    weights = sum(find_parameter(module, name).numel() for name in all_weights(module))
+    return {
+        "requested": dict(requested),
+        "achieved": {name: mask.sparsity(name) for name in mask},
+        "overall": mask.removed() / weights,
+    }
+
+
+def parameter_counts(module: nn.Module, mask: Mask) -> dict[str, int]:
+    """Parameters of the network, and how many of them the mask keeps.
+
+    Example:
+        >>> import torch
+        >>> parameter_counts(nn.Linear(2, 1), Mask({"weight": torch.tensor([[True, False]])}))
+        {'dense': 3, 'nonzero': 2}
+    """
+    dense = sum(parameter.numel() for parameter in module.parameters())
+    return {"dense": dense, "nonzero": dense - mask.removed()}
+
+
+def macs(module: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulate operations of one forward pass over ``example``, ``(1, ...)``, as torch counts them.
+
+    Example:
+        >>> import torch
+        >>> macs(nn.Linear(3, 2), torch.zeros(1, 3))
+        6
+    """
+    with FlopCounterMode(display=False) as counter:
+        module(example)
+    return int(counter.get_total_flops() // 2)
+
+
+def save_masks(path: Path, mask: Mask) -> None:
+    """Write a mask as safetensors: parameter name -> bool tensor, True = kept."""
+    content = save({name: tensor.contiguous() for name, tensor in mask.items()})
+    write_whole(path, lambda file: file.write(content))
+
+
+def summary_table(results: Mapping[str, Any]) -> Table:
+    """The table printed at the end of a run."""
+    table = Table(title=f"{results['experiment']}, seed {results['seed']}", title_justify="left")
+    table.add_column("test accuracy")
+    table.add_column("", justify="right")
+    names = {"dense/test_acc": "dense", "pruned/test_acc": "pruned", "final/test_acc": "retrained"}
+    for key, name in names.items():
+        table.add_row(name, f"{results['metrics'][key]:.2%}")
+    table.add_section()
+    for name, share in results["sparsity"]["achieved"].items():
+        table.add_row(f"sparsity of {name}", f"{share:.2%}")
+    table.add_row("sparsity of all weights", f"{results['sparsity']['overall']:.2%}")
+    if neurons := results.get("neurons"):
+        table.add_section()
+        table.add_row("neurons alive", f"{neurons['alive']} of {neurons['count']}")
+        table.add_row("median share of the image they keep", f"{neurons['median_area']:.0%}")
+        survivors = neurons["of_survivors"]
+        for key, words in (("at_least_90", ">= 90 %"), ("at_most_40", "<= 40 %")):
+            label = f"neurons with {words} removed, of all weights / of the L2 mask's survivors"
+            table.add_row(label, f"{neurons[key]:.0%} / {survivors[key]:.0%}")
+    return table
