@@ -48,6 +48,7 @@ class Curves(PruningObserver):
     def __init__(self) -> None:
         self.rows: list[Epoch] = []
         self.events: list[EventRecord] = []
+        self.dense_test_acc: float | None = None
         self.final_test_acc: float | None = None
         self.seconds = 0.0
         self._before = 0.0
@@ -56,11 +57,18 @@ class Curves(PruningObserver):
 
     def state_dict(self) -> dict[str, Any]:
         """Rows, events and the running loss of the epoch."""
-        return {"rows": self.rows, "events": self.events, "loss": float(self._loss), "batches": self._batches}
+        return {
+            "rows": self.rows,
+            "events": self.events,
+            "dense_test_acc": self.dense_test_acc,
+            "loss": float(self._loss),
+            "batches": self._batches,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's rows."""
         self.rows, self.events = state_dict["rows"], state_dict["events"]
+        self.dense_test_acc = state_dict["dense_test_acc"]
         self._loss, self._batches = state_dict["loss"], state_dict["batches"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -96,6 +104,8 @@ class Curves(PruningObserver):
     def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Measure what the event will be compared with."""
         self._before = self._accuracy(trainer, module, watched_part(trainer))
+        if not self.events:
+            self.dense_test_acc = self._accuracy(trainer, module, TEST)
 
     def after_pruning(self, trainer: pl.Trainer, module: pl.LightningModule, event: PruningEvent) -> None:
         """Measure what the event has cost."""

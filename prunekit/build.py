@@ -75,6 +75,8 @@ def build_callbacks(config: Config, stamp: Config) -> list[pl.Callback]:
         built.append(build(node, f"callbacks.{name}"))
         if isinstance(built[-1], Checkpoints):
             built[-1].stamp = stamp  # not an argument: Hydra would instantiate the nodes it holds
+    if not config["trainer"]["enable_progress_bar"]:  # Lightning would refuse the contradiction
+        built = [callback for callback in built if not isinstance(callback, pl.callbacks.ProgressBar)]
     pruners = [callback for callback in built if isinstance(callback, PruningCallback)]
     others = [callback for callback in built if not isinstance(callback, PruningCallback)]
     return [*pruners, *others]

@@ -6,32 +6,29 @@ only read. Dense training is shared by runs that differ in nothing it depends on
 
 import logging
 import time
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Callback, ProgressBar
+from pytorch_lightning.callbacks import Callback
 
 from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
 from callbacks.pruning import PruningCallback, PruningObserver, current_mask, pruning_callbacks
 from callbacks.region_mean_mask import RegionMeanMask
 from prunekit.build import build, build_callbacks, build_trainer, resolve, schedule_end
+from prunekit.dense import dense_checkpoint, dense_seconds
 from prunekit.errors import ConfigError, check_count
 from prunekit.runs import results as leave
 from prunekit.runs.checkpoint_file import CheckpointFile, newest_readable, read_checkpoint
 from prunekit.runs.files import write_json, write_whole
-from prunekit.runs.folder import clear, locked, read_json
+from prunekit.runs.folder import clear, clear_events, locked, read_json
 from prunekit.runs.identity import config_hash, dense_hash, digest
+from prunekit.runs.rank import is_rank_zero, on_rank_zero
 
 CONFIG = "config.yaml"
-DENSE_CHECKPOINT, DENSE_RECORD = "dense.ckpt", "dense.json"
-# Dense training depends on no other callback, so that runs with other callbacks can share it.
-DENSE_CALLBACKS = (Curves, Checkpoints, ProgressBar)
 log = logging.getLogger("prunekit")
 
 
@@ -74,7 +71,7 @@ class Run:
             ConfigError: before any training, if the folder is in use or holds another run, or if the config, the
                 data or a checkpoint cannot work.
         """
-        with _on_rank_zero(locked(self.folder, self._folder_key, wait=False)):
+        with on_rank_zero(locked(self.folder, self._folder_key, wait=False)):
             if self.config["force"] and is_rank_zero():
                 clear(self.folder)
             results: dict[str, Any] | None = read_json(self.folder / leave.RESULTS, self._folder_key)
@@ -109,16 +106,15 @@ class Run:
         shared = self.config["reuse"] and self._given is None
         dense_folder = (self.home if shared else self.folder) / "dense" / dense_id
         start = self._start(module, dense_folder)
-        with _on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
-            dense = self._dense(module, data, stamp, dense_folder, start)
         if start is None or start.epochs_done < self.config["dense_epochs"]:
-            start = read_checkpoint(dense_folder / DENSE_CHECKPOINT)
+            with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
+                start = dense_checkpoint(self.config, stamp, module, data, dense_folder, start)
 
-        _clear_events(self.folder)
+        clear_events(self.folder)
         started = time.perf_counter()
         trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
-        seconds = dense["seconds"] + time.perf_counter() - started
-        results = self._results(trainer, module, data, dense, device, seconds)
+        seconds = time.perf_counter() - started + dense_seconds(dense_folder)
+        results = self._results(trainer, module, data, device, seconds)
         if trainer.is_global_zero:
             leave.save_masks(self.folder / leave.MASKS, current_mask(trainer))
             for logger in trainer.loggers:
@@ -138,63 +134,35 @@ class Run:
         for callback in callbacks:
             if isinstance(callback, PruningCallback | PruningObserver):
                 callback.check(module)
-        if self._given is not None:
-            self._given.require_fit(module)
 
     def _start(self, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:
-        """The checkpoint to go on from: the given file, else this run's newest; None before the first."""
-        if self._given is not None:
-            return self._given
-        folders = [self.folder / "checkpoints", dense_folder / "checkpoints"]
-        start = next(filter(None, (newest_readable(list_checkpoints(folder)) for folder in folders)), None)
+        """The checkpoint to go on from: the given file, or this run's newest; None if the dense part comes first.
+
+        Raises:
+            ConfigError: if it is another model's, or if there should be one and is none.
+        """
+        start = self._given or newest_readable(list_checkpoints(self.folder / "checkpoints"))
         if start is not None:
             start.require_fit(module)
-        elif self.config["ckpt_path"] == "last" and not (dense_folder / DENSE_RECORD).exists():
-            looked = f"last, but there is no checkpoint in {' or '.join(map(str, folders))}"
+        elif self.config["ckpt_path"] == "last" and not any(dense_folder.rglob("*.ckpt")):
+            looked = f"last, but there is no checkpoint in {self.folder} or {dense_folder}"
             raise ConfigError("ckpt_path", looked, "null to start from scratch, or a checkpoint file")
         return start
-
-    def _dense(
-        self,
-        module: pl.LightningModule,
-        data: pl.LightningDataModule,
-        stamp: dict[str, Any],
-        folder: Path,
-        start: CheckpointFile | None,
-    ) -> dict[str, Any]:
-        """Train the dense network, or find it trained; return its record."""
-        record: dict[str, Any] | None = read_json(folder / DENSE_RECORD, "paths.runs_dir")
-        if record is not None:
-            log.info("dense network: taken from %s", folder)
-            return record
-        epochs = self.config["dense_epochs"]
-        started = time.perf_counter()
-        callbacks: list[Callback] = [c for c in build_callbacks(self.config, stamp) if isinstance(c, DENSE_CALLBACKS)]
-        trainer = build_trainer(self.config, folder, callbacks, epochs)
-        _clear_events(folder)
-        trainer.fit(module, datamodule=data, ckpt_path=start.path if start else None, weights_only=True)
-        curves = next(callback for callback in callbacks if isinstance(callback, Curves))
-        record = {"test_acc": curves.final_test_acc, "seconds": time.perf_counter() - started}
-        if trainer.is_global_zero:
-            (folder / "hparams.yaml").unlink(missing_ok=True)
-            list_checkpoints(folder / "checkpoints")[-1].replace(folder / DENSE_CHECKPOINT)
-            write_json(folder / DENSE_RECORD, record)
-        trainer.strategy.barrier()
-        return record
 
     def _results(
         self,
         trainer: pl.Trainer,
         module: pl.LightningModule,
         data: pl.LightningDataModule,
-        dense: dict[str, Any],
         device: torch.device,
         seconds: float,
     ) -> dict[str, Any]:
         curves = next(c for c in trainer.callbacks if isinstance(c, Curves))  # type: ignore[attr-defined]
         pruners = pruning_callbacks(trainer)
         mask = current_mask(trainer)
-        pruned = curves.events[-1]["test_acc"] if curves.events else dense["test_acc"]
+        # Without an event the final network is the dense one.
+        dense = curves.final_test_acc if curves.dense_test_acc is None else curves.dense_test_acc
+        pruned = curves.events[-1]["test_acc"] if curves.events else dense
         regions = [callback.neurons() for callback in pruners if isinstance(callback, RegionMeanMask)]
         example = next(iter(data.test_dataloader()))[0][:1].to(module.device)
         return {
@@ -205,7 +173,7 @@ class Run:
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
             "metrics": {
-                "dense/test_acc": dense["test_acc"],
+                "dense/test_acc": dense,
                 "pruned/test_acc": pruned,
                 "final/test_acc": curves.final_test_acc,
             },
@@ -215,20 +183,3 @@ class Run:
             "events": curves.events,
             **({"neurons": regions[0]} if regions else {}),
         }
-
-
-def is_rank_zero() -> bool:
-    """Whether this is the process that writes; DDP's others are started by it with the same command."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def _on_rank_zero(guard: AbstractContextManager[None]) -> AbstractContextManager[None]:
-    """Enter ``guard`` in the process that writes, nothing in the others."""
-    return guard if is_rank_zero() else nullcontext()
-
-
-def _clear_events(folder: Path) -> None:
-    """Forget an earlier attempt's TensorBoard events: a resumed run writes its whole history again."""
-    if is_rank_zero():
-        for path in folder.glob("events.out.tfevents.*"):
-            path.unlink()

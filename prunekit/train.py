@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from prunekit.errors import ConfigError
-from prunekit.life import Run, is_rank_zero
+from prunekit.life import Run
+from prunekit.runs.rank import is_rank_zero
 from prunekit.runs.results import summary_table
 
 

@@ -48,6 +48,7 @@ class Mlp(pl.LightningModule):
 
     Example:
         >>> from functools import partial
+        >>> import torch
         >>> mlp = Mlp([784, 100, 50, 10], optimizer=partial(torch.optim.SGD, lr=0.1))
         >>> mlp(torch.zeros(3, 28, 28)).shape, [name for name, _ in mlp.named_parameters()][:2]
         (torch.Size([3, 10]), ['layers.hidden1.weight', 'layers.hidden1.bias'])

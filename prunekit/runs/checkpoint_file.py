@@ -76,5 +76,5 @@ def newest_readable(paths: Sequence[Path]) -> CheckpointFile | None:
         try:
             return read_checkpoint(path)
         except ConfigError as error:
-            log.warning("%s; going on from the one before", error)
+            log.warning("%s; it is left out, and the one before is used", error)
     return None

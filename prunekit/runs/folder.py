@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from prunekit.errors import ConfigError
+from prunekit.runs.rank import is_rank_zero
 
 LOCK = ".lock"
 log = logging.getLogger(__name__)
@@ -59,6 +60,13 @@ def clear(folder: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name != LOCK:
+            path.unlink()
+
+
+def clear_events(folder: Path) -> None:
+    """Forget an earlier attempt's TensorBoard events: a resumed run writes its whole history again."""
+    if is_rank_zero():
+        for path in folder.glob("events.out.tfevents.*"):
             path.unlink()
 
 

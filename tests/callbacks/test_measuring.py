@@ -1,0 +1,131 @@
+from functools import partial
+
+import pytest
+import torch
+from matplotlib.image import imread
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callbacks.curves import Curves
+from callbacks.heatmaps import Heatmaps
+from callbacks.l2_mask import L2Mask
+from callbacks.measure import accuracy
+from callbacks.region_mean_mask import RegionMeanMask
+from data_modules.digits import Digits
+from prunekit.errors import ConfigError
+from prunekit.models.mlp import Mlp
+from tests.callbacks.lightning import TheirData, Theirs, trainer
+
+FIRST = "body.first.weight"
+
+
+def test_accuracy_is_that_of_lightnings_own_test_loop(tmp_path):
+    digits = Digits(10, 0.1, seed=0, eval_batch_size=77)
+    mlp = Mlp([784, 20, 10], partial(torch.optim.SGD, lr=0.1))
+    fit = trainer(tmp_path, [], 2, limit_val_batches=None)
+    fit.fit(mlp, datamodule=digits)
+    assert mlp.training
+    measured = accuracy(fit, mlp, "test")
+    assert mlp.training
+    assert fit.test(mlp, datamodule=digits, verbose=False)[0]["test/acc"] == pytest.approx(measured, abs=1e-6)
+    assert fit.validate(mlp, datamodule=digits, verbose=False)[0]["val/acc"] == pytest.approx(
+        accuracy(fit, mlp, "validation"), abs=1e-6
+    )
+
+
+def run_with_pictures(tmp_path):
+    curves = Curves()
+    callbacks = [
+        L2Mask([FIRST], 0.5, start_epoch=2),
+        RegionMeanMask(FIRST, [6, 12], 0.4, rounds=2, retrain_epochs=1, start_epoch=2),
+        Heatmaps(FIRST, [6, 12], max_neurons=5),
+        curves,
+    ]
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    trainer(tmp_path, callbacks, 4, logger=logger).fit(Theirs(lr=0.01), datamodule=TheirData())
+    return curves, callbacks
+
+
+def test_curves_hold_a_row_an_epoch_and_a_record_an_event(tmp_path):
+    curves, (l2, regions, *_) = run_with_pictures(tmp_path)
+    weights = 18 + 72 * 16 + 48
+    assert [row["epoch"] for row in curves.rows] == [1, 2, 3, 4]
+    after = (l2.mask & regions.mask).removed() / weights
+    assert [row["sparsity"] for row in curves.rows][:2] == [0, 0]
+    assert curves.rows[3]["sparsity"] == after
+    assert [(e["name"], e["round"], e["epoch"], e["data"]) for e in curves.events] == [
+        ("l2_mask", 1, 2, "validation"),
+        ("region_mean_mask", 1, 2, "validation"),
+        ("region_mean_mask", 2, 3, "validation"),
+    ]
+    assert curves.events[0]["sparsity"] == 576 / weights
+    assert curves.events[0]["acc_before"] == curves.rows[1]["accuracy"]
+    assert curves.events[1]["acc_before"] == curves.events[0]["acc_after"]
+    assert curves.events[2]["acc_before"] == curves.rows[2]["accuracy"]
+    assert curves.final_test_acc == curves.rows[3]["accuracy"]  # TheirData tests on what it validates on
+
+
+def test_tensorboard_shows_curves_events_and_pictures(tmp_path):
+    curves, _ = run_with_pictures(tmp_path)
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    steps = [(scalar.step, scalar.value) for scalar in events.Scalars("accuracy/validation")]
+    assert [step for step, _ in steps] == [1, 2, 2, 2, 3, 3, 4]  # two events after epoch 2, one after epoch 3
+    assert steps[3][1] == pytest.approx(curves.events[1]["acc_after"])
+    assert [scalar.step for scalar in events.Scalars("loss/train")] == [1, 2, 3, 4]
+    tags = set(events.Tags()["images"])
+    kinds = [f"{kind}/{name}" for kind in ("weights", "regions", "kept", "rates") for name in ("l2_mask",)]
+    assert tags >= {*kinds, "weights/dense", "regions/region_mean_mask", "curves"}
+    assert [image.step for image in events.Images("kept/region_mean_mask")] == [2, 3]
+
+
+def test_pictures_are_saved_as_png_and_shown_once(tmp_path):
+    run_with_pictures(tmp_path)
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    expected = {f"epoch002-l2_mask-round1-{kind}.png" for kind in ("weights", "regions", "kept", "rates")}
+    assert names >= expected | {"epoch002-dense-weights.png", "curves.png"}
+    assert len(names) == 1 + 4 * 3 + 1
+    for name in names:
+        assert imread(tmp_path / "figures" / name).std() > 0.01, name
+
+
+def test_the_history_of_a_checkpoint_is_shown_again(tmp_path):
+    curves, (_, _, heatmaps, _) = run_with_pictures(tmp_path)
+    state, shown = curves.state_dict(), heatmaps.state_dict()
+    for path in tmp_path.glob("events.*"):
+        path.unlink()
+    again, pictures = Curves(), Heatmaps(FIRST, [6, 12])
+    again.load_state_dict(state)
+    pictures.load_state_dict(shown)
+    fit = trainer(tmp_path, [pictures, again], 0, logger=TensorBoardLogger(tmp_path, name="", version=""))
+    fit.fit(Theirs(lr=0.01), datamodule=TheirData())
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    assert [scalar.step for scalar in events.Scalars("accuracy/validation")] == [1, 2, 2, 2, 3, 3, 4]
+    assert [image.step for image in events.Images("kept/region_mean_mask")] == [2, 3]
+
+
+def test_where_nothing_is_held_out_test_data_is_measured_and_labelled_so(tmp_path):
+    curves = Curves()
+    callbacks = [L2Mask(None, 0.5, start_epoch=1), curves]
+    mlp = Mlp([784, 20, 10], partial(torch.optim.SGD, lr=0.1))
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    trainer(tmp_path, callbacks, 1, logger=logger).fit(mlp, datamodule=Digits(10, 0.0, seed=0))
+    assert curves.events[0]["data"] == "test"
+    assert curves.events[0]["acc_after"] == curves.events[0]["test_acc"] == curves.final_test_acc
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert "accuracy/test" in events.Tags()["scalars"]
+    assert "accuracy/validation" not in events.Tags()["scalars"]
+
+
+@pytest.mark.parametrize(
+    ("heatmaps", "message"),
+    [
+        (Heatmaps("body.frist.weight", [6, 12]), r"heatmaps\.parameter: .*nearest: body\.first\.weight"),
+        (Heatmaps(FIRST, [5, 5]), r"heatmaps\.image_shape: .*height \* width = 72"),
+    ],
+)
+def test_heatmaps_of_what_is_not_there_are_refused_before_training(heatmaps, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        trainer(tmp_path, [heatmaps], 1).fit(Theirs(lr=0.01), datamodule=TheirData())
