@@ -36,18 +36,35 @@ class Checkpoints(Checkpoint):
         self.every_n_steps = check_count("callbacks.checkpoints.every_n_steps", every_n_steps)
         self.keep = check_count("callbacks.checkpoints.keep", keep, least=1)
         self.stamp: dict[str, Any] = {}
+        self._seen = 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save at the end of an epoch."""
-        if (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.current_epoch + 1 == trainer.max_epochs:
-            self._save(trainer, trainer.current_epoch + 1)
+        epochs = trainer.current_epoch + 1
+        due = epochs % self.every_n_epochs == 0 or epochs == trainer.max_epochs
+        if due or self._is_due_step(trainer):
+            self._save(trainer, epochs)
+        self._seen = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save within an epoch, if asked for."""
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+        """Save within an epoch, if asked for; what is due on its last batch is saved at its end, measured and all."""
+        if trainer.is_last_batch:
+            return
+        if self._is_due_step(trainer):
             self._save(trainer, trainer.current_epoch)
+        self._seen = trainer.global_step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count steps."""
+        self._seen = trainer.global_step
+
+    def _is_due_step(self, trainer: pl.Trainer) -> bool:
+        # A step not seen before: while gradients are accumulated for the next one, which no checkpoint holds, the
+        # number of steps stays.
+        step = trainer.global_step
+        return self.every_n_steps > 0 and step != self._seen and step % self.every_n_steps == 0
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

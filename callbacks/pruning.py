@@ -9,6 +9,7 @@ from operator import and_
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 
 from prunekit.errors import ConfigError, check_count, check_rate
 from prunekit.masks import HeldMask, Mask, find_parameter
@@ -76,10 +77,12 @@ class PruningCallback(pl.Callback, ABC):
         if rounds > 1 and retrain_epochs == 0:
             accepted = f"1 or more between {rounds} rounds; for no retraining set {self.key('rounds')}=1"
             raise ConfigError(self.key("retrain_epochs"), retrain_epochs, accepted)
+        # Made once: Lightning asks for it at every hook of every step.
+        self._state_key = self._generate_state_key(parameters=self.parameters, start_epoch=self.start_epoch)
         self.mask = Mask({})
         self.rounds_done = 0
         self.seconds = 0.0
-        self._held: HeldMask | None = None
+        self.held: HeldMask | None = None
 
     @classmethod
     def key(cls, argument: str) -> str:
@@ -96,9 +99,14 @@ class PruningCallback(pl.Callback, ABC):
         return self.start_epoch + self.rounds * self.retrain_epochs
 
     @property
+    def last_event(self) -> int:
+        """Epochs done when the last event happens."""
+        return self.start_epoch + (self.rounds - 1) * self.retrain_epochs
+
+    @property
     def state_key(self) -> str:
         """Tells two callbacks of one class apart in a checkpoint."""
-        return self._generate_state_key(parameters=self.parameters, start_epoch=self.start_epoch)
+        return self._state_key
 
     def state_dict(self) -> dict[str, Any]:
         """The mask and the rounds done, as plain tensors and numbers."""
@@ -125,7 +133,9 @@ class PruningCallback(pl.Callback, ABC):
 
         A checkpoint written on an epoch's last batch resumes without the next ``on_train_epoch_start``.
         """
-        self._hold(trainer, pl_module)
+        batches, epochs = int(trainer.num_training_batches), trainer.max_epochs or 0
+        check_averaging(trainer.callbacks, epochs, batches)  # type: ignore[attr-defined]
+        hold(trainer, pl_module)
         self._prune_if_due(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -138,8 +148,8 @@ class PruningCallback(pl.Callback, ABC):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the module; its zeros stay."""
-        if self._held is not None:
-            self._held.release()
+        if self.held is not None:
+            self.held.release()
 
     def _prune_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         due = self.start_epoch + self.rounds_done * self.retrain_epochs
@@ -154,15 +164,44 @@ class PruningCallback(pl.Callback, ABC):
         self.seconds += time.perf_counter() - started
         _require_equal_on_ranks(trainer, self.mask)
         self.rounds_done += 1
-        self._hold(trainer, module)
+        hold(trainer, module)
         event = PruningEvent(self.name, self.rounds_done, trainer.current_epoch, before, before & self.mask)
         for observer in observers:
             observer.after_pruning(trainer, module, event)
 
-    def _hold(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self._held is not None:
-            self._held.release()
-        self._held = HeldMask(self.mask, module, trainer.optimizers)
+
+def check_averaging(callbacks: Sequence[pl.Callback], epochs: int, batches: int = 1) -> None:
+    """Refuse weight averaging that begins before the last pruning event: it would bring removed weights back.
+
+    Args:
+        callbacks: all of a trainer's.
+        epochs: of the whole fit.
+        batches: an epoch's at least, for averaging that counts steps.
+
+    Raises:
+        ConfigError: if a callback averages weights of an epoch that starts before the last event is over.
+    """
+    pruners = [callback for callback in callbacks if isinstance(callback, PruningCallback)]
+    last = max((pruner.last_event for pruner in pruners), default=-1)
+    for callback in callbacks:
+        early = False
+        if isinstance(callback, StochasticWeightAveraging):
+            start = callback._swa_epoch_start
+            early = (int(start * epochs) if isinstance(start, float) else start) - 1 <= last
+        elif isinstance(callback, WeightAveraging):
+            early = any(callback.should_update(epoch_idx=epoch) for epoch in range(last + 1))
+            early |= any(callback.should_update(step_idx=step) for step in range(last * batches + 1))
+        if early and pruners:
+            got = f"{type(callback).__name__}, which averages weights from before the last pruning event"
+            raise ConfigError("callbacks", got, f"averaging that starts after epoch {last}, given as a whole epoch")
+
+
+def hold(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """Hold ``module`` to what all pruning callbacks keep together, once: the first of them has the hold."""
+    first = pruning_callbacks(trainer)[0]
+    if first.held is not None:
+        first.held.release()
+    first.held = HeldMask(current_mask(trainer), module, trainer.optimizers)
 
 
 def check_parameter(key: str, module: pl.LightningModule, name: str) -> None:

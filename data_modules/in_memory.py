@@ -44,6 +44,7 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
             raise ConfigError("data.validation", validation, "a share below 1: something must be left to train on")
         self.validation = validation
         self._arrays: Arrays | None = None
+        self._device: torch.device | None = None
         self._parts: dict[str, tuple[Tensor, Tensor]] = {}
 
     @abstractmethod
@@ -67,7 +68,8 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
 
     def setup(self, stage: str | None = None) -> None:
         """Split off the validation part and bring everything to the training device."""
-        if self._parts:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self._device == device:
             return
         x, y, test_x, test_y = self.arrays
         held_out = round(self.validation * len(y))
@@ -75,13 +77,13 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
             accepted = f"at most the {len(y) - held_out} training samples"
             raise ConfigError("data.batch_size", self.batch_size, accepted)
         order = epoch_order(len(y), seed=0, epoch=0) if held_out else torch.arange(len(y))
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         train, validation = order[held_out:], order[:held_out]
         parts = {
             "train": (x[train], y[train]),
             "validation": (x[validation], y[validation]),
             "test": (test_x, test_y),
         }
+        self._device = device
         self._parts = {name: (px.to(device), py.to(device)) for name, (px, py) in parts.items()}
 
     def train_dataloader(self) -> TensorBatches:

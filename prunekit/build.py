@@ -1,13 +1,17 @@
 """From a composed config to objects: every ``instantiate`` call is here."""
 
+import inspect
+import types
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from callbacks.checkpoints import Checkpoints, WholeCheckpointIO
 from callbacks.pruning import PruningCallback
@@ -51,14 +55,77 @@ def build(node: Config, key: str, **injected: Any) -> Any:
     Raises:
         ConfigError: if the class refuses its arguments.
     """
+    check_types(node, key)
     try:
         return instantiate(node, _convert_="all", **injected)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ConfigError):
             raise cause from None
+        if isinstance(cause, OSError):
+            raise cause from None
         accepted = f"arguments that {node.get('_target_')} takes: {cause or error}"
         raise ConfigError(key, {k: v for k, v in node.items() if k != "_target_"}, accepted) from error
+
+
+def check_types(node: Config, key: str) -> None:
+    """Refuse a node with a key that its class does not take, or a value of another type than the class declares.
+
+    Hydra refuses a misspelt key but not a wrong value, and many classes notice one only when it is used, after
+    hours perhaps. Nodes inside the node are checked too.
+
+    Raises:
+        ConfigError: with the key and the type declared.
+    """
+    target = _target(node, key)
+    parameters = inspect.signature(target).parameters
+    hints = typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
+    for name, value in node.items():
+        if name.startswith("_"):
+            continue
+        if name not in parameters:
+            raise ConfigError(f"{key}.{name}", value, f"only {', '.join(parameters)}, which {node['_target_']} takes")
+        if isinstance(value, dict) and "_target_" in value:
+            check_types(value, f"{key}.{name}")
+        elif name in hints and not _has_type(value, hints[name]):
+            raise ConfigError(f"{key}.{name}", value, _in_words(hints[name]))
+
+
+def _target(node: Config, key: str) -> Any:
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        raise ConfigError(key, node, "a node with _target_, the path of a class")
+    try:
+        return get_object(node["_target_"])
+    except Exception as error:  # importing runs code that may raise anything
+        raise ConfigError(f"{key}._target_", node["_target_"], f"the path of a class; {error}") from error
+
+
+def _has_type(value: object, hint: Any) -> bool:
+    # YAML has no tuples, and a whole number is a fine float.
+    for candidate in (value, tuple(value)) if isinstance(value, list) else (value,):
+        try:
+            check_type(candidate, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+        except TypeCheckError:
+            continue
+        # A bool is an int to Python, but true is no number in a config.
+        return not (isinstance(value, bool) and not _has_bool(hint))
+    return False
+
+
+def _in_words(hint: Any) -> str:
+    """A type as a user reads it: ``int | null``, or the literals it admits."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_in_words(part) for part in parts)
+    if origin is typing.Literal:
+        return " | ".join(map(str, parts))
+    if hint is type(None):
+        return "null"
+    return hint.__name__ if isinstance(hint, type) and not parts else str(hint).replace("typing.", "")
+
+
+def _has_bool(hint: Any) -> bool:
+    return hint is bool or any(_has_bool(part) for part in typing.get_args(hint)) or hint in (Any, object)
 
 
 def build_callbacks(config: Config, stamp: Config) -> list[pl.Callback]:
@@ -82,8 +149,10 @@ def build_callbacks(config: Config, stamp: Config) -> list[pl.Callback]:
     return [*pruners, *others]
 
 
-def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], max_epochs: int) -> pl.Trainer:
-    """A trainer that writes into ``folder`` and stops after ``max_epochs``."""
+def build_trainer(
+    config: Config, folder: Path, callbacks: list[pl.Callback], max_epochs: int, **added: Any
+) -> pl.Trainer:
+    """A trainer that writes into ``folder`` and stops after ``max_epochs``; ``added`` are settings no config holds."""
     logger = build(config["logger"], "logger", save_dir=str(folder)) if config["logger"] else False
     trainer = build(
         {**config["trainer"], "max_epochs": max_epochs},
@@ -92,6 +161,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], ma
         logger=logger,
         plugins=[WholeCheckpointIO()],
         default_root_dir=str(folder),
+        **added,
     )
     assert isinstance(trainer, pl.Trainer)
     return trainer

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback, ProgressBar
 from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
 from prunekit.build import Config, build_callbacks, build_trainer
+from prunekit.rehearsal import rehearse
 from prunekit.runs.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.runs.files import write_json
 from prunekit.runs.folder import clear, clear_events, read_json
@@ -47,6 +48,7 @@ def dense_checkpoint(
     if found is not None:
         log.info("dense network: taken from %s", folder)
         return found
+    rehearse(config, module, data)
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     started = time.perf_counter()
     callbacks: list[Callback] = [c for c in build_callbacks(config, stamp) if isinstance(c, CALLBACKS)]

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 
 from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
-from callbacks.pruning import PruningCallback, PruningObserver, current_mask, pruning_callbacks
+from callbacks.pruning import PruningCallback, PruningObserver, check_averaging, current_mask, pruning_callbacks
 from callbacks.region_mean_mask import RegionMeanMask
 from prunekit.build import build, build_callbacks, build_trainer, resolve, schedule_end
 from prunekit.dense import dense_checkpoint, dense_seconds
@@ -96,7 +96,9 @@ class Run:
         stamp = {"config_hash": self.config_hash, "config": self._identity}
         callbacks = build_callbacks(self.config, stamp)
         self._check(callbacks, module)
-        trainer = build_trainer(self.config, self.folder, callbacks, schedule_end(self.config, callbacks))
+        end = schedule_end(self.config, callbacks)
+        check_averaging(callbacks, end)
+        trainer = build_trainer(self.config, self.folder, callbacks, end)
         device = trainer.strategy.root_device
         dense_id = stamp["dense_hash"] = dense_hash(self._identity, data.fingerprint(), device.type)
         if is_rank_zero():

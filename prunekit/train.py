@@ -1,6 +1,7 @@
 """The door to a run: ``python -m prunekit.train experiment=NAME key=value ...``."""
 
 import logging
+import os
 import sys
 import warnings
 
@@ -21,15 +22,27 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 
 
+def describe(error: ConfigError | OSError) -> str:
+    """One message for what a user can mend: a value, or a disk."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    return f"cannot read or write: {error}. What was written before is whole; mend it and run the same command again"
+
+
 def run_once(cfg: DictConfig) -> None:
-    """Run, continue or report what the config describes; exit with 2 on a config or data error."""
+    """Run, continue or report what the config describes; exit with 2 on an error that a user can mend.
+
+    ``PRUNEKIT_TRACEBACK=1`` shows where it was raised.
+    """
     quiet_lightning()
     try:
         run = Run(cfg)
         results = run.go()
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
+        if os.environ.get("PRUNEKIT_TRACEBACK"):
+            raise
         if is_rank_zero():
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {describe(error)}", file=sys.stderr)
         sys.exit(2)
     if is_rank_zero():
         console = Console(highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
 
 from callbacks.l2_mask import L2Mask
 from callbacks.pruning import PruningObserver, current_mask
@@ -187,3 +188,46 @@ def test_what_does_not_fit_the_module_is_refused_before_training(callback, messa
     with pytest.raises(ConfigError, match=message):
         trainer(tmp_path, [callback], 2).fit(module, datamodule=TheirData())
     assert torch.equal(find_parameter(module, FIRST), before)
+
+
+class EveryStep(WeightAveraging):
+    def __init__(self, first_step):
+        super().__init__()
+        self.first_step = first_step
+
+    def should_update(self, step_idx=None, epoch_idx=None):
+        return step_idx is not None and step_idx >= self.first_step
+
+
+@pytest.mark.parametrize(
+    "averaging",
+    [
+        lambda: StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=0.5),
+        lambda: StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=3),
+        EMAWeightAveraging,
+        lambda: EMAWeightAveraging(update_starting_at_epoch=3),
+        lambda: EveryStep(first_step=9),
+    ],
+)
+def test_averaging_from_before_the_last_event_is_refused(averaging, tmp_path):
+    mask = L2Mask([FIRST], 0.5, rounds=2, retrain_epochs=2, start_epoch=1)  # events after epochs 1 and 3
+    with pytest.raises(ConfigError, match=r"averages weights from before .*starts after epoch 3"):
+        trainer(tmp_path, [mask, averaging()], 9).fit(Theirs(lr=0.01), datamodule=TheirData())
+
+
+@pytest.mark.parametrize(
+    "averaging",
+    [
+        lambda: StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=5),
+        lambda: StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=0.8),
+        lambda: EMAWeightAveraging(update_starting_at_step=10),
+        lambda: EveryStep(first_step=10),
+    ],
+)
+def test_averaging_from_after_the_last_event_is_exact(averaging, tmp_path):
+    mask = L2Mask([FIRST], 0.5, rounds=2, retrain_epochs=2, start_epoch=1)
+    module = Theirs(lr=0.01)
+    trainer(tmp_path, [mask, averaging()], 9).fit(module, datamodule=TheirData())
+    weight = find_parameter(module, FIRST)
+    assert (weight[~mask.mask[FIRST]] == 0).all()
+    assert (weight[mask.mask[FIRST]] != 0).all()

@@ -209,7 +209,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(short_run, cap
         (["dense_epochs=0"], "dense_epochs: got 0"),
         (["seed=abc"], "seed: got 'abc'"),
         (["~callbacks.curves"], "callbacks: .*curves"),
-        (["trainer.precision=12"], "trainer: got"),
+        (["trainer.precision=12"], r"trainer\.precision: got 12; accepted: .*bf16-mixed.* \| null"),
         (["ckpt_path=nowhere.ckpt"], r"ckpt_path: got 'nowhere\.ckpt'; accepted: a file that exists"),
     ],
 )
