@@ -1,6 +1,7 @@
 """From a composed config to objects: every ``instantiate`` call is here."""
 
 import inspect
+import re
 import types
 import typing
 from pathlib import Path
@@ -18,6 +19,22 @@ from callbacks.pruning import PruningCallback
 from prunekit.errors import ConfigError, check_count
 
 Config = dict[str, Any]
+TOP_LEVEL: dict[str, Any] = {
+    "name": str,
+    "seed": int,
+    "dense_epochs": int,
+    "ckpt_path": str | None,
+    "run_dir": str | None,
+    "force": bool,
+    "reuse": bool,
+    "paths": dict[str, str],
+    "callbacks": dict[str, dict[str, Any]],
+    "model": dict[str, Any],
+    "data": dict[str, Any],
+    "trainer": dict[str, Any],
+    "logger": dict[str, Any] | None,
+}
+NAME = re.compile(r"[\w.-]+")
 
 
 def resolve(cfg: DictConfig) -> tuple[Config, Config]:
@@ -41,6 +58,11 @@ def resolve(cfg: DictConfig) -> tuple[Config, Config]:
             raise ConfigError(str(error.full_key or "config"), str(error), "a value") from error
         assert isinstance(content, dict)
         resolved.append({str(key): value for key, value in content.items()})
+    for key, hint in TOP_LEVEL.items():
+        if not _has_type(resolved[0].get(key), hint):
+            raise ConfigError(key, resolved[0].get(key), _in_words(hint))
+    if not NAME.fullmatch(resolved[0]["name"]):
+        raise ConfigError("name", resolved[0]["name"], "letters, digits, '.', '_' and '-', as it names a folder")
     return resolved[0], resolved[1]
 
 

@@ -14,7 +14,7 @@ from prunekit.build import Config, build_callbacks, build_trainer
 from prunekit.rehearsal import rehearse
 from prunekit.runs.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.runs.files import write_json
-from prunekit.runs.folder import clear, clear_events, read_json
+from prunekit.runs.folder import clear, clear_remains, read_json
 from prunekit.runs.rank import is_rank_zero
 
 CHECKPOINT, RECORD = "dense.ckpt", "dense.json"
@@ -53,7 +53,7 @@ def dense_checkpoint(
     started = time.perf_counter()
     callbacks: list[Callback] = [c for c in build_callbacks(config, stamp) if isinstance(c, CALLBACKS)]
     trainer = build_trainer(config, folder, callbacks, config["dense_epochs"])
-    clear_events(folder)
+    clear_remains(folder)
     trainer.fit(module, datamodule=data, ckpt_path=start.path if start else None, weights_only=True)
     if is_rank_zero():
         write_json(folder / RECORD, {"seconds": time.perf_counter() - started})

@@ -24,7 +24,7 @@ from prunekit.errors import ConfigError, check_count
 from prunekit.runs import results as leave
 from prunekit.runs.checkpoint_file import CheckpointFile, newest_readable, read_checkpoint
 from prunekit.runs.files import write_json, write_whole
-from prunekit.runs.folder import clear, clear_events, locked, read_json
+from prunekit.runs.folder import clear, clear_remains, locked, read_json
 from prunekit.runs.identity import config_hash, dense_hash, digest
 from prunekit.runs.rank import is_rank_zero, on_rank_zero
 
@@ -112,7 +112,7 @@ class Run:
             with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
                 start = dense_checkpoint(self.config, stamp, module, data, dense_folder, start)
 
-        clear_events(self.folder)
+        clear_remains(self.folder)
         started = time.perf_counter()
         trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
         seconds = time.perf_counter() - started + dense_seconds(dense_folder)

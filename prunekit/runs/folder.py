@@ -63,10 +63,13 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
-def clear_events(folder: Path) -> None:
-    """Forget an earlier attempt's TensorBoard events: a resumed run writes its whole history again."""
+def clear_remains(folder: Path) -> None:
+    """Delete what an attempt that was cut off left and no one needs: half-written files and TensorBoard events.
+
+    A resumed run writes its whole history of events again.
+    """
     if is_rank_zero():
-        for path in folder.glob("events.out.tfevents.*"):
+        for path in [*folder.glob("events.out.tfevents.*"), *folder.rglob("*.part")]:
             path.unlink()
 
 
