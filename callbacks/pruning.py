@@ -159,6 +159,10 @@ class PruningCallback(pl.Callback, ABC):
         for observer in observers:
             observer.before_pruning(trainer, module)
         before = Mask.full(module, self.parameters) & current_mask(trainer)
+        for name in self.parameters:
+            if not find_parameter(module, name).isfinite().all():
+                got = f"settings under which {name} is not finite after {trainer.current_epoch} epochs"
+                raise ConfigError("model.optimizer", got, "settings under which training does not diverge")
         started = time.perf_counter()
         self.mask = self.select(module, before)
         self.seconds += time.perf_counter() - started

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
@@ -100,6 +101,8 @@ def check_types(node: Config, key: str) -> None:
         ConfigError: with the key and the type declared.
     """
     target = _target(node, key)
+    if not isinstance(node.get("_partial_", False), bool):
+        raise ConfigError(f"{key}._partial_", node["_partial_"], "true or false")
     parameters = inspect.signature(target).parameters
     hints = typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
     for name, value in node.items():
@@ -117,9 +120,12 @@ def _target(node: Config, key: str) -> Any:
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         raise ConfigError(key, node, "a node with _target_, the path of a class")
     try:
-        return get_object(node["_target_"])
+        target = get_object(node["_target_"])
     except Exception as error:  # importing runs code that may raise anything
         raise ConfigError(f"{key}._target_", node["_target_"], f"the path of a class; {error}") from error
+    if not callable(target):
+        raise ConfigError(f"{key}._target_", node["_target_"], "the path of a class")
+    return target
 
 
 def _has_type(value: object, hint: Any) -> bool:
@@ -164,7 +170,7 @@ def build_callbacks(config: Config, stamp: Config) -> list[pl.Callback]:
         built.append(build(node, f"callbacks.{name}"))
         if isinstance(built[-1], Checkpoints):
             built[-1].stamp = stamp  # not an argument: Hydra would instantiate the nodes it holds
-    if not config["trainer"]["enable_progress_bar"]:  # Lightning would refuse the contradiction
+    if not config["trainer"].get("enable_progress_bar", True):  # Lightning would refuse the contradiction
         built = [callback for callback in built if not isinstance(callback, pl.callbacks.ProgressBar)]
     pruners = [callback for callback in built if isinstance(callback, PruningCallback)]
     others = [callback for callback in built if not isinstance(callback, PruningCallback)]
@@ -189,6 +195,18 @@ def build_trainer(
     return trainer
 
 
+def fit(trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, ckpt_path: Path | None) -> None:
+    """``trainer.fit``, loading the checkpoint without executing anything in it.
+
+    Raises:
+        ConfigError: if Lightning finds that the trainer's settings and the data do not go together.
+    """
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except MisconfigurationException as error:
+        raise ConfigError("trainer", str(error), "settings that go together, and with the data") from error
+
+
 def schedule_end(config: Config, callbacks: list[pl.Callback]) -> int:
     """The epochs of the whole run: the dense ones, and until the last retraining is over.
 
@@ -201,7 +219,7 @@ def schedule_end(config: Config, callbacks: list[pl.Callback]) -> int:
         if callback.start_epoch < dense:
             raise ConfigError(callback.key("start_epoch"), callback.start_epoch, f"dense_epochs={dense} or more")
     end = max([dense, *(callback.end_epoch for callback in pruners)])
-    limit = config["trainer"]["max_epochs"]
+    limit = config["trainer"].get("max_epochs")
     if limit is not None and check_count("trainer.max_epochs", limit) < end:
         raise ConfigError("trainer.max_epochs", limit, f"null, or at least the {end} epochs of the schedule")
     return limit or end

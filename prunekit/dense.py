@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback, ProgressBar
 
 from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
-from prunekit.build import Config, build_callbacks, build_trainer
+from prunekit.build import Config, build_callbacks, build_trainer, fit
 from prunekit.rehearsal import rehearse
 from prunekit.runs.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.runs.files import write_json
@@ -54,7 +54,7 @@ def dense_checkpoint(
     callbacks: list[Callback] = [c for c in build_callbacks(config, stamp) if isinstance(c, CALLBACKS)]
     trainer = build_trainer(config, folder, callbacks, config["dense_epochs"])
     clear_remains(folder)
-    trainer.fit(module, datamodule=data, ckpt_path=start.path if start else None, weights_only=True)
+    fit(trainer, module, data, start.path if start else None)
     if is_rank_zero():
         write_json(folder / RECORD, {"seconds": time.perf_counter() - started})
         list_checkpoints(folder / "checkpoints")[-1].replace(folder / CHECKPOINT)

@@ -18,7 +18,7 @@ from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
 from callbacks.pruning import PruningCallback, PruningObserver, check_averaging, current_mask, pruning_callbacks
 from callbacks.region_mean_mask import RegionMeanMask
-from prunekit.build import build, build_callbacks, build_trainer, resolve, schedule_end
+from prunekit.build import build, build_callbacks, build_trainer, fit, resolve, schedule_end
 from prunekit.dense import dense_checkpoint, dense_seconds
 from prunekit.errors import ConfigError, check_count
 from prunekit.runs import results as leave
@@ -114,7 +114,7 @@ class Run:
 
         clear_remains(self.folder)
         started = time.perf_counter()
-        trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
+        fit(trainer, module, data, start.path)
         seconds = time.perf_counter() - started + dense_seconds(dense_folder)
         results = self._results(trainer, module, data, device, seconds)
         if trainer.is_global_zero:
@@ -133,6 +133,8 @@ class Run:
             if not any(isinstance(callback, wanted) for callback in callbacks):
                 accepted = f"a list with {wanted.__name__.lower()}: a run cannot do without"
                 raise ConfigError("callbacks", list(self.config["callbacks"]), accepted)
+        if self.config["trainer"].get("limit_train_batches") == 0:
+            raise ConfigError("trainer.limit_train_batches", 0, "null, or at least one batch")
         for callback in callbacks:
             if isinstance(callback, PruningCallback | PruningObserver):
                 callback.check(module)

@@ -231,3 +231,16 @@ def test_averaging_from_after_the_last_event_is_exact(averaging, tmp_path):
     weight = find_parameter(module, FIRST)
     assert (weight[~mask.mask[FIRST]] == 0).all()
     assert (weight[mask.mask[FIRST]] != 0).all()
+
+
+def test_weights_that_diverged_are_named(tmp_path):
+    mask = L2Mask([FIRST], 0.5, start_epoch=2)
+    with pytest.raises(ConfigError, match=r"model\.optimizer: .*body\.first\.weight is not finite after 2 epochs"):
+        trainer(tmp_path, [mask], 3).fit(Theirs(lr=1e30), datamodule=TheirData())
+
+
+def test_ranks_that_choose_other_masks_are_noticed(tmp_path, monkeypatch):
+    fit = trainer(tmp_path, [L2Mask([FIRST], 0.5)], 1)
+    monkeypatch.setattr(fit.strategy, "broadcast", lambda digest: digest[::-1])
+    with pytest.raises(RuntimeError, match="chose another mask than rank 0"):
+        fit.fit(Theirs(lr=0.01), datamodule=TheirData())

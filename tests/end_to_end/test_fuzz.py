@@ -67,6 +67,6 @@ def test_one_corrupted_key_gives_a_run_or_a_message(experiment, tmp_path, reques
                 wrong.append(f"{key}={value!r}: an unclear message: {error}")
         except Exception as error:
             wrong.append(f"{key}={value!r}: {type(error).__name__}: {error}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert ran > 20
     assert refused > 60
