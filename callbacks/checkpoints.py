@@ -50,7 +50,7 @@ class Checkpoints(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save within an epoch, if asked for; what is due on its last batch is saved at its end, measured and all."""
-        if trainer.is_last_batch:
+        if not self.every_n_steps or trainer.is_last_batch:
             return
         if self._is_due_step(trainer):
             self._save(trainer, trainer.current_epoch)

@@ -1,5 +1,6 @@
 """One progress bar for a whole stage of a run, counted in batches over all its epochs."""
 
+import time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from callbacks.curves import Curves
 from callbacks.pruning import pruning_callbacks
 from prunekit.errors import check_count
+
+SECONDS_BETWEEN_DRAWINGS = 0.3
 
 
 class StageProgress(ProgressBar):
@@ -25,6 +28,8 @@ class StageProgress(ProgressBar):
         super().__init__()
         self.refresh_every = check_count("callbacks.progress.refresh_every", refresh_every, least=1)
         self._bar: Progress | None = None
+        self._since = 0
+        self._drawn = 0.0
         self._task = TaskID(0)
 
     def disable(self) -> None:
@@ -37,16 +42,28 @@ class StageProgress(ProgressBar):
             return
         stage = "pruning and retraining" if pruning_callbacks(trainer) else "dense training"
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, TextColumn("{task.fields[accuracy]}"), refresh_per_second=4)
+        # Drawn from here, not by rich's thread, which would take the interpreter from the steps it reports on.
+        self._bar = Progress(*columns, TextColumn("{task.fields[accuracy]}"), auto_refresh=False)
         done = trainer.global_step * trainer.accumulate_grad_batches
         total = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
         self._task = self._bar.add_task(stage, total=total, completed=done, accuracy="")
         self._bar.start()
+        self._drawn = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Move on, now and then."""
-        if self._bar is not None and trainer.fit_loop.total_batch_idx % self.refresh_every == 0:
-            self._bar.update(self._task, completed=trainer.fit_loop.total_batch_idx + 1)
+        self._since += 1
+        if self._since >= self.refresh_every:
+            self._move(trainer)
+
+    def _move(self, trainer: pl.Trainer, **fields: str) -> None:
+        self._since = 0
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.fit_loop.total_batch_idx + 1, **fields)  # type: ignore[arg-type]
+            if now - self._drawn > SECONDS_BETWEEN_DRAWINGS:
+                self._drawn = now
+                self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the epoch's accuracy."""
@@ -55,11 +72,12 @@ class StageProgress(ProgressBar):
         curves = (c for c in trainer.callbacks if isinstance(c, Curves))  # type: ignore[attr-defined]
         rows = next((c.rows for c in curves), [])
         accuracy = f"accuracy {rows[-1]['accuracy']:.3f}" if rows else ""
-        self._bar.update(self._task, completed=trainer.fit_loop.total_batch_idx + 1, accuracy=accuracy)
+        self._move(trainer, accuracy=accuracy)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the bar, whatever ended the fit."""
         if self._bar is not None:
+            self._bar.refresh()
             self._bar.stop()
             self._bar = None
 

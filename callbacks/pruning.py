@@ -164,14 +164,24 @@ class PruningCallback(pl.Callback, ABC):
                 got = f"settings under which {name} is not finite after {trainer.current_epoch} epochs"
                 raise ConfigError("model.optimizer", got, "settings under which training does not diverge")
         started = time.perf_counter()
-        self.mask = self.select(module, before)
+        selected = self.select(module, before)
         self.seconds += time.perf_counter() - started
+        self._require_subset(selected, before)
+        self.mask = selected
         _require_equal_on_ranks(trainer, self.mask)
         self.rounds_done += 1
         hold(trainer, module)
         event = PruningEvent(self.name, self.rounds_done, trainer.current_epoch, before, before & self.mask)
         for observer in observers:
             observer.after_pruning(trainer, module, event)
+
+    def _require_subset(self, selected: Mask, before: Mask) -> None:
+        """Notice a subclass that brings removed entries back or masks what it was not asked to."""
+        if set(selected) != set(self.parameters):
+            raise ValueError(f"{type(self).__name__}.select gave a mask of {list(selected)}, not of {self.parameters}")
+        for name in selected:
+            if selected[name].shape != before[name].shape or (selected[name] & ~before[name]).any():
+                raise ValueError(f"{type(self).__name__}.select: the mask of {name} is no subset of the one before")
 
 
 def check_averaging(callbacks: Sequence[pl.Callback], epochs: int, batches: int = 1) -> None:

@@ -55,7 +55,7 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
     def arrays(self) -> Arrays:
         """The data set, read at first use."""
         if self._arrays is None:
-            self._arrays = self.load()
+            self._arrays = check_arrays(self.load())
         return self._arrays
 
     def fingerprint(self) -> str:
@@ -107,3 +107,21 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def check_arrays(arrays: Arrays) -> Arrays:
+    """Return ``arrays`` if they are what :class:`Arrays` says.
+
+    Raises:
+        TypeError: if an entry is no tensor or of another dtype.
+        ValueError: if inputs and classes differ in number, or training and test inputs in shape.
+    """
+    for name, tensor in arrays._asdict().items():
+        wanted = torch.float32 if name.endswith("x") else torch.int64
+        if not isinstance(tensor, Tensor) or tensor.dtype != wanted:
+            raise TypeError(f"{name} is a {wanted} tensor, got {getattr(tensor, 'dtype', type(tensor))}")
+    train_x, train_y, test_x, test_y = arrays
+    if train_y.shape != train_x.shape[:1] or test_y.shape != test_x.shape[:1] or train_x.shape[1:] != test_x.shape[1:]:
+        shapes = {name: tuple(tensor.shape) for name, tensor in arrays._asdict().items()}
+        raise ValueError(f"inputs (n, ...) and classes (n,) do not go together: {shapes}")
+    return arrays

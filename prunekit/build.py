@@ -1,5 +1,6 @@
 """From a composed config to objects: every ``instantiate`` call is here."""
 
+import difflib
 import inspect
 import re
 import types
@@ -59,6 +60,9 @@ def resolve(cfg: DictConfig) -> tuple[Config, Config]:
             raise ConfigError(str(error.full_key or "config"), str(error), "a value") from error
         assert isinstance(content, dict)
         resolved.append({str(key): value for key, value in content.items()})
+    for key in resolved[0].keys() - TOP_LEVEL.keys():
+        near = difflib.get_close_matches(key, TOP_LEVEL) or list(TOP_LEVEL)
+        raise ConfigError(key, resolved[0][key], f"no such key; nearest: {', '.join(near)}")
     for key, hint in TOP_LEVEL.items():
         if not _has_type(resolved[0].get(key), hint):
             raise ConfigError(key, resolved[0].get(key), _in_words(hint))
@@ -118,7 +122,11 @@ def check_types(node: Config, key: str) -> None:
 
 def _target(node: Config, key: str) -> Any:
     if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
-        raise ConfigError(key, node, "a node with _target_, the path of a class")
+        hint = "a node with _target_, the path of a class"
+        if key.startswith("callbacks."):
+            name = key.split(".")[1]
+            hint += f"; the list of callbacks does not name {name}: add it there, or drop the values with ~{key}"
+        raise ConfigError(key, node, hint)
     try:
         target = get_object(node["_target_"])
     except Exception as error:  # importing runs code that may raise anything
@@ -177,10 +185,8 @@ def build_callbacks(config: Config, stamp: Config) -> list[pl.Callback]:
     return [*pruners, *others]
 
 
-def build_trainer(
-    config: Config, folder: Path, callbacks: list[pl.Callback], max_epochs: int, **added: Any
-) -> pl.Trainer:
-    """A trainer that writes into ``folder`` and stops after ``max_epochs``; ``added`` are settings no config holds."""
+def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], max_epochs: int) -> pl.Trainer:
+    """A trainer that writes into ``folder`` and stops after ``max_epochs``."""
     logger = build(config["logger"], "logger", save_dir=str(folder)) if config["logger"] else False
     trainer = build(
         {**config["trainer"], "max_epochs": max_epochs},
@@ -189,7 +195,6 @@ def build_trainer(
         logger=logger,
         plugins=[WholeCheckpointIO()],
         default_root_dir=str(folder),
-        **added,
     )
     assert isinstance(trainer, pl.Trainer)
     return trainer

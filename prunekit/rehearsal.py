@@ -20,9 +20,15 @@ def rehearse(config: Config, module: pl.LightningModule, data: pl.LightningDataM
     Raises:
         ConfigError: if the step fails.
     """
-    trial = {**config, "trainer": {**config["trainer"], "enable_progress_bar": False}, "logger": None}
+    trainer_settings = {
+        **config["trainer"],
+        "limit_train_batches": 1,
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+    }
     with TemporaryDirectory() as folder, torch.random.fork_rng():
-        trainer = build_trainer(trial, Path(folder), [], max_epochs=1, fast_dev_run=1)
+        trial = {**config, "trainer": trainer_settings, "logger": None}
+        trainer = build_trainer(trial, Path(folder), [], max_epochs=1)
         try:
             trainer.fit(copy.deepcopy(module), datamodule=data)
         except (ConfigError, OSError):

@@ -9,7 +9,7 @@ from callbacks.l2_mask import L2Mask
 from callbacks.pruning import PruningObserver, current_mask
 from callbacks.region_mean_mask import RegionMeanMask
 from prunekit.errors import ConfigError
-from prunekit.masks import all_weights, find_parameter
+from prunekit.masks import Mask, all_weights, find_parameter
 from tests.callbacks.lightning import TheirData, Theirs, trainer
 
 FIRST = "body.first.weight"
@@ -244,3 +244,21 @@ def test_ranks_that_choose_other_masks_are_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(fit.strategy, "broadcast", lambda digest: digest[::-1])
     with pytest.raises(RuntimeError, match="chose another mask than rank 0"):
         fit.fit(Theirs(lr=0.01), datamodule=TheirData())
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        (lambda mask: Mask({}), r"gave a mask of \[\], not of \['body\.first\.weight'\]"),
+        (lambda mask: Mask.full(Theirs(), [FIRST]), "no subset of the one before"),
+        (lambda mask: Mask({FIRST: mask[FIRST][0]}), "no subset of the one before"),
+    ],
+)
+def test_a_subclass_cannot_bring_weights_back(select, message, tmp_path):
+    class Wrong(L2Mask):
+        def select(self, module, mask):
+            return select(mask)
+
+    masks = [L2Mask([FIRST], 0.5), Wrong([FIRST], 0.5)]
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, masks, 1).fit(Theirs(lr=0.01), datamodule=TheirData())

@@ -66,7 +66,9 @@ def test_a_class_file_binds_to_the_signature_of_its_class(path):
 @pytest.mark.parametrize("path", CLASSES, ids=name_of)
 def test_a_class_file_names_its_class_first_and_comments_every_argument(path):
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    if lines[0] == "defaults:":
+    if lines[0].startswith("defaults: ["):
+        lines = lines[1:]
+    elif lines[0] == "defaults:":
         lines = lines[1:]
         while lines[0].startswith(" "):
             lines = lines[1:]
@@ -75,6 +77,11 @@ def test_a_class_file_names_its_class_first_and_comments_every_argument(path):
         assert keys[0].startswith("_target_:")
     bare = [line for line in keys if "  #" not in line and " #" not in line and not line.startswith("_")]
     assert bare == []
+
+
+@pytest.mark.parametrize("path", (FOLDER / "data").glob("*.yaml"), ids=name_of)
+def test_data_follows_the_seed_of_the_run(path):
+    assert compose_config(f"data={path.stem}", "seed=7").data.seed == 7
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
@@ -93,7 +100,7 @@ def test_an_experiment_composes_and_binds(path):
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
 def test_an_experiment_says_its_question_command_and_expected_result(path):
     text = path.read_text()
-    assert text.startswith("# @package _global_\n# Question: ")
+    assert text.startswith("# @package _global_\n# Question: "), "the header is # @package _global_, then # Question:"
     assert "# Expected: " in text
     commands = re.findall(r"python -m prunekit\.train ?(.*)", text)
     assert commands

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from data_modules.digits import Digits
+from data_modules.in_memory import Arrays, check_arrays
 from prunekit.errors import ConfigError
 
 
@@ -59,3 +60,20 @@ def test_wrong_arguments_name_their_key(arguments, key):
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(ConfigError, match=r"data\.batch_size: got 2000; accepted: at most the 1437"):
         Digits(2000, 0.0, seed=0).setup()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_x": torch.zeros(5, 2, dtype=torch.float64)}, "train_x is a torch.float32 tensor, got torch.float64"),
+        ({"test_y": torch.zeros(3, dtype=torch.int32)}, "test_y is a torch.int64 tensor, got torch.int32"),
+        ({"train_y": [0] * 5}, "train_y is a torch.int64 tensor, got <class 'list'>"),
+        ({"train_y": torch.zeros(4, dtype=torch.int64)}, "do not go together"),
+        ({"test_x": torch.zeros(3, 4)}, "do not go together"),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_named(change, message):
+    good = Arrays(torch.zeros(5, 2), torch.zeros(5).long(), torch.zeros(3, 2), torch.zeros(3).long())
+    assert check_arrays(good) is good
+    with pytest.raises((TypeError, ValueError), match=message):
+        check_arrays(good._replace(**change))
