@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.profilers import PassThroughProfiler
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
@@ -17,6 +18,7 @@ from benchmarks.timing import show
 from callbacks.checkpoints import Checkpoints, WholeCheckpointIO
 from callbacks.curves import Curves
 from callbacks.l2_mask import L2Mask
+from callbacks.profiling import NoProfiler
 from callbacks.progress import StageProgress
 from callbacks.pruning import current_mask
 from callbacks.region_mean_mask import RegionMeanMask
@@ -35,6 +37,11 @@ class EpochTimes(pl.Callback):
 
     def __init__(self) -> None:
         self.starts: list[float] = []
+        self.mask = Mask({})
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the mask, for a rival to hold."""
+        self.mask = current_mask(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the time."""
@@ -46,8 +53,13 @@ class EpochTimes(pl.Callback):
         return statistics.median(b - a for a, b in pairwise(starts))
 
 
-def lightning_epoch(data: pl.LightningDataModule | DataLoader, callbacks: list[pl.Callback], epochs: int) -> float:
-    """The median epoch of a Lightning fit, without its first, in which pruning happens."""
+def lightning_epoch(
+    data: pl.LightningDataModule | DataLoader,
+    callbacks: list[pl.Callback],
+    epochs: int,
+    profiler: PassThroughProfiler | None = None,
+) -> tuple[float, Mask]:
+    """The median epoch of a Lightning fit, without its first, in which pruning happens, and the mask at its end."""
     times = EpochTimes()
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
@@ -55,9 +67,10 @@ def lightning_epoch(data: pl.LightningDataModule | DataLoader, callbacks: list[p
             enable_checkpointing=any(isinstance(c, Checkpoints) for c in callbacks), plugins=[WholeCheckpointIO()],
             enable_progress_bar=any(isinstance(c, StageProgress) for c in callbacks), enable_model_summary=False,
             limit_val_batches=0, log_every_n_steps=1, use_distributed_sampler=False,
+            profiler=profiler,
         )  # fmt: skip
         trainer.fit(Mlp(SIZES, SGD), data)
-    return times.median(skip=1)
+    return times.median(skip=1), times.mask
 
 
 def pruned_epoch(data: Mnist, epochs: int) -> tuple[float, Mask]:
@@ -66,13 +79,7 @@ def pruned_epoch(data: Mnist, epochs: int) -> tuple[float, Mask]:
         L2Mask([FIRST], 0.5),
         RegionMeanMask(FIRST, [28, 28], 0.4),
     ]
-    kept: list[Mask] = []
-
-    class Keep(pl.Callback):
-        def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            kept.append(current_mask(trainer))
-
-    return lightning_epoch(data, [*pruners, Curves(), Checkpoints(), StageProgress(), Keep()], epochs), kept[0]
+    return lightning_epoch(data, [*pruners, Curves(), Checkpoints(), StageProgress()], epochs, NoProfiler())
 
 
 def bare_epoch(data: Mnist, mask: Mask, epochs: int, evaluate: bool) -> float:
@@ -111,8 +118,8 @@ def main(data_dir: str, cache_dir: str, epochs: int = 8) -> None:
             "prunekit: masks held, measured and saved each epoch": ours,
             "bare PyTorch loop, masks held, measured each epoch": bare_epoch(data, mask, epochs, evaluate=True),
             "bare PyTorch loop, masks held": bare_epoch(data, mask, epochs, evaluate=False),
-            "Lightning, prunekit's batches, no callbacks": lightning_epoch(data, [], epochs),
-            "Lightning, DataLoader(torchvision MNIST), no callbacks": lightning_epoch(usual, [], 3),
+            "Lightning, prunekit's batches, no callbacks": lightning_epoch(data, [], epochs)[0],
+            "Lightning, DataLoader(torchvision MNIST), no callbacks": lightning_epoch(usual, [], 3)[0],
         }
         for name, seconds in measured.items():
             rounds.setdefault(name, []).append(seconds)

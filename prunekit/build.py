@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from callbacks.checkpoints import Checkpoints, WholeCheckpointIO
+from callbacks.profiling import NoProfiler
 from callbacks.pruning import PruningCallback
 from prunekit.errors import ConfigError, check_count
 
@@ -191,6 +192,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], ma
     trainer = build(
         {**config["trainer"], "max_epochs": max_epochs},
         "trainer",
+        **({} if config["trainer"].get("profiler") else {"profiler": NoProfiler()}),
         callbacks=callbacks,
         logger=logger,
         plugins=[WholeCheckpointIO()],

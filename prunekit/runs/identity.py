@@ -8,7 +8,7 @@ from typing import Any
 # Keys that say where things lie or what to do with a run that is there, not what the run is.
 NOT_IDENTITY = ("paths", "ckpt_path", "run_dir", "force", "reuse")
 # Trainer settings that change what is shown, not what is computed, and the end, which follows from the schedule.
-NOT_DENSE = ("max_epochs", "enable_progress_bar", "enable_model_summary", "log_every_n_steps")
+NOT_DENSE = ("max_epochs", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
