@@ -79,7 +79,7 @@ def test_a_class_file_names_its_class_first_and_comments_every_argument(path):
     assert bare == []
 
 
-@pytest.mark.parametrize("path", (FOLDER / "data").glob("*.yaml"), ids=name_of)
+@pytest.mark.parametrize("path", sorted((FOLDER / "data").glob("*.yaml")), ids=name_of)
 def test_data_follows_the_seed_of_the_run(path):
     assert compose_config(f"data={path.stem}", "seed=7").data.seed == 7
 

@@ -95,6 +95,7 @@ def full_after(monkeypatch, files):
     monkeypatch.setattr(os, "fsync", full)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", range(1, 8))
 def test_a_full_disk_ends_clearly_and_loses_nothing(short_run, monkeypatch, files):
     expected = short_run("run_dir=null", "seed=5", "reuse=false").go()["metrics"]
