@@ -120,8 +120,7 @@ class Run:
         if trainer.is_global_zero:
             leave.save_masks(self.folder / leave.MASKS, current_mask(trainer))
             for logger in trainer.loggers:
-                hparams = {key: self._identity[key] for key in ("seed", "dense_epochs", "model", "data", "callbacks")}
-                logger.log_hyperparams(hparams, results["metrics"])
+                logger.log_hyperparams(leave.hyperparameters(self._identity), results["metrics"])
                 logger.finalize("success")
             (self.folder / "hparams.yaml").unlink(missing_ok=True)  # the logger's; config.yaml has more
             write_json(self.folder / leave.RESULTS, results)

@@ -79,6 +79,26 @@ def save_masks(path: Path, mask: Mask) -> None:
     write_whole(path, lambda file: file.write(content))
 
 
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What one compares runs by: the seed, the network, the data and the pruning; nothing of how a run is shown.
+
+    Example:
+        >>> node = {"_target_": "x.Y", "rate": 0.5}
+        >>> config = {"seed": 0, "dense_epochs": 1, "model": {"_target_": "Z"}, "data": {}, "trainer": {}}
+        >>> hyperparameters({**config, "callbacks": {"l2_mask": node, "curves": {"_target_": "C"}}})
+        {'seed': 0, 'dense_epochs': 1, 'model': {}, 'data': {}, 'l2_mask': {'rate': 0.5}}
+    """
+
+    def without_classes(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        return {key: without_classes(value) for key, value in node.items() if not key.startswith("_")}
+
+    pruning = {name: node for name, node in config["callbacks"].items() if "rate" in node}
+    chosen = {key: config[key] for key in ("seed", "dense_epochs", "model", "data")}
+    return {key: without_classes(node) for key, node in {**chosen, **pruning}.items()}
+
+
 def summary_table(results: Mapping[str, Any]) -> Table:
     """The table printed at the end of a run."""
     table = Table(title=f"{results['experiment']}, seed {results['seed']}", title_justify="left")

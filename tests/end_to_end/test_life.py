@@ -43,6 +43,11 @@ def test_a_run_leaves_what_the_design_says(short_run):
     assert {event["data"] for event in results["events"]} == {"validation"}
     assert results["metrics"]["pruned/test_acc"] == results["events"][-1]["test_acc"]
     assert all(0 <= value <= 1 for value in results["metrics"].values())
+    shown = EventAccumulator(str(run.folder))
+    shown.Reload()
+    assert "hp_metric" not in shown.Tags()["scalars"]
+    assert [s.value for s in shown.Scalars("final/test_acc")] == pytest.approx([results["metrics"]["final/test_acc"]])
+    assert "_hparams_/session_start_info" in shown.summary_metadata
     stored = OmegaConf.load(run.folder / "config.yaml")
     assert stored.config_hash == run.config_hash == run.folder.name
     assert stored.callbacks.region_mean_mask.start_epoch == 2
