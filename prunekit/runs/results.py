@@ -117,6 +117,6 @@ def summary_table(results: Mapping[str, Any]) -> Table:
         table.add_row("median share of the image they keep", f"{neurons['median_area']:.0%}")
         survivors = neurons["of_survivors"]
         for key, words in (("at_least_90", ">= 90 %"), ("at_most_40", "<= 40 %")):
-            label = f"neurons with {words} removed, of all weights / of the L2 mask's survivors"
+            label = f"neurons {words} removed (of all / of L2 survivors)"
             table.add_row(label, f"{neurons[key]:.0%} / {survivors[key]:.0%}")
     return table

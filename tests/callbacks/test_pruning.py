@@ -53,17 +53,17 @@ TRAINERS = {
 @pytest.mark.parametrize("setting", TRAINERS)
 def test_no_removed_weight_is_ever_non_zero(optimizer, setting, tmp_path):
     """Over 100 held steps here; the slow test below takes 1,000."""
-    hold(optimizer, setting, tmp_path, epochs=35)
+    assert_held(optimizer, setting, tmp_path, epochs=35)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("setting", TRAINERS)
 def test_no_removed_weight_is_ever_non_zero_over_1000_steps(optimizer, setting, tmp_path):
-    hold(optimizer, setting, tmp_path, epochs=336)
+    assert_held(optimizer, setting, tmp_path, epochs=336)
 
 
-def hold(optimizer, setting, tmp_path, epochs):
+def assert_held(optimizer, setting, tmp_path, epochs):
     watch = Watch()
     callbacks = [
         L2Mask(None, rate=0.5, start_epoch=2),
