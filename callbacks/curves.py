@@ -11,7 +11,7 @@ from callbacks.images import log_png
 from callbacks.measure import TEST, accuracy, watched_part
 from callbacks.pruning import PruningEvent, PruningObserver, current_mask
 from prunekit.figures.curves import draw_curves
-from prunekit.masks import Mask, all_weights, find_parameter
+from prunekit.masks import overall_sparsity
 
 
 class Epoch(TypedDict):
@@ -135,12 +135,6 @@ class Curves(PruningObserver):
         measured = accuracy(trainer, module, part)
         self.seconds += time.perf_counter() - started
         return measured
-
-
-def overall_sparsity(module: pl.LightningModule, mask: Mask) -> float:
-    """Removed weights / all weights of the module, pruned or not."""
-    total = sum(find_parameter(module, name).numel() for name in all_weights(module))
-    return mask.removed() / total
 
 
 def _log_row(trainer: pl.Trainer, row: Epoch, part: str) -> None:

@@ -27,6 +27,7 @@ class StageProgress(ProgressBar):
     def __init__(self, refresh_every: int = 50) -> None:
         super().__init__()
         self.refresh_every = check_count("callbacks.progress.refresh_every", refresh_every, least=1)
+        self._silent = False
         self._bar: Progress | None = None
         self._since = 0
         self._drawn = 0.0
@@ -38,7 +39,7 @@ class StageProgress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar."""
-        if getattr(self, "_silent", False):
+        if self._silent:
             return
         stage = "pruning and retraining" if pruning_callbacks(trainer) else "dense training"
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

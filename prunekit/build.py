@@ -88,9 +88,7 @@ def build(node: Config, key: str, **injected: Any) -> Any:
         return instantiate(node, _convert_="all", **injected)
     except InstantiationException as error:
         cause = error.__cause__
-        if isinstance(cause, ConfigError):
-            raise cause from None
-        if isinstance(cause, OSError):
+        if isinstance(cause, ConfigError | OSError):
             raise cause from None
         accepted = f"arguments that {node.get('_target_')} takes: {cause or error}"
         raise ConfigError(key, {k: v for k, v in node.items() if k != "_target_"}, accepted) from error

@@ -259,6 +259,17 @@ def all_weights(module: nn.Module) -> list[str]:
     return [name for name, parameter in module.named_parameters() if parameter.dim() >= 2]
 
 
+def overall_sparsity(module: nn.Module, mask: Mask) -> float:
+    """Removed weights / all weights of ``module``, whether the mask names them or not.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2))
+        >>> overall_sparsity(net, Mask({"0.weight": torch.tensor([[True, False]])}))
+        0.25
+    """
+    return mask.removed() / sum(find_parameter(module, name).numel() for name in all_weights(module))
+
+
 def gradual_rate(rate: float, done: int, rounds: int) -> float:
     """The share removed after ``done`` of ``rounds`` rounds that remove the same share of what is left each.
 

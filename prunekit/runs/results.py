@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunekit.masks import Mask, all_weights, find_parameter
+from prunekit.masks import Mask, overall_sparsity
 from prunekit.runs.files import write_whole
 
 RESULTS = "results.json"
@@ -40,11 +40,10 @@ def sparsity(module: nn.Module, mask: Mask, requested: Mapping[str, float]) -> d
         >>> sparsity(net, Mask({"0.weight": torch.tensor([[True, False]])}), {"l2_mask": 0.5})
         {'requested': {'l2_mask': 0.5}, 'achieved': {'0.weight': 0.5}, 'overall': 0.25}
     """
-    weights = sum(find_parameter(module, name).numel() for name in all_weights(module))
     return {
         "requested": dict(requested),
         "achieved": {name: mask.sparsity(name) for name in mask},
-        "overall": mask.removed() / weights,
+        "overall": overall_sparsity(module, mask),
     }
 
 
