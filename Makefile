@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint types bench tensorboard clean
+.PHONY: help run run-actions test test-slow lint types bench tensorboard clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ help:  ## list these targets
 
 run: .venv  ## train and prune on embedded data, no download; figures in runs/
 	$(BIN)/python -m prunekit.train experiment=digits_region
+
+run-actions: .venv  ## train an action recogniser on videos written by a program, no download
+	$(BIN)/python -m prunekit.train experiment=synthetic_dense
 
 test: .venv  ## the quick tests, offline
 	$(BIN)/python -m pytest

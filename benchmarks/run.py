@@ -8,7 +8,7 @@ import os
 import warnings
 
 from benchmarks import epoch, files, regions
-from prunekit.train import quiet_lightning
+from prunekit.door import quiet_lightning
 
 
 def main() -> None:

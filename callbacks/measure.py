@@ -1,7 +1,11 @@
 """Accuracy in a plain loop, so that it can be taken inside ``fit`` (a Trainer call there would end the fit)."""
 
+from collections.abc import Iterator
+
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
+from torchmetrics.functional import confusion_matrix
 
 VALIDATION, TEST = "validation", "test"
 
@@ -11,7 +15,6 @@ def watched_part(trainer: pl.Trainer) -> str:
     return VALIDATION if trainer.datamodule.val_dataloader() else TEST  # type: ignore[attr-defined]
 
 
-@torch.no_grad()
 def accuracy(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
     """The share of samples that ``module`` classifies right, over all ranks, each sample once.
 
@@ -23,16 +26,44 @@ def accuracy(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> floa
     Returns:
         A number in [0, 1].
     """
+    counts = torch.zeros(2, dtype=torch.int64, device=trainer.strategy.root_device)
+    for logits, y in predictions(trainer, module, part):
+        counts += torch.stack([(logits.argmax(1) == y).sum(), torch.tensor(len(y), device=y.device)])
+    right, total = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+    return float(right / total)
+
+
+def confusion(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Tensor:
+    """How many samples of each class (row) are taken for which (column), over all ranks, each sample once.
+
+    Args:
+        trainer: as for :func:`accuracy`.
+        module: as for :func:`accuracy`.
+        part: ``validation`` or ``test``.
+
+    Returns:
+        ``(classes, classes)`` int64 on the CPU.
+    """
+    matrix = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
+    for logits, y in predictions(trainer, module, part):
+        classes = logits.shape[1]
+        matrix = matrix + confusion_matrix(logits.argmax(1), y, task="multiclass", num_classes=classes)
+    total: Tensor = trainer.strategy.reduce(matrix, reduce_op="sum")
+    return total.cpu()
+
+
+@torch.no_grad()
+def predictions(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """This rank's logits ``(n, classes)`` and classes ``(n,)``, batch by batch, on the trainer's device."""
     data = trainer.datamodule  # type: ignore[attr-defined]
     batches = data.val_dataloader() if part == VALIDATION else data.test_dataloader()
     training, device = module.training, module.device
     module.eval().to(trainer.strategy.root_device)  # after a fit Lightning leaves it on the CPU
-    counts = torch.zeros(2, dtype=torch.int64, device=module.device)
-    for batch in batches:
-        x, y = trainer.strategy.batch_to_device(batch)
-        with trainer.precision_plugin.forward_context():
-            hits = module(x).argmax(1) == y
-        counts += torch.stack([hits.sum(), torch.tensor(len(y), device=hits.device)])
-    module.train(training).to(device)
-    right, total = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-    return float(right / total)
+    try:
+        for batch in batches:
+            x, y = trainer.strategy.batch_to_device(batch)
+            with trainer.precision_plugin.forward_context():
+                logits = module(x)
+            yield logits, y
+    finally:
+        module.train(training).to(device)

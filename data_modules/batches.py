@@ -1,11 +1,33 @@
 """Batches of data that lie in memory: one index per batch, resumable in the middle of an epoch."""
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+@runtime_checkable
+class LazySamples(Protocol):
+    """Samples that are made when they are indexed; otherwise used as the tensor ``(n, ...)`` that they stand for."""
+
+    shape: torch.Size
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """Make the samples of an int64 index ``(k,)`` or a slice."""
+
+    def subset(self, index: Tensor) -> "LazySamples":
+        """The samples of an int64 index, not made yet."""
+
+    def to(self, device: torch.device) -> "LazySamples":
+        """The same, to be made on ``device``."""
+
+    def fingerprint(self) -> bytes:
+        """Equal exactly when the samples are."""
 
 
 class TensorBatches:
@@ -19,7 +41,7 @@ class TensorBatches:
     ``world`` does not divide is left out of the epoch's last batch; when evaluating, nothing is.
 
     Args:
-        x: ``(n, ...)`` inputs.
+        x: ``(n, ...)`` inputs, or lazy ones; of these the next batch is made while one is worked on.
         y: ``(n,)`` targets.
         batch_size: samples of a batch over all ranks together.
         seed: of the shuffling; None keeps the order (evaluation).
@@ -35,7 +57,13 @@ class TensorBatches:
     batch_sampler = None  # Lightning reads it of whatever has a ``sampler``
 
     def __init__(
-        self, x: Tensor, y: Tensor, batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1
+        self,
+        x: Tensor | LazySamples,
+        y: Tensor,
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self._x, self._y = x, y
         self._batch_size, self._seed, self._rank, self._world = batch_size, seed, rank, world
@@ -60,15 +88,32 @@ class TensorBatches:
         # A generator: the epoch is read at the first batch, after Lightning has set it.
         first, self._skip = self._skip, 0
         if self._seed is None:
-            for start in range(0, self._samples, self._batch_size):
-                part = slice(start + self._rank, min(start + self._batch_size, self._samples), self._world)
-                yield self._x[part], self._y[part]
+            starts = range(0, self._samples, self._batch_size)
+            ends = (min(start + self._batch_size, self._samples) for start in starts)
+            yield from self._take(slice(a + self._rank, b, self._world) for a, b in zip(starts, ends, strict=True))
             return
         order = epoch_order(len(self._y), self._seed, self._epoch)[: self._samples].to(self._y.device)
-        for number in range(first, len(self)):
-            index = order[number * self._batch_size : (number + 1) * self._batch_size][self._rank :: self._world]
-            self._given = number + 1
-            yield self._x[index], self._y[index]
+        parts = (
+            order[number * self._batch_size : (number + 1) * self._batch_size] for number in range(first, len(self))
+        )
+        for number, batch in enumerate(self._take(part[self._rank :: self._world] for part in parts), start=first + 1):
+            self._given = number
+            yield batch
+
+    def _take(self, indices: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        if isinstance(self._x, Tensor):
+            for index in indices:
+                yield self._x[index], self._y[index]
+            return
+        with ThreadPoolExecutor(1) as ahead:
+            making: deque[tuple[Future[Tensor], Tensor]] = deque()
+            for index in indices:
+                making.append((ahead.submit(self._x.__getitem__, index), self._y[index]))
+                if len(making) > 1:
+                    x, y = making.popleft()
+                    yield x.result(), y
+            for x, y in making:
+                yield x.result(), y
 
     def state_dict(self) -> dict[str, int]:
         """How many batches of the epoch were given: a checkpoint in mid-epoch goes on behind them."""

@@ -2,22 +2,22 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from data_modules.batches import TensorBatches, epoch_order
+from data_modules.batches import LazySamples, TensorBatches, epoch_order
 from prunekit.errors import ConfigError, check_count, check_rate
 
 
 class Arrays(NamedTuple):
-    """A data set: inputs ``(n, ...)`` float32 and int64 classes ``(n,)``, for training and for testing."""
+    """A data set: inputs ``(n, ...)``, float32 or lazy, and int64 classes ``(n,)``, for training and for testing."""
 
-    train_x: Tensor
+    train_x: Tensor | LazySamples
     train_y: Tensor
-    test_x: Tensor
+    test_x: Tensor | LazySamples
     test_y: Tensor
 
 
@@ -45,7 +45,7 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
         self.validation = validation
         self._arrays: Arrays | None = None
         self._device: torch.device | None = None
-        self._parts: dict[str, tuple[Tensor, Tensor]] = {}
+        self._parts: dict[str, tuple[Tensor | LazySamples, Tensor]] = {}
 
     @abstractmethod
     def load(self) -> Arrays:
@@ -61,10 +61,21 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
     def fingerprint(self) -> str:
         """A SHA-256 over all samples and labels: equal exactly when the data is."""
         sha = hashlib.sha256()
-        for tensor in self.arrays:
-            sha.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            sha.update(tensor.contiguous().numpy().data)
+        for samples in self.arrays:
+            if isinstance(samples, Tensor):
+                sha.update(f"{samples.dtype}{tuple(samples.shape)}".encode())
+                sha.update(samples.contiguous().numpy().data)
+            else:
+                sha.update(samples.fingerprint())
         return sha.hexdigest()
+
+    def model_arguments(self) -> dict[str, Any]:
+        """What a model has to be given to fit the data, for arguments that its config leaves null."""
+        return {}
+
+    def report(self) -> dict[str, Any]:
+        """What results say of the data."""
+        return {}
 
     def setup(self, stage: str | None = None) -> None:
         """Split off the validation part and bring everything to the training device."""
@@ -79,8 +90,8 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
         order = epoch_order(len(y), seed=0, epoch=0) if held_out else torch.arange(len(y))
         train, validation = order[held_out:], order[:held_out]
         parts = {
-            "train": (x[train], y[train]),
-            "validation": (x[validation], y[validation]),
+            "train": (_subset(x, train), y[train]),
+            "validation": (_subset(x, validation), y[validation]),
             "test": (test_x, test_y),
         }
         self._device = device
@@ -116,12 +127,22 @@ def check_arrays(arrays: Arrays) -> Arrays:
         TypeError: if an entry is no tensor or of another dtype.
         ValueError: if inputs and classes differ in number, or training and test inputs in shape.
     """
-    for name, tensor in arrays._asdict().items():
+    for name, samples in arrays._asdict().items():
+        if name.endswith("x") and _is_lazy(samples):
+            continue
         wanted = torch.float32 if name.endswith("x") else torch.int64
-        if not isinstance(tensor, Tensor) or tensor.dtype != wanted:
-            raise TypeError(f"{name} is a {wanted} tensor, got {getattr(tensor, 'dtype', type(tensor))}")
+        if not isinstance(samples, Tensor) or samples.dtype != wanted:
+            raise TypeError(f"{name} is a {wanted} tensor, got {getattr(samples, 'dtype', type(samples))}")
     train_x, train_y, test_x, test_y = arrays
     if train_y.shape != train_x.shape[:1] or test_y.shape != test_x.shape[:1] or train_x.shape[1:] != test_x.shape[1:]:
-        shapes = {name: tuple(tensor.shape) for name, tensor in arrays._asdict().items()}
+        shapes = {name: tuple(samples.shape) for name, samples in arrays._asdict().items()}
         raise ValueError(f"inputs (n, ...) and classes (n,) do not go together: {shapes}")
     return arrays
+
+
+def _subset(samples: Tensor | LazySamples, index: Tensor) -> Tensor | LazySamples:
+    return samples[index] if isinstance(samples, Tensor) else samples.subset(index)
+
+
+def _is_lazy(samples: object) -> bool:
+    return not isinstance(samples, Tensor) and isinstance(samples, LazySamples)

@@ -94,6 +94,19 @@ def build(node: Config, key: str, **injected: Any) -> Any:
         raise ConfigError(key, {k: v for k, v in node.items() if k != "_target_"}, accepted) from error
 
 
+def build_model(node: Config, arguments: Config) -> pl.LightningModule:
+    """Build the model, with what the data tells for arguments that the config leaves null.
+
+    Args:
+        node: the config's ``model``.
+        arguments: what a model has to be given to fit the data.
+    """
+    told = {name: value for name, value in arguments.items() if name in node and node[name] is None}
+    module = build({**node, **told}, "model")
+    assert isinstance(module, pl.LightningModule)
+    return module
+
+
 def check_types(node: Config, key: str) -> None:
     """Refuse a node with a key that its class does not take, or a value of another type than the class declares.
 

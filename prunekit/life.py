@@ -18,7 +18,7 @@ from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
 from callbacks.pruning import PruningCallback, PruningObserver, check_averaging, current_mask, pruning_callbacks
 from callbacks.region_mean_mask import RegionMeanMask
-from prunekit.build import build, build_callbacks, build_trainer, fit, resolve, schedule_end
+from prunekit.build import build, build_callbacks, build_model, build_trainer, fit, resolve, schedule_end
 from prunekit.dense import dense_checkpoint, dense_seconds
 from prunekit.errors import ConfigError, check_count
 from prunekit.runs import results as leave
@@ -91,8 +91,9 @@ class Run:
             raise ConfigError(self._folder_key, got, "an empty folder, this run's own, or force=true")
 
     def _fit(self) -> dict[str, Any]:
+        data = build(self.config["data"], "data")
         pl.seed_everything(self.config["seed"], workers=True, verbose=False)
-        module, data = build(self.config["model"], "model"), build(self.config["data"], "data")
+        module = build_model(self.config["model"], data.model_arguments())
         stamp = {"config_hash": self.config_hash, "config": self._identity}
         callbacks = build_callbacks(self.config, stamp)
         self._check(callbacks, module)
@@ -156,7 +157,7 @@ class Run:
         self,
         trainer: pl.Trainer,
         module: pl.LightningModule,
-        data: pl.LightningDataModule,
+        data: Any,
         device: torch.device,
         seconds: float,
     ) -> dict[str, Any]:
@@ -173,6 +174,7 @@ class Run:
             "seed": self.config["seed"],
             "config_hash": self.config_hash,
             **leave.provenance(),
+            **({"data": report} if (report := data.report()) else {}),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
             "metrics": {

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
+from prunekit.door import quiet_lightning
 from prunekit.life import Run
-from prunekit.train import quiet_lightning
 
 quiet_lightning()
 

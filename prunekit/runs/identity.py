@@ -7,6 +7,8 @@ from typing import Any
 
 # Keys that say where things lie or what to do with a run that is there, not what the run is.
 NOT_IDENTITY = ("paths", "ckpt_path", "run_dir", "force", "reuse")
+# Settings of the data that say how it is computed, not what it is.
+NOT_DATA = ("device", "decoders", "shard")
 # Trainer settings that change what is shown, not what is computed, and the end, which follows from the schedule.
 NOT_DENSE = ("max_epochs", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")
 
@@ -20,7 +22,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         >>> config_hash({"seed": 0}) == config_hash({"seed": 1})
         False
     """
-    return digest({key: value for key, value in config.items() if key not in NOT_IDENTITY})
+    return digest(_what_counts({key: value for key, value in config.items() if key not in NOT_IDENTITY}))
 
 
 def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
@@ -38,7 +40,7 @@ def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
         True
     """
     trainer = {key: value for key, value in config["trainer"].items() if key not in NOT_DENSE}
-    parts = {key: config[key] for key in ("model", "data", "seed", "dense_epochs")}
+    parts = _what_counts({key: config[key] for key in ("model", "data", "seed", "dense_epochs")})
     return digest({**parts, "trainer": trainer, "fingerprint": fingerprint, "device": device})
 
 
@@ -46,3 +48,8 @@ def digest(content: Any) -> str:
     """Twelve hex digits of the SHA-256 over a canonical JSON text."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
+    data = {key: value for key, value in config.get("data", {}).items() if key not in NOT_DATA}
+    return {**config, **({"data": data} if data else {})}

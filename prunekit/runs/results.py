@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.table import Table
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -64,12 +65,28 @@ def macs(module: nn.Module, example: Tensor) -> int:
 
     Example:
         >>> import torch
-        >>> macs(nn.Linear(3, 2), torch.zeros(1, 3))
-        6
+        >>> macs(nn.Linear(3, 2), torch.zeros(1, 3)), macs(nn.LSTM(3, 2), torch.zeros(5, 1, 3))
+        (6, 200)
     """
-    with FlopCounterMode(display=False) as counter:
+    recurrent: int = 0
+
+    def count(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
+        nonlocal recurrent
+        assert isinstance(layer, nn.RNNBase)
+        steps = outputs[0].shape[:-1].numel()
+        recurrent += steps * sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
+
+    # Whether torch counts a recurrent layer depends on the library that runs it, so those are counted here.
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(example)
-    return int(counter.get_total_flops() // 2)
+    for hook in hooks:
+        hook.remove()
+    root = type(module).__name__
+    names = {f"{root}.{name}".rstrip(".") for name, layer in module.named_modules() if layer in layers}
+    counts = {name: int(sum(flops.values())) for name, flops in counter.get_flop_counts().items()}
+    return (counts.get("Global", 0) - sum(counts.get(name, 0) for name in names)) // 2 + recurrent
 
 
 def save_masks(path: Path, mask: Mask) -> None:
@@ -103,13 +120,28 @@ def summary_table(results: Mapping[str, Any]) -> Table:
     table = Table(title=f"{results['experiment']}, seed {results['seed']}", title_justify="left")
     table.add_column("test accuracy")
     table.add_column("", justify="right")
-    names = {"dense/test_acc": "dense", "pruned/test_acc": "pruned", "final/test_acc": "retrained"}
+    names = {"dense/test_acc": "dense"}
+    if results["events"]:
+        names |= {"pruned/test_acc": "pruned", "final/test_acc": "retrained"}
     for key, name in names.items():
         table.add_row(name, f"{results['metrics'][key]:.2%}")
-    table.add_section()
-    for name, share in results["sparsity"]["achieved"].items():
-        table.add_row(f"sparsity of {name}", f"{share:.2%}")
-    table.add_row("sparsity of all weights", f"{results['sparsity']['overall']:.2%}")
+    if results["events"]:
+        table.add_section()
+        for name, share in results["sparsity"]["achieved"].items():
+            table.add_row(f"sparsity of {name}", f"{share:.2%}")
+        table.add_row("sparsity of all weights", f"{results['sparsity']['overall']:.2%}")
+    if data := results.get("data"):
+        table.add_section()
+        table.add_row("split", data["split"])
+        table.add_row("clips, training / test", f"{data['train_clips']} / {data['test_clips']}")
+        leak = f"{data['test_clips_of_videos_trained_on']} of {data['test_clips']}"
+        table.add_row("test clips cut from a video trained on", leak)
+        if data["missing_clips"]:
+            table.add_row("clips listed but not on disk", str(data["missing_clips"]))
+        if data["bad_clips"]:
+            table.add_row("clips left out as unreadable", str(len(data["bad_clips"])))
+        if data["backbone"]:
+            table.add_row("features", data["backbone"])
     if neurons := results.get("neurons"):
         table.add_section()
         table.add_row("neurons alive", f"{neurons['alive']} of {neurons['count']}")

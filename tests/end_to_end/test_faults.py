@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from callbacks.checkpoints import list_checkpoints
+from prunekit.door import describe
 from prunekit.errors import ConfigError
 from prunekit.runs.checkpoint_file import read_checkpoint
 from prunekit.runs.files import write_json, write_whole
-from prunekit.train import describe, run_once
+from prunekit.train import run_once
 from tests.conftest import SHORT, compose_config
 
 

@@ -1,0 +1,37 @@
+"""The confusion matrix of the test data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+
+from callbacks.images import log_png
+from callbacks.measure import TEST, confusion
+from callbacks.pruning import PruningObserver
+from prunekit.errors import check_count
+from prunekit.figures.confusion import draw_confusion
+from prunekit.runs.files import write_whole
+
+
+class Confusion(PruningObserver):
+    """Counts at the end of a run which test samples were taken for what.
+
+    Leaves ``confusion.npy``, ``(classes, classes)`` int64 with a row for each true class, and the same as a picture
+    in ``figures/`` and TensorBoard.
+
+    Args:
+        names_up_to: classes up to which the picture names them.
+    """
+
+    def __init__(self, names_up_to: int = 40) -> None:
+        self.names_up_to = check_count("callbacks.confusion.names_up_to", names_up_to)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count and draw."""
+        matrix = confusion(trainer, pl_module, TEST).numpy()
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            write_whole(folder / "confusion.npy", lambda file: np.save(file, matrix, allow_pickle=False))
+            names = getattr(trainer.datamodule, "classes", None) or list(map(str, range(len(matrix))))  # type: ignore[attr-defined]
+            figure = draw_confusion(matrix, names if len(names) <= self.names_up_to else None)
+            log_png(trainer, figure, folder / "figures" / "confusion.png", "confusion", trainer.current_epoch)

@@ -1,0 +1,238 @@
+"""Clips of actions as samples: features computed once and kept, or frames decoded whenever they are asked for."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_modules.clip_frames import ClipFrames
+from data_modules.clips import Clip, ClipSource
+from data_modules.features import FORMAT, ClipHashes, FeatureCache, Sampling, extract, read_clip
+from data_modules.in_memory import Arrays, InMemoryDataModule
+from data_modules.splits import SPLITS, Split, make_split
+from prunekit.errors import ConfigError, check_choice, check_count
+from prunekit.models.backbone import FEATURES, FrozenBackbone
+
+SHARD = re.compile(r"(\d+)/(\d+)")
+SHOWN = 10
+
+
+class ActionClips(InMemoryDataModule):
+    """Video clips and their classes, each clip as ``(frames, 512)`` float32 features of a frozen backbone.
+
+    Features are computed when they are first needed, by whatever device there is, and kept in ``cache_dir`` under
+    the hash of the clip's content, the sampling of frames and the weights. With ``serve=frames`` a sample is
+    ``(frames, height, width, 3)`` uint8 instead, decoded when its batch comes: for training end to end.
+
+    Classes are numbered in the data set's own order, those without a clip left out.
+
+    Args:
+        source: the data set.
+        backbone: how features are computed.
+        cache_dir: a writable folder.
+        split: ``official1`` to ``official3``, ``random`` or ``grouped``; see :func:`data_modules.splits.make_split`.
+        split_seed: of the drawing of ``random`` and ``grouped``.
+        batch_size: clips of a training batch over all devices together.
+        validation: share of the training clips held out, in [0, 1).
+        seed: of the shuffling of each epoch.
+        eval_batch_size: clips of an evaluation batch.
+        frames: frames of a clip.
+        frame_size: their height and width, in pixels.
+        serve: ``features`` or ``frames``.
+        allow_missing: whether published lists may name clips that are not on disk.
+        on_bad_clip: whether clips that cannot be decoded ``fail`` the run or are left out and reported (``skip``).
+        shard: ``i/n`` for the i-th of n jobs, from 0, that compute features into one cache; None for all clips.
+        device: where features are computed: ``auto``, ``cpu`` or ``cuda``.
+        decoders: threads that decode; None for one a core.
+
+    Raises:
+        ConfigError: if a value is not accepted; and from :meth:`load`, if clips are missing or bad.
+    """
+
+    def __init__(
+        self,
+        source: ClipSource,
+        backbone: FrozenBackbone,
+        cache_dir: str,
+        split: str,
+        split_seed: int,
+        batch_size: int,
+        validation: float,
+        seed: int,
+        eval_batch_size: int = 256,
+        frames: int = 25,
+        frame_size: Sequence[int] = (240, 320),
+        serve: Literal["features", "frames"] = "features",
+        allow_missing: bool = False,
+        on_bad_clip: Literal["fail", "skip"] = "fail",
+        shard: str | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        decoders: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, validation, seed, eval_batch_size)
+        check_choice("data.split", split, SPLITS)
+        check_choice("data.serve", serve, ("features", "frames"))
+        check_choice("data.on_bad_clip", on_bad_clip, ("fail", "skip"))
+        check_choice("data.device", device, ("auto", "cpu", "cuda"))
+        if len(frame_size) != 2:
+            raise ConfigError("data.frame_size", list(frame_size), "a height and a width")
+        height, width = (check_count("data.frame_size", side, least=32) for side in frame_size)
+        if not (backbone.trained or source.synthetic):
+            accepted = "trained weights (imagenet or a file); untrained ones are for synthetic_actions alone"
+            raise ConfigError("data.backbone.weights", backbone.weights, accepted)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("data.device", device, "auto or cpu: there is no GPU")
+        self.source, self.backbone, self.cache_dir = source, backbone, Path(cache_dir)
+        self.split, self.split_seed = split, check_count("data.split_seed", split_seed)
+        self.sampling = Sampling(check_count("data.frames", frames, least=1), (height, width))
+        self.serve, self.allow_missing, self.on_bad_clip = serve, allow_missing, on_bad_clip
+        self.shard = _parse_shard(shard)
+        gpu = device != "cpu" and torch.cuda.is_available()
+        self.device = torch.device("cuda" if gpu else "cpu")
+        self.decoders = check_count("data.decoders", decoders, least=1) if decoders is not None else os.cpu_count() or 1
+        self.bad: dict[str, str] = {}
+        self._made: Split | None = None
+        self._classes: list[str] = []
+
+    @property
+    def made_split(self) -> Split:
+        """The clips trained on and tested with, bad ones left out once they are known."""
+        if self._made is None:
+            self._made = make_split(self.source, self.split, self.split_seed, self.allow_missing)
+            present = {clip.label for clip in (*self._made.train, *self._made.test)}
+            self._classes = [label for label in self.source.classes() if label in present]
+        return self._made
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that have clips, readable or not; a sample's class is its place here."""
+        return self._classes if self.made_split else []
+
+    def model_arguments(self) -> dict[str, Any]:
+        """What a model has to be given to fit the data."""
+        return {"inputs": FEATURES, "classes": len(self.classes)}
+
+    def report(self) -> dict[str, Any]:
+        """What results say of the data: the split and its leak, and what was left out."""
+        split = self.made_split
+        return {
+            "split": self.split,
+            "train_clips": len(split.train),
+            "test_clips": len(split.test),
+            "test_clips_of_videos_trained_on": split.leaked,
+            "classes": self.classes,
+            "missing_clips": split.missing,
+            "unused_clips": split.unused,
+            "bad_clips": self.bad,
+            "backbone": self.backbone.describe() if self.serve == "features" else None,
+        }
+
+    def sample_frames(self, classes: int, count: int) -> list[tuple[str, NDArray[np.uint8]]]:
+        """Frames ``(count, height, width, 3)`` of the first training clip of the first classes, with its label."""
+        first = {clip.label: clip.path for clip in reversed(self.made_split.train)}
+        sampling = Sampling(count, self.sampling.size)
+        chosen = [label for label in self.classes if label in first][:classes]
+        return [(label, frames) for label in chosen if (frames := read_clip(first[label], sampling).frames) is not None]
+
+    def extract(self) -> int:
+        """Compute the features that are not there yet, of this job's shard if it has one; return its number of clips.
+
+        Raises:
+            ConfigError: if a clip cannot be read and ``on_bad_clip`` is ``fail``; all others are finished then.
+        """
+        clips = [*self.made_split.train, *self.made_split.test]
+        number, shards = self.shard
+        clips = sorted(clips, key=lambda clip: clip.name)[number::shards]
+        cache, hashes = self._cache(), ClipHashes(self.cache_dir)
+        try:
+            cache.folder.mkdir(parents=True, exist_ok=True)
+            # Two jobs with the same clips take turns, so that the second finds the first's features.
+            with FileLock(cache.folder / f".{number}of{shards}.lock"):
+                bad = extract([clip.path for clip in clips], self.sampling, self._encoder, cache, hashes, self.decoders)
+        except OSError as error:
+            raise ConfigError(
+                "paths.cache_dir", f"{self.cache_dir} ({error})", "a folder that can be written"
+            ) from error
+        self._leave_out({clip.name: bad[clip.path] for clip in clips if clip.path in bad})
+        return len(clips)
+
+    def load(self) -> Arrays:
+        """The samples, with their features or to be decoded; every clip has been decoded once before."""
+        if self.shard != (0, 1):
+            accepted = "null; a shard's features are computed by python -m prunekit.extract and the same arguments"
+            raise ConfigError("data.shard", "{}/{}".format(*self.shard), accepted)
+        self.extract()
+        split, number = self.made_split, {label: i for i, label in enumerate(self.classes)}
+        serve = self._frames if self.serve == "frames" else self._features
+        train_x, test_x = serve(split.train), serve(split.test)
+        train_y, test_y = (torch.tensor([number[clip.label] for clip in clips]) for clips in (split.train, split.test))
+        return Arrays(train_x, train_y, test_x, test_y)
+
+    def _features(self, clips: Sequence[Clip]) -> Tensor:
+        found = self._read(clips)
+        if any(features is None for features in found):  # a damaged file was deleted: compute it again
+            self.extract()
+            found = self._read(clips)
+        whole = [features for features in found if features is not None]
+        if len(whole) < len(clips):
+            changing = next(clip.path for clip, features in zip(clips, found, strict=True) if features is None)
+            raise ConfigError("data.source", f"{changing}, which keeps changing", "clips that lie still")
+        return torch.stack(whole)
+
+    def _read(self, clips: Sequence[Clip]) -> list[Tensor | None]:
+        cache, hashes = self._cache(), ClipHashes(self.cache_dir)
+        shas = (hashes.get(clip.path) for clip in clips)
+        return [None if sha is None else cache.load(sha) for sha in shas]
+
+    def _frames(self, clips: Sequence[Clip]) -> ClipFrames:
+        hashes = ClipHashes(self.cache_dir)
+        return ClipFrames([(clip.path, hashes.get(clip.path) or "") for clip in clips], self.sampling, self.decoders)
+
+    def _cache(self) -> FeatureCache:
+        sampling = {"frames": self.sampling.frames, "size": list(self.sampling.size), "taken": "middles of equal parts"}
+        network = self.backbone.recipe() if self.serve == "features" else {"network": None}
+        return FeatureCache(self.cache_dir, {"format": FORMAT, **sampling, **network})
+
+    def _encoder(self) -> Callable[[Tensor], Tensor]:
+        if self.serve == "frames":  # what is kept of a clip is that it can be decoded
+            return lambda frames: torch.zeros(0)
+        encoder = self.backbone.build().to(self.device)
+
+        @torch.no_grad()
+        def encode(frames: Tensor) -> Tensor:
+            features: Tensor = encoder(frames.to(self.device)).cpu()
+            return features
+
+        return encode
+
+    def _leave_out(self, bad: dict[str, str]) -> None:
+        """Take bad clips out of the split, or refuse it."""
+        if not bad:
+            return
+        if self.on_bad_clip == "fail":
+            shown = [f"{name}: {reason}" for name, reason in list(bad.items())[:SHOWN]]
+            got = f"fail, and {len(bad)} clips cannot be read: {'; '.join(shown)}" + "; ..." * (len(bad) > SHOWN)
+            raise ConfigError("data.on_bad_clip", got, "clips that can all be read, or skip to leave these out")
+        self.bad |= bad
+        train, test = (
+            [c for c in clips if c.name not in bad] for clips in (self.made_split.train, self.made_split.test)
+        )
+        if not train or not test:
+            raise ConfigError("data.source", f"clips of which {len(bad)} cannot be read", "some that can, in each part")
+        self._made = Split(train, test, self.made_split.missing, self.made_split.unused)
+
+
+def _parse_shard(shard: str | None) -> tuple[int, int]:
+    if shard is None:
+        return 0, 1
+    match = SHARD.fullmatch(shard)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise ConfigError("data.shard", shard, "null, or i/n for the i-th of n jobs, from 0/n to (n-1)/n")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,156 @@
+"""Clips on disk: which there are, what they show, and which source video they were cut from."""
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from prunekit.errors import ConfigError
+
+SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
+TRAIN, TEST = "train", "test"
+
+
+class Clip(NamedTuple):
+    """A video file of one class.
+
+    ``name`` is ``<class>/<file>`` as on disk, ``source`` says which video it was cut from: clips of one source look
+    alike.
+    """
+
+    name: str
+    path: Path
+    label: str
+    source: str
+
+
+class ClipSource(ABC):
+    """A data set of clips.
+
+    Attributes:
+        synthetic: whether it was made by a program, so that a backbone without trained weights will do.
+    """
+
+    synthetic = False
+
+    @abstractmethod
+    def clips(self) -> list[Clip]:
+        """All clips on disk, in an order that depends on their names alone.
+
+        Raises:
+            ConfigError: if there are none, or a folder is missing.
+        """
+
+    @abstractmethod
+    def classes(self) -> list[str]:
+        """The classes of the whole data set, in their published order; not all need lie on disk."""
+
+    def official(self, number: int) -> Mapping[str, str]:
+        """The published split ``number``: ``<class>/<file>`` -> ``train`` or ``test``; other clips are unused.
+
+        Raises:
+            ConfigError: if the data set has none.
+        """
+        raise ConfigError("data.split", f"official{number}", f"random or grouped: {type(self).__name__} has no lists")
+
+
+def class_folders(root: Path, key: str) -> dict[str, list[Path]]:
+    """The video files of each folder in ``root``, both sorted by name.
+
+    Args:
+        root: holds a folder for each class.
+        key: the config key that sets it, for messages.
+
+    Raises:
+        ConfigError: if the folder is missing or holds no class, or a class holds no clip.
+    """
+    if not root.is_dir():
+        raise ConfigError(key, f"{root}, which is no folder", "a folder that holds <class>/<clip>")
+    found = {}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        names = sorted(entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in SUFFIXES)
+        if not names:
+            accepted = f"folders that hold clips ({', '.join(sorted(SUFFIXES))}); fill or remove this one"
+            raise ConfigError(key, f"{folder}, a class without a clip", accepted)
+        found[folder.name] = [folder / name for name in names]
+    if not found:
+        raise ConfigError(key, f"{root}, which holds no folder of clips", "a folder that holds <class>/<clip>")
+    return found
+
+
+def read_list(path: Path, key: str) -> Iterator[tuple[int, str]]:
+    """The lines of a list file that are not empty, with their numbers; any line ends.
+
+    Raises:
+        ConfigError: if the file cannot be read.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(key, f"{path} ({error})", "a folder with the data set's published lists") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            yield number, line.strip()
+
+
+class ClassFolders(ClipSource):
+    r"""Any folder that holds ``<class>/<clip>``; the classes are its folders, sorted.
+
+    Args:
+        clips_dir: the folder.
+        source_pattern: a regular expression that finds, in a clip's file name, the video it was cut from: its first
+            group if it has one, else what it matches. None: every clip is a video of its own.
+
+    Raises:
+        ConfigError: if the pattern is none, or fits a clip's name nowhere.
+
+    Example:
+        >>> ClassFolders("clips", source_pattern=r"^(.+)_part\d+").source("match3_part2.mp4")
+        'match3'
+    """
+
+    KEY = "data.source.clips_dir"
+
+    def __init__(self, clips_dir: str, source_pattern: str | None = None) -> None:
+        self.clips_dir = Path(clips_dir)
+        try:
+            self._pattern = None if source_pattern is None else re.compile(source_pattern)
+        except re.error as error:
+            raise ConfigError("data.source.source_pattern", source_pattern, f"a regular expression: {error}") from None
+
+    def source(self, file_name: str) -> str:
+        """The video that a clip of this file name was cut from."""
+        if self._pattern is None:
+            return file_name
+        match = self._pattern.search(file_name)
+        if match is None:
+            accepted = f"a pattern that fits every clip's name, and not {file_name!r}"
+            raise ConfigError("data.source.source_pattern", self._pattern.pattern, accepted)
+        return match[1] if self._pattern.groups else match[0]
+
+    def clips(self) -> list[Clip]:
+        """All clips, class by class."""
+        folders = class_folders(self.clips_dir, self.KEY)
+        return [
+            Clip(f"{label}/{path.name}", path, label, self.source(path.name))
+            for label, paths in folders.items()
+            for path in paths
+        ]
+
+    def classes(self) -> list[str]:
+        """The folders' names, sorted."""
+        return list(class_folders(self.clips_dir, self.KEY))
+
+
+def leaked(train: Iterable[Clip], test: Sequence[Clip]) -> int:
+    """How many test clips come from a video that training has seen.
+
+    Example:
+        >>> a, b, c = (Clip(f"x/{n}", Path(n), "x", s) for n, s in [("a", "v1"), ("b", "v1"), ("c", "v2")])
+        >>> leaked([a], [b, c])
+        1
+    """
+    seen = {clip.source for clip in train}
+    return sum(clip.source in seen for clip in test)

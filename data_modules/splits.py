@@ -1,0 +1,110 @@
+"""Which clips are trained on and which test: by published lists, at random, or with no source video on both sides."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from data_modules.clips import TEST, TRAIN, Clip, ClipSource, leaked
+from prunekit.errors import ConfigError, check_choice
+
+OFFICIAL = {"official1": 1, "official2": 2, "official3": 3}
+SPLITS = (*OFFICIAL, "random", "grouped")
+FIFTHS = 5  # one of which tests: 80/20
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Split:
+    """Clips to train on and clips to test with.
+
+    Attributes:
+        train: training clips.
+        test: test clips.
+        missing: how many clips a list names that are not on disk.
+        unused: how many clips on disk are in neither part.
+    """
+
+    train: list[Clip]
+    test: list[Clip]
+    missing: int = 0
+    unused: int = 0
+
+    @property
+    def leaked(self) -> int:
+        """How many test clips come from a video that training has seen."""
+        return leaked(self.train, self.test)
+
+
+def make_split(source: ClipSource, split: str, seed: int, allow_missing: bool) -> Split:
+    """Divide a source's clips.
+
+    Args:
+        source: whose clips.
+        split: ``official1`` to ``official3``: by the published lists. ``random``: a fifth of each class tests, as
+            drawn. ``grouped``: about a fifth of each class tests, and no source video is on both sides.
+        seed: of the drawing.
+        allow_missing: whether a list may name clips that are not on disk.
+
+    Raises:
+        ConfigError: if the split is none of these, clips are missing, or a class has nothing to train on.
+    """
+    check_choice("data.split", split, SPLITS)
+    clips = source.clips()
+    if split in OFFICIAL:
+        made = by_list(clips, source.official(OFFICIAL[split]), allow_missing)
+    else:
+        train, test = drawn(clips, seed, grouped=split == "grouped")
+        made = Split(train, test)
+    if not made.test:
+        raise ConfigError("data.split", f"{split}, which leaves no test clip", "a split with test clips on disk")
+    untaught = {clip.label for clip in made.test} - {clip.label for clip in made.train}
+    if untaught:
+        got = f"{split}, which leaves no training clip of {', '.join(sorted(untaught))}"
+        raise ConfigError("data.split", got, "a split of clips of which each class is trained on")
+    return made
+
+
+def by_list(clips: Sequence[Clip], parts: Mapping[str, str], allow_missing: bool) -> Split:
+    """Divide clips as a published list says; names are compared without regard to case."""
+    on_disk = {clip.name.casefold(): clip for clip in clips}
+    missing = [name for name in parts if name.casefold() not in on_disk]
+    examples = ", ".join(missing[:EXAMPLES])
+    if len(missing) == len(parts):
+        got = f"lists of {len(parts)} clips, none of them on disk: {examples}; on disk: {clips[0].name}, ..."
+        raise ConfigError("data.source.lists_dir", got, "the lists of the clips in data.source.clips_dir")
+    if missing and not allow_missing:
+        got = f"false, and {len(missing)} of the {len(parts)} clips listed are not on disk: {examples}, ..."
+        raise ConfigError("data.allow_missing", got, "true, or all clips in data.source.clips_dir")
+    found: dict[str, list[Clip]] = {TRAIN: [], TEST: []}
+    for name, part in parts.items():
+        clip = on_disk.pop(name.casefold(), None)
+        if clip is not None:
+            found[part].append(clip)
+    return Split(found[TRAIN], found[TEST], len(missing), len(on_disk))
+
+
+def drawn(clips: Sequence[Clip], seed: int, grouped: bool) -> tuple[list[Clip], list[Clip]]:
+    """Draw a fifth of each class to test with.
+
+    Args:
+        clips: of any order; it bears on what is drawn.
+        seed: of the drawing.
+        grouped: whether clips of one source stay together; then it is about a fifth.
+
+    Raises:
+        ConfigError: if there are fewer than five clips, or sources.
+    """
+    labels = np.array([clip.label for clip in clips])
+    sources = np.array([clip.source for clip in clips])
+    folds = (StratifiedGroupKFold if grouped else StratifiedKFold)(FIFTHS, shuffle=True, random_state=seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of classes with fewer than five clips; they are divided too
+            train, test = next(iter(folds.split(labels, labels, sources)))
+    except ValueError as error:
+        got = f"{'grouped' if grouped else 'random'} with {len(clips)} clips of {len(set(sources))} videos ({error})"
+        raise ConfigError("data.split", got, f"at least {FIFTHS} clips, and videos, of some class") from error
+    return [clips[i] for i in train], [clips[i] for i in test]

@@ -1,0 +1,76 @@
+"""UCF101: its folders, names and lists."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_modules.clips import TEST, TRAIN, Clip, ClipSource, class_folders, read_list
+from prunekit.errors import ConfigError
+
+NAME = re.compile(r"v_(\w+)_g(\d+)_c(\d+)", re.IGNORECASE)
+
+
+class Ucf101(ClipSource):
+    """UCF101: 13,320 clips of 101 classes, ``<class>/v_<class>_gXX_cYY.avi``, with three published splits.
+
+    Clips of one class and one group ``gXX`` were cut from the same video. The lists end their lines with CR LF and
+    write one class in two ways (folder ``HandstandPushups``, files ``v_HandStandPushups_...``), so names are compared
+    without regard to case.
+
+    Source: Soomro, Zamir and Shah, UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild, 2012;
+    https://www.crcv.ucf.edu/data/UCF101.php (archives UCF101.rar and UCF101TrainTestSplits-RecognitionTask.zip).
+
+    Args:
+        clips_dir: holds ``<class>/<clip>``.
+        lists_dir: holds ``classInd.txt``, ``trainlist01.txt`` and so on.
+    """
+
+    CLIPS, LISTS = "data.source.clips_dir", "data.source.lists_dir"
+
+    def __init__(self, clips_dir: str, lists_dir: str) -> None:
+        self.clips_dir, self.lists_dir = Path(clips_dir), Path(lists_dir)
+
+    def clips(self) -> list[Clip]:
+        """All clips on disk, class by class.
+
+        Raises:
+            ConfigError: if a folder is missing, a class is not in ``classInd.txt`` or a file has another name.
+        """
+        spelling = {label.casefold(): label for label in self.classes()}
+        found = []
+        for folder, paths in class_folders(self.clips_dir, self.CLIPS).items():
+            label = spelling.get(folder.casefold())
+            if label is None:
+                got = f"{self.clips_dir / folder}, a class that {self.lists_dir / 'classInd.txt'} does not name"
+                raise ConfigError(self.CLIPS, got, "UCF101's folders")
+            for path in paths:
+                match = NAME.fullmatch(path.stem)
+                if match is None:
+                    raise ConfigError(self.CLIPS, str(path), "UCF101's clips, named v_<class>_gXX_cYY")
+                found.append(Clip(f"{folder}/{path.name}", path, label, f"{label} g{int(match[2]):02}"))
+        return found
+
+    def classes(self) -> list[str]:
+        """The classes in the order of ``classInd.txt``."""
+        path = self.lists_dir / "classInd.txt"
+        classes: list[str] = []
+        for number, line in read_list(path, self.LISTS):
+            index, _, label = line.partition(" ")
+            if not index.isdigit() or int(index) != len(classes) + 1 or not label:
+                raise ConfigError(self.LISTS, f"{path}, line {number}: {line!r}", f"'{len(classes) + 1} <class>'")
+            classes.append(label)
+        return classes
+
+    def official(self, number: int) -> Mapping[str, str]:
+        """Published split ``number``, of ``trainlist0N.txt`` and ``testlist0N.txt``."""
+        parts: dict[str, str] = {}
+        for part in (TRAIN, TEST):
+            path = self.lists_dir / f"{part}list{number:02}.txt"
+            for line_number, line in read_list(path, self.LISTS):
+                name = line.split(" ")[0]
+                if name.count("/") != 1 or not NAME.fullmatch(Path(name).stem):
+                    got = f"{path}, line {line_number}: {line!r}"
+                    raise ConfigError(self.LISTS, got, "UCF101's lists, with <class>/v_<class>_gXX_cYY.avi on a line")
+                if parts.setdefault(name, part) != part:
+                    raise ConfigError(self.LISTS, f"{path}, line {line_number}: {name} is in {TRAIN} too", "one part")
+        return parts

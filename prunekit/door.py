@@ -1,0 +1,41 @@
+"""What all commands share: how they begin, and how they tell an error."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prunekit.errors import ConfigError
+from prunekit.runs.rank import is_rank_zero
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's remarks on devices and its tips out of a run's few lines; its warnings stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Raised by Lightning's own use of a torch class that torch 2.9 deprecated; nothing here can be changed about it.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+
+
+def describe(error: ConfigError | OSError) -> str:
+    """One message for what a user can mend: a value, or a disk."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    return f"cannot read or write: {error}. What was written before is whole; mend it and run the same command again"
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """End the process with 2 and one message on an error that a user can mend.
+
+    ``PRUNEKIT_TRACEBACK=1`` shows where it was raised.
+    """
+    try:
+        yield
+    except (ConfigError, OSError) as error:
+        if os.environ.get("PRUNEKIT_TRACEBACK"):
+            raise
+        if is_rank_zero():
+            print(f"error: {describe(error)}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,29 @@
+"""The door to features: ``python -m prunekit.extract experiment=NAME [data.shard=i/n]`` computes them and no more."""
+
+import hydra
+from omegaconf import DictConfig
+
+from prunekit.build import build, resolve
+from prunekit.door import errors_told
+from prunekit.errors import ConfigError
+
+
+def extract_once(cfg: DictConfig) -> None:
+    """Compute the features that the config's data needs, or this job's shard of them.
+
+    Any number of jobs with shards of one ``n`` may run at once, wherever they see the same ``paths.cache_dir``.
+    """
+    with errors_told():
+        config, _ = resolve(cfg)
+        data = build(config["data"], "data")
+        if not hasattr(data, "extract"):
+            raise ConfigError("data", config["data"]["_target_"], "data made of clips")
+        number = data.extract()
+        part = f", which are shard {config['data']['shard']}" if config["data"]["shard"] else ""
+        print(f"{number} clips{part}: features are in {config['paths']['cache_dir']}")
+
+
+main = hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")(extract_once)
+
+if __name__ == "__main__":
+    main()

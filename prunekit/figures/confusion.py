@@ -1,0 +1,45 @@
+"""Which classes are taken for which."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+NUMBERS_UP_TO = 15  # classes up to which counts can be read in their cells
+
+
+def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str] | None) -> Figure:
+    """Draw a confusion matrix: a row for each true class, a column for each predicted one.
+
+    Colours are shares of a row, numbers are counts.
+
+    Args:
+        matrix: ``(classes, classes)`` counts.
+        names: of the classes; None leaves them out.
+
+    Example:
+        >>> draw_confusion(np.eye(3, dtype=np.int64), ["a", "b", "c"]).axes[0].get_xlabel()
+        'predicted'
+    """
+    count = len(matrix)
+    side = min(12.0, 3.5 + 0.5 * count)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    right = int(matrix.trace())
+    axes.set_title(f"{right} of {matrix.sum()} test clips right ({right / max(matrix.sum(), 1):.1%})")
+    if names is not None:
+        axes.set_xticks(range(count), names, rotation=90)
+        axes.set_yticks(range(count), names)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    if count <= NUMBERS_UP_TO:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+    return figure

@@ -1,0 +1,156 @@
+"""An action recogniser: features of frames -> LSTM -> two fully connected layers."""
+
+from collections.abc import Callable, Iterable
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+
+from prunekit.errors import ConfigError, check_choice, check_count
+
+READOUTS = ("last", "mean")
+REGULARIZED = ("recurrent", "all")
+
+
+def l1(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The sum of magnitudes, sum |w|."""
+    return torch.stack([parameter.abs().sum() for parameter in parameters]).sum()
+
+
+def l2_squared(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The sum of squares, sum w^2."""
+    return torch.stack([parameter.square().sum() for parameter in parameters]).sum()
+
+
+def l2(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The Euclidean norm of all of them together, sqrt(sum w^2)."""
+    return l2_squared(parameters).sqrt()
+
+
+# The strengths by default make each penalty about as large as the cross-entropy of a guess, for 1,024 units.
+PENALTIES: dict[str, tuple[Callable[[Iterable[nn.Parameter]], Tensor], float]] = {
+    "l1": (l1, 1e-5),
+    "l2": (l2, 1e-2),
+    "l2_squared": (l2_squared, 1e-4),
+}
+
+
+class Recognizer(pl.LightningModule):
+    """An LSTM that reads a clip's features frame by frame, and a head of two fully connected layers.
+
+    Its modules are ``lstm`` and ``head``, whose parts are ``head.hidden``, ``head.activation`` (ReLU) and
+    ``head.output``. The loss is cross-entropy + strength * penalty(w).
+
+    Args:
+        inputs: features of a frame.
+        classes: actions to tell apart.
+        optimizer: parameters -> optimizer, such as ``functools.partial(torch.optim.Adam, lr=0.001)``.
+        units: units of an LSTM layer.
+        layers: LSTM layers.
+        hidden: neurons of the first fully connected layer.
+        readout: what the head is applied to: the ``last`` step's output, or the ``mean`` over all steps.
+        regularization: penalty of the weights: ``none``, ``l1`` (sum of magnitudes), ``l2`` (Euclidean norm) or
+            ``l2_squared`` (its square).
+        regularized: the w of the penalty: ``recurrent`` (all of the LSTM's parameters) or ``all`` that are trained.
+        strength: of the penalty, 0 or more; None: 1e-5 for ``l1``, 1e-2 for ``l2``, 1e-4 for ``l2_squared``.
+        backbone: a network from frames to features, to be trained through; None if the inputs are features.
+
+    Raises:
+        ConfigError: if a value is not accepted.
+
+    Example:
+        >>> from functools import partial
+        >>> net = Recognizer(inputs=512, classes=6, optimizer=partial(torch.optim.Adam), units=8, hidden=4)
+        >>> clips = torch.zeros(3, 25, 512)
+        >>> net(clips).shape, net.steps(clips).shape, net.states(clips).shape
+        (torch.Size([3, 6]), torch.Size([3, 25, 6]), torch.Size([3, 25, 8]))
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        classes: int,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        units: int = 1024,
+        layers: int = 1,
+        hidden: int = 512,
+        readout: str = "last",
+        regularization: str = "none",
+        regularized: str = "recurrent",
+        strength: float | None = None,
+        backbone: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"inputs": inputs, "classes": classes, "units": units, "layers": layers, "hidden": hidden}
+        for name, size in sizes.items():
+            check_count(f"model.{name}", size, least=1)
+        check_choice("model.readout", readout, READOUTS)
+        check_choice("model.regularization", regularization, ("none", *PENALTIES))
+        check_choice("model.regularized", regularized, REGULARIZED)
+        if strength is not None and not 0 <= strength < float("inf"):
+            raise ConfigError("model.strength", strength, "null, or a number of 0 or more")
+        self.backbone = backbone
+        self.lstm = nn.LSTM(inputs, units, layers, batch_first=True)
+        self.head = nn.Sequential()
+        self.head.add_module("hidden", nn.Linear(units, hidden))
+        self.head.add_module("activation", nn.ReLU())
+        self.head.add_module("output", nn.Linear(hidden, classes))
+        self.readout, self.regularization, self.regularized = readout, regularization, regularized
+        self.strength = PENALTIES[regularization][1] if strength is None and regularization != "none" else strength
+        self._optimizer = optimizer
+
+    def states(self, x: Tensor) -> Tensor:
+        """The LSTM's outputs h, ``(N, T, units)`` float, for features ``(N, T, inputs)`` float.
+
+        With a backbone the inputs are frames ``(N, T, height, width, 3)`` uint8.
+        """
+        h: Tensor = self.lstm(x if self.backbone is None else self.backbone(x))[0]
+        return h
+
+    def read(self, h: Tensor) -> Tensor:
+        """Logits, ``(N, classes)`` float, from the LSTM's outputs ``(N, T, units)``."""
+        logits: Tensor = self.head(h[:, -1] if self.readout == "last" else h.mean(dim=1))
+        return logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, ``(N, classes)`` float, of clips."""
+        return self.read(self.states(x))
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Logits, ``(N, T, classes)`` float: the head applied at every step, whatever the readout."""
+        logits: Tensor = self.head(self.states(x))
+        return logits
+
+    def penalty(self) -> Tensor | float:
+        """What the loss adds to the cross-entropy; 0.0 without regularisation."""
+        if self.regularization == "none" or not self.strength:
+            return 0.0
+        module = self.lstm if self.regularized == "recurrent" else self
+        measure, _ = PENALTIES[self.regularization]
+        return self.strength * measure(p for p in module.parameters() if p.requires_grad)
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy and penalty of a batch of (clips, int64 classes)."""
+        x, y = batch
+        return cross_entropy(self(x), y) + self.penalty()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Log ``val/loss`` and ``val/acc``, for callbacks that monitor them."""
+        self._log_evaluation("val", batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Log ``test/loss`` and ``test/acc``."""
+        self._log_evaluation("test", batch)
+
+    def _log_evaluation(self, name: str, batch: tuple[Tensor, Tensor]) -> None:
+        x, y = batch
+        logits = self(x)
+        self.log(f"{name}/loss", cross_entropy(logits, y), batch_size=len(y), sync_dist=True)
+        hits = (logits.argmax(1) == y).float().mean()
+        self.log(f"{name}/acc", hits, batch_size=len(y), sync_dist=True, prog_bar=True)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer over all parameters that are trained."""
+        return self._optimizer(p for p in self.parameters() if p.requires_grad)
