@@ -150,9 +150,10 @@ class ActionClips(InMemoryDataModule):
         clips = [*self.made_split.train, *self.made_split.test]
         number, shards = self.shard
         clips = sorted(clips, key=lambda clip: clip.name)[number::shards]
-        cache, hashes = self._cache(), ClipHashes(self.cache_dir)
+        cache = self._cache()
         try:
             cache.folder.mkdir(parents=True, exist_ok=True)
+            hashes = ClipHashes(self.cache_dir)
             # Two jobs with the same clips take turns, so that the second finds the first's features.
             with FileLock(cache.folder / f".{number}of{shards}.lock"):
                 bad = extract([clip.path for clip in clips], self.sampling, self._encoder, cache, hashes, self.decoders)

@@ -63,8 +63,8 @@ class Hmdb51(ClipSource):
             for line_number, line in read_list(path, self.LISTS):
                 name, _, code = line.rpartition(" ")
                 if not name or code not in CODES:
-                    got = f"{path}, line {line_number}: {line!r}"
-                    raise ConfigError(self.LISTS, got, "HMDB-51's lists, with '<clip> 0', 1 or 2 on a line")
+                    got = f"{path}, line {line_number}: {line}"
+                    raise ConfigError(self.LISTS, got, "HMDB-51's lists, with <clip> 0, 1 or 2 on a line")
                 if (part := CODES[code]) is not None:
                     parts[f"{label}/{name.strip()}"] = part
         return parts

@@ -57,7 +57,7 @@ class Ucf101(ClipSource):
         for number, line in read_list(path, self.LISTS):
             index, _, label = line.partition(" ")
             if not index.isdigit() or int(index) != len(classes) + 1 or not label:
-                raise ConfigError(self.LISTS, f"{path}, line {number}: {line!r}", f"'{len(classes) + 1} <class>'")
+                raise ConfigError(self.LISTS, f"{path}, line {number}: {line}", f"{len(classes) + 1} <class>")
             classes.append(label)
         return classes
 
@@ -69,7 +69,7 @@ class Ucf101(ClipSource):
             for line_number, line in read_list(path, self.LISTS):
                 name = line.split(" ")[0]
                 if name.count("/") != 1 or not NAME.fullmatch(Path(name).stem):
-                    got = f"{path}, line {line_number}: {line!r}"
+                    got = f"{path}, line {line_number}: {line}"
                     raise ConfigError(self.LISTS, got, "UCF101's lists, with <class>/v_<class>_gXX_cYY.avi on a line")
                 if parts.setdefault(name, part) != part:
                     raise ConfigError(self.LISTS, f"{path}, line {line_number}: {name} is in {TRAIN} too", "one part")

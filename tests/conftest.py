@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from prunekit.door import quiet_lightning
 from prunekit.life import Run
+from tests.data_modules.videos import write_hmdb, write_ucf, write_ucf_lists
 
 quiet_lightning()
 
@@ -53,4 +55,40 @@ def real_data() -> Path:
         return Path(folder)
     if os.environ.get("PRUNEKIT_REQUIRE_DATA"):
         pytest.fail("PRUNEKIT_REQUIRE_DATA is set but PRUNEKIT_DATA_DIR names no folder")
-    pytest.skip("set PRUNEKIT_DATA_DIR to a folder with MNIST/raw")
+    pytest.skip("set PRUNEKIT_DATA_DIR to a folder with MNIST/raw, ucf101, hmdb51 and odd_clips")
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet-18's state_dict in a file: trained weights, as far as prunekit can tell."""
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(resnet18().state_dict(), file)
+    return file
+
+
+@pytest.fixture
+def miniature(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], list[str]]:
+    """Overrides that give an experiment a data set small enough for a test, in its real layout."""
+
+    def overrides(experiment: str) -> list[str]:
+        data = compose_config(f"experiment={experiment}").data
+        if "mnist" in data._target_:
+            return [f"paths.data_dir={request.getfixturevalue('real_data')}"]
+        if "source" not in data:
+            return []
+        small = ["data.frames=3", "data.frame_size=[32,32]", "data.device=cpu"]
+        if "synthetic" in data.source._target_:
+            return [*small, "data.source.groups=5", "data.source.frames=8", "data.source.frame_size=[32,32]"]
+        small += [f"data.backbone.weights={request.getfixturevalue('weights_file')}"]
+        small += [f"paths.data_dir={tmp_path / 'data'}", "data.batch_size=8"]
+        root = tmp_path / "data" / ("ucf101" if "ucf101" in data.source._target_ else "hmdb51")
+        if not root.exists() and root.name == "ucf101":
+            write_ucf_lists(root / "ucfTrainTestlist", write_ucf(root / "clips", {"Archery": 6, "Surfing": 6}))
+        elif not root.exists():
+            write_hmdb(root, {"pour": 6, "shoot_bow": 6})
+        return small
+
+    return overrides

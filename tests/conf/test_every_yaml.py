@@ -14,6 +14,7 @@ from tests.conftest import compose_config
 FOLDER = Path(conf.__file__).parent
 FILES = sorted(FOLDER.rglob("*.yaml"))
 CLASSES = [path for path in FILES if re.search(r"^_target_:", path.read_text(), re.MULTILINE)]
+VARIANTS = [path for path in sorted((FOLDER / "data").glob("*.yaml")) if path not in CLASSES]
 EXPERIMENTS = sorted((FOLDER / "experiment").glob("*.yaml"))
 # What a run adds to a class's arguments when it builds it.
 ADDED = {
@@ -36,7 +37,9 @@ def test_the_walk_found_the_files():
         FOLDER / "hydra" / "default.yaml",
         FOLDER / "paths" / "default.yaml",
         *(FOLDER / "trainer").glob("*.yaml"),
+        *VARIANTS,
     }
+    assert {path.stem for path in VARIANTS} == {"ucf101", "hmdb51", "class_folders", "synthetic_actions"}
 
 
 def bind(node: dict, added: dict) -> list[str]:
@@ -51,16 +54,23 @@ def bind(node: dict, added: dict) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", CLASSES, ids=name_of)
+# A group within a group wants a file of the outer one that has it.
+OUTER = {"data/source": ("data=action_clips",), "data/backbone": ("data=action_clips",)}
+OUTER |= {"model/backbone": ("model=recognizer",)}
+
+
+@pytest.mark.parametrize("path", [*CLASSES, *VARIANTS], ids=name_of)
 def test_a_class_file_binds_to_the_signature_of_its_class(path):
     group = path.relative_to(FOLDER).parent.as_posix()
     if group == "callbacks":
         config = compose_config(f"callbacks=[{path.stem}]", "~experiment", "name=x", "dense_epochs=1")
         node = OmegaConf.to_container(config.callbacks[path.stem], resolve=True)
     else:
-        config = compose_config(f"{group}={path.stem}", "~experiment", "name=x", "dense_epochs=1")
+        overrides = (*OUTER.get(group, ()), f"{group}={path.stem}")
+        config = compose_config(*overrides, "~experiment", "name=x", "dense_epochs=1")
         node = OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")), resolve=True)
-    assert bind(node, ADDED.get(group, {}))[0] in path.read_text()
+    (target, *_) = bind(node, ADDED.get(group, {}))
+    assert target in path.read_text() or path in VARIANTS
 
 
 @pytest.mark.parametrize("path", CLASSES, ids=name_of)

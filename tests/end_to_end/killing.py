@@ -120,13 +120,15 @@ def _patch(owner: str, function: str, call: int, before: bool) -> None:
 def outcome(folder: Path) -> dict[str, Any]:
     """What must not depend on how often a run was killed: weights, optimizer, masks and results, to the bit."""
     results = json.loads((folder / "results.json").read_text())
-    checkpoint = torch.load(list_checkpoints(folder / "checkpoints")[-1], weights_only=True)
+    own = list_checkpoints(folder / "checkpoints") or list(folder.glob("dense/*/dense.ckpt"))
+    checkpoint = torch.load(own[-1], weights_only=True)
     return {
         "weights": checkpoint["state_dict"],
         "optimizer": checkpoint["optimizer_states"][0]["state"],
         "masks": load_file(folder / "masks.safetensors"),
         "results": {
-            key: results[key] for key in ("metrics", "sparsity", "events", "neurons", "parameters", "config_hash")
+            key: results.get(key)
+            for key in ("metrics", "sparsity", "events", "neurons", "parameters", "config_hash", "data")
         },
         "curves": checkpoint["callbacks"]["Curves"]["rows"],
     }
