@@ -29,6 +29,7 @@ from prunekit.runs.identity import digest
 
 FORMAT = "1"
 SECONDS_BETWEEN_MEMOS = 10.0
+SECONDS_A_WRITE_MAY_TAKE = 3600.0
 log = logging.getLogger("prunekit")
 
 
@@ -85,6 +86,12 @@ class FeatureCache:
         metadata = {"format": FORMAT, "clip": clip, "recipe": json.dumps(self._recipe, sort_keys=True)}
         content = save({"features": features.contiguous()}, metadata)
         write_whole(self._path(sha), lambda file: file.write(content))
+
+    def clear_remains(self) -> None:
+        """Delete half-written files of processes that were killed: old ones, as others may write just now."""
+        for path in self.folder.glob("*/*.part"):
+            if time.time() - path.stat().st_mtime > SECONDS_A_WRITE_MAY_TAKE:
+                path.unlink(missing_ok=True)
 
     def _path(self, sha: str) -> Path:
         return self.folder / sha[:2] / f"{sha}.safetensors"
@@ -193,6 +200,8 @@ def extract(
     todo = [path for path in paths if (sha := hashes.get(path)) is None or not cache.has(sha)]
     bad: dict[Path, str] = {}
     encode = None
+    if todo:
+        cache.clear_remains()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, disable=not todo) as bar, ThreadPoolExecutor(decoders) as pool:
         task = bar.add_task("clips -> features", total=len(todo))

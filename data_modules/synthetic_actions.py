@@ -1,6 +1,6 @@
 """Small videos written by a program, in the layout of a real data set, so that nothing need be downloaded."""
 
-import tempfile
+import shutil
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -71,9 +71,10 @@ class SyntheticActions(ClipSource):
             self.root.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.root}.lock"):
                 if not self.root.is_dir():  # written aside, then renamed: it is there whole or not at all
-                    with tempfile.TemporaryDirectory(dir=self.root.parent, prefix=".writing-") as folder:
-                        self._write(Path(folder) / "whole")
-                        (Path(folder) / "whole").rename(self.root)
+                    aside = self.root.with_name(f".{self.root.name}.part")
+                    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+                    self._write(aside)
+                    aside.rename(self.root)
         except OSError as error:
             raise ConfigError("paths.cache_dir", f"{self.root} ({error})", "a folder that can be written") from error
         return Ucf101(str(self.root / "clips"), str(self.root / "lists"))

@@ -177,6 +177,17 @@ def test_an_error_in_the_encoder_keeps_what_was_finished(run, paths, tmp_path):
     assert run()[1] == 6
 
 
+def test_half_written_files_are_deleted_when_they_are_old(run, paths):
+    _, _, cache = run()
+    folder = next(path for path in cache.folder.iterdir() if path.is_dir())
+    for name in ("old.part", "new.part"):
+        (folder / name).write_bytes(b"half")
+    os.utime(folder / "old.part", (1, 1))
+    write_levels(paths[0], [10, 20])
+    run()
+    assert [path.name for path in folder.glob("*.part")] == ["new.part"]
+
+
 def test_few_clips_are_held_at_a_time(run, paths, monkeypatch):
     held, most = [0], [0]
     read = module.read_clip
