@@ -7,7 +7,7 @@ MNIST is read from ``$PRUNEKIT_DATA_DIR`` (default ``data``) and unpacked or dow
 import os
 import warnings
 
-from benchmarks import epoch, files, regions
+from benchmarks import clips, epoch, files, regions
 from prunekit.door import quiet_lightning
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*(validation_step|num_workers|weights_only).*")
     regions.main()
     files.main()
+    clips.main()
     epoch.main(os.environ.get("PRUNEKIT_DATA_DIR", "data"), os.environ.get("PRUNEKIT_CACHE_DIR", "cache"))
 
 

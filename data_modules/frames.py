@@ -13,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 # Decoded frames are held until the clip's end is known; of longer clips only the frames wanted, in a second pass.
-HELD_BYTES = 256 * 2**20
+HELD_PIXELS = 2**27  # of 1.5 bytes, mostly
 
 
 class ClipError(Exception):
@@ -64,14 +64,14 @@ def read_frames(file: BinaryIO, count: int, size: tuple[int, int]) -> NDArray[np
     """
     held: list[av.VideoFrame] | None = []
     times: list[int | None] = []
-    held_bytes = last = 0
+    held_pixels = last = 0
     for frame in _decode(file):
         times.append(frame.pts)
         last = frame.duration or 0
         if held is not None:
             held.append(frame)
-            held_bytes += sum(plane.buffer_size for plane in frame.planes)
-            if held_bytes > HELD_BYTES:
+            held_pixels += frame.width * frame.height
+            if held_pixels > HELD_PIXELS:
                 held = None
     if not times:
         raise ClipError("it holds no frame")
@@ -100,7 +100,7 @@ def _decode(file: BinaryIO) -> Iterator[av.VideoFrame]:
     file.seek(0)
     done = 0
     try:
-        with av.open(file, "r") as container:
+        with av.open(file, "r", buffer_size=2**18) as container:
             if not container.streams.video:
                 raise ClipError("it holds no video")
             stream = container.streams.video[0]

@@ -59,7 +59,7 @@ def test_a_second_pass_gives_the_same_frames(tmp_path, monkeypatch):
     passes = []
     decode = module._decode
     monkeypatch.setattr(module, "_decode", lambda file: passes.append(1) or decode(file))
-    monkeypatch.setattr(module, "HELD_BYTES", 5000)
+    monkeypatch.setattr(module, "HELD_PIXELS", 5000)
     assert np.array_equal(read_frames(io.BytesIO(content), 25, (32, 48)), once)
     assert len(passes) == 2
 
