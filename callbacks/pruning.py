@@ -40,6 +40,10 @@ class PruningObserver(pl.Callback):
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that this callback cannot work on."""
 
+    def report(self) -> dict[str, Any]:
+        """What results say of this callback."""
+        return {}
+
     def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Called when an event is due and nothing has changed yet."""
 
@@ -92,6 +96,14 @@ class PruningCallback(pl.Callback, ABC):
     @abstractmethod
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
         """The mask of ``self.parameters`` after the next round, given the model's mask so far."""
+
+    def report(self) -> dict[str, Any]:
+        """What results say of this callback."""
+        return {}
+
+    def achieved(self) -> dict[str, float]:
+        """Achieved sparsities of things that are not single parameters."""
+        return {}
 
     @property
     def end_epoch(self) -> int:

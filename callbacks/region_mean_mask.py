@@ -81,11 +81,11 @@ class RegionMeanMask(PruningCallback):
         )
         return Mask({self.parameter: torch.from_numpy(removal.kept).view_as(weights)})
 
-    def neurons(self) -> NeuronSummary | None:
-        """What is left of the layer's neurons; None before the first event."""
+    def report(self) -> dict[str, NeuronSummary]:
+        """What is left of the layer's neurons; nothing before the first event."""
         if not self.mask:
-            return None
-        return summarise_neurons(self.mask[self.parameter].numpy(), self.base[self.parameter].numpy())
+            return {}
+        return {"neurons": summarise_neurons(self.mask[self.parameter].numpy(), self.base[self.parameter].numpy())}
 
 
 def check_image_shape(key: str, image_shape: Sequence[int]) -> tuple[int, int]:

@@ -77,6 +77,13 @@ class TensorBatches:
         """Where Lightning looks for :meth:`set_epoch`."""
         return self
 
+    def rows(self) -> Tensor:
+        """Which samples an iteration without shuffling gives on this rank, int64, in order."""
+        starts = range(0, self._samples, self._batch_size)
+        ends = (min(start + self._batch_size, self._samples) for start in starts)
+        parts = [torch.arange(a + self._rank, b, self._world) for a, b in zip(starts, ends, strict=True)]
+        return torch.cat([part for part in parts if len(part)]) if parts else torch.arange(0)
+
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``."""
         self._epoch = epoch

@@ -112,6 +112,10 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
         """The test data, every sample once over all ranks."""
         return self._evaluation("test")
 
+    def scoring_dataloader(self) -> TensorBatches:
+        """The training data in its own order, every sample once over all ranks: what units are scored on."""
+        return self._evaluation("train")
+
     def _evaluation(self, part: str) -> TensorBatches:
         rank, world = self._place()
         return TensorBatches(*self._parts[part], self.eval_batch_size, None, rank, world)

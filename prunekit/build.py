@@ -31,6 +31,7 @@ TOP_LEVEL: dict[str, Any] = {
     "force": bool,
     "reuse": bool,
     "paths": dict[str, str],
+    "criterion": dict[str, Any] | None,
     "callbacks": dict[str, dict[str, Any]],
     "model": dict[str, Any],
     "data": dict[str, Any],
@@ -128,6 +129,9 @@ def check_types(node: Config, key: str) -> None:
             raise ConfigError(f"{key}.{name}", value, f"only {', '.join(parameters)}, which {node['_target_']} takes")
         if isinstance(value, dict) and "_target_" in value:
             check_types(value, f"{key}.{name}")
+        elif isinstance(value, dict) and any(isinstance(v, dict) and "_target_" in v for v in value.values()):
+            for inner, part in value.items():
+                check_types(part, f"{key}.{name}.{inner}")
         elif name in hints and not _has_type(value, hints[name]):
             raise ConfigError(f"{key}.{name}", value, _in_words(hints[name]))
 

@@ -17,7 +17,6 @@ from pytorch_lightning.callbacks import Callback
 from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
 from callbacks.pruning import PruningCallback, PruningObserver, check_averaging, current_mask, pruning_callbacks
-from callbacks.region_mean_mask import RegionMeanMask
 from prunekit.build import build, build_callbacks, build_model, build_trainer, fit, resolve, schedule_end
 from prunekit.dense import dense_checkpoint, dense_seconds
 from prunekit.errors import ConfigError, check_count
@@ -167,7 +166,10 @@ class Run:
         # Without an event the final network is the dense one.
         dense = curves.final_test_acc if curves.dense_test_acc is None else curves.dense_test_acc
         pruned = curves.events[-1]["test_acc"] if curves.events else dense
-        regions = [callback.neurons() for callback in pruners if isinstance(callback, RegionMeanMask)]
+        reporting = [c for c in trainer.callbacks if isinstance(c, PruningCallback | PruningObserver)]  # type: ignore[attr-defined]
+        sparsity = leave.sparsity(module, mask, {callback.name: callback.rate for callback in pruners})
+        sparsity["achieved"] |= {name: share for callback in pruners for name, share in callback.achieved().items()}
+        regularization = self.config["model"].get("regularization")
         example = next(iter(data.test_dataloader()))[0][:1].to(module.device)
         return {
             "experiment": self.config["name"],
@@ -182,9 +184,10 @@ class Run:
                 "pruned/test_acc": pruned,
                 "final/test_acc": curves.final_test_acc,
             },
-            "sparsity": leave.sparsity(module, mask, {callback.name: callback.rate for callback in pruners}),
+            "sparsity": sparsity,
             "parameters": leave.parameter_counts(module, mask),
             "macs": {"dense": leave.macs(module, example)},
             "events": curves.events,
-            **({"neurons": regions[0]} if regions else {}),
+            **({"regularization": regularization} if regularization else {}),
+            **{key: value for callback in reversed(reporting) for key, value in callback.report().items()},
         }

@@ -260,14 +260,16 @@ def all_weights(module: nn.Module) -> list[str]:
 
 
 def overall_sparsity(module: nn.Module, mask: Mask) -> float:
-    """Removed weights / all weights of ``module``, whether the mask names them or not.
+    """Removed weights / all weights of ``module``, whether the mask names them or not; biases count on neither side.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2))
         >>> overall_sparsity(net, Mask({"0.weight": torch.tensor([[True, False]])}))
         0.25
     """
-    return mask.removed() / sum(find_parameter(module, name).numel() for name in all_weights(module))
+    weights = all_weights(module)
+    removed = sum(mask.removed(name) for name in weights if name in mask)
+    return removed / sum(find_parameter(module, name).numel() for name in weights)
 
 
 def gradual_rate(rate: float, done: int, rounds: int) -> float:

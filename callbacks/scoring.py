@@ -1,0 +1,103 @@
+"""Units scored inside ``fit``: one pass over the training clips, without gradients."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+
+from prunekit.errors import ConfigError
+from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.series import Recorder, UnitSeries
+
+
+def find_lstm(module: pl.LightningModule, name: str, key: str) -> nn.LSTM:
+    """The LSTM of ``module`` called ``name``.
+
+    Raises:
+        ConfigError: if there is none, or it has two directions or a projection.
+    """
+    found = dict(module.named_modules()).get(name)
+    if not isinstance(found, nn.LSTM):
+        there = [other for other, part in module.named_modules() if isinstance(part, nn.LSTM)]
+        raise ConfigError(key, name, f"the name of an nn.LSTM of the model; there: {', '.join(there) or 'none'}")
+    if found.bidirectional or found.proj_size:
+        raise ConfigError(key, name, "an LSTM of one direction and without projection")
+    return found
+
+
+def check_head(module: pl.LightningModule, name: str, key: str) -> None:
+    """Refuse a name that is no part of ``module``.
+
+    Raises:
+        ConfigError: with the names there are.
+    """
+    parts = [other for other, _ in module.named_modules() if other]
+    if name not in parts:
+        raise ConfigError(
+            key, name, f"the part of the model that makes logits of the LSTM's outputs; {', '.join(parts)}"
+        )
+
+
+def score(
+    module: pl.LightningModule, lstm: str, head: str, criteria: Mapping[str, Criterion], key: str
+) -> tuple[dict[str, Scores], UnitSeries | None]:
+    """Score the units of an LSTM by several criteria, with at most one pass over the training clips.
+
+    Args:
+        module: attached to a trainer whose data module serves the clips.
+        lstm: name of the LSTM.
+        head: name of the part that makes logits of its outputs.
+        criteria: by name.
+        key: the config key of the callback, for messages.
+
+    Returns:
+        Scores by name, and the series if a criterion needed one.
+
+    Raises:
+        ConfigError: if the model or what it gives cannot be scored.
+    """
+    layer = find_lstm(module, lstm, f"{key}.lstm")
+    try:
+        series = _record(module, layer, head) if any(c.needs_series for c in criteria.values()) else None
+        return {name: criterion.scores(layer, series) for name, criterion in criteria.items()}, series
+    except (ValueError, TypeError) as error:
+        raise ConfigError(key, f"{lstm} and {head} of {type(module).__name__}: {error}", "units to score") from error
+
+
+def _record(module: pl.LightningModule, layer: nn.LSTM, head: str) -> UnitSeries:
+    trainer = module.trainer
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    serve: Callable[[], object] = getattr(data, "scoring_dataloader", data.train_dataloader)
+    batches = serve()
+    recorder = Recorder(layer, module.get_submodule(head))
+    with _evaluating(module):
+
+        def on_device() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in batches:  # type: ignore[attr-defined]
+                yield trainer.strategy.batch_to_device(batch)
+
+        with trainer.precision_plugin.forward_context():
+            recorder.run(module, on_device())
+
+    def add_up(local: Tensor) -> Tensor:
+        total: Tensor = trainer.strategy.reduce(local.to(trainer.strategy.root_device), reduce_op="sum")
+        return total.cpu()
+
+    if trainer.world_size == 1:
+        return recorder.series()
+    rows = batches.rows() if hasattr(batches, "rows") else None
+    if rows is None:
+        raise ValueError("several devices need a data module with scoring_dataloader, as prunekit's have")
+    return recorder.series(rows, int(add_up(rows.new_tensor(len(rows)))), add_up)
+
+
+@contextmanager
+def _evaluating(module: pl.LightningModule) -> Iterator[None]:
+    """On the trainer's device and in evaluation mode; on leaving as it came."""
+    training, device = module.training, module.device
+    module.eval().to(module.trainer.strategy.root_device)
+    try:
+        yield
+    finally:
+        module.train(training).to(device)

@@ -1,0 +1,191 @@
+"""Accuracy against the rate of removed units: criteria x orders x rates on one trained network."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from safetensors.torch import save
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from callbacks.images import log_png
+from callbacks.measure import TEST, accuracy
+from callbacks.pruning import PruningObserver, pruning_callbacks
+from callbacks.scoring import check_head, find_lstm, score
+from prunekit.errors import ConfigError, check_choice, check_rate
+from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
+from prunekit.masks import exact_count, find_parameter
+from prunekit.runs.files import write_json, write_whole
+from prunekit.runs.folder import read_json
+from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters
+from prunekit.units.series import UnitSeries
+
+ROWS = "unit_curve.json"
+
+
+class Row(TypedDict):
+    """One point: the network with so many units removed, without retraining."""
+
+    criterion: str
+    order: str
+    rate: float
+    removed: int
+    test_acc: float
+
+
+class UnitCurve(PruningObserver):
+    """Removes units of the dense network by every criterion, order and rate, measures each and puts them back.
+
+    Each row is on disk (``unit_curve.json``) as soon as it is measured; a run that was cut off measures the rest.
+    Leaves ``scores.safetensors`` as well, curves and the scores' pictures in ``figures/``, and one TensorBoard run for
+    each criterion and order in ``units/``, whose step is the rate in percent.
+
+    Args:
+        criteria: by name.
+        rates: shares of the units to remove, in [0, 1].
+        orders: ``ascending``, ``descending`` or both.
+        lstm: name of an ``nn.LSTM`` in the model, whose last layer's units these are.
+        head: name of the part that makes logits of its outputs, at any step.
+
+    Raises:
+        ConfigError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
+    """
+
+    def __init__(
+        self,
+        criteria: Mapping[str, Criterion],
+        rates: Sequence[float],
+        orders: Sequence[Literal["ascending", "descending"]] = ("descending", "ascending"),
+        lstm: str = "lstm",
+        head: str = "head",
+    ) -> None:
+        if not criteria or not rates or not orders:
+            raise ConfigError("callbacks.unit_curve", "no criteria, rates or orders", "at least one of each")
+        self.criteria = dict(criteria)
+        self.rates = [check_rate("callbacks.unit_curve.rates", rate) for rate in rates]
+        for order in orders:
+            check_choice("callbacks.unit_curve.orders", order, ORDERS)
+        self.orders, self.lstm, self.head = list(orders), lstm, head
+        self.rows: list[Row] = []
+        self.seconds = {"score": 0.0, "curve": 0.0}
+
+    def check(self, module: pl.LightningModule) -> None:
+        """Refuse a module without the LSTM or the head."""
+        find_lstm(module, self.lstm, "callbacks.unit_curve.lstm")
+        if any(criterion.needs_series for criterion in self.criteria.values()):
+            check_head(module, self.head, "callbacks.unit_curve.head")
+
+    def report(self) -> dict[str, Any]:
+        """All rows."""
+        return {"unit_curve": self.rows}
+
+    def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Measure the dense network, before anything is removed for good."""
+        if not any(callback.rounds_done for callback in pruning_callbacks(trainer)):
+            self._measure_and_show(trainer, module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure the dense network, if nothing prunes it; and make sure that rows are there after a resume."""
+        if not pruning_callbacks(trainer):
+            self._measure_and_show(trainer, pl_module)
+        elif not self.rows:
+            self.rows = read_json(Path(trainer.default_root_dir) / ROWS, "paths.runs_dir") or []
+
+    def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        started = time.perf_counter()
+        scores, series = score(module, self.lstm, self.head, self.criteria, "callbacks.unit_curve.criteria")
+        self.seconds["score"] = time.perf_counter() - started
+        self._measure(trainer, module, scores)
+        self.seconds["curve"] = time.perf_counter() - started - self.seconds["score"]
+        if trainer.is_global_zero:
+            _leave(trainer, scores)
+            self._show(trainer, scores, series)
+
+    def _measure(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Mapping[str, Scores]) -> None:
+        """Measure the rows that are not on disk yet."""
+        path = Path(trainer.default_root_dir) / ROWS
+        done = {(row["criterion"], row["order"], row["rate"]): row for row in read_json(path, "paths.runs_dir") or []}
+        measured: dict[bytes, float] = {}  # by what is kept: rate 0 is the same network for all
+        self.rows = []
+        with Removal(module, self.lstm) as removal:
+            for name, order, rate in ((n, o, r) for n in self.criteria for o in self.orders for r in self.rates):
+                row = done.get((name, order, rate))
+                if row is None:
+                    values = scores[name].values
+                    removed = exact_count(rate, len(values))
+                    kept = kept_units(values, removed, order)
+                    key = kept.numpy().tobytes()
+                    if key not in measured:
+                        removal.keep(kept)
+                        measured[key] = accuracy(trainer, module, TEST)
+                    row = Row(criterion=name, order=order, rate=rate, removed=removed, test_acc=measured[key])
+                    done[name, order, rate] = row
+                    if trainer.is_global_zero:
+                        write_json(path, [*self.rows, row])
+                self.rows.append(row)
+
+    def _show(self, trainer: pl.Trainer, scores: Mapping[str, Scores], series: UnitSeries | None) -> None:
+        folder = Path(trainer.default_root_dir)
+        values = {name: found.values.numpy() for name, found in scores.items()}
+        log_png(trainer, draw_unit_curves(self.rows), folder / "figures" / "unit_curve.png", "unit_curve", 0)
+        log_png(trainer, draw_scores(values), folder / "figures" / "scores.png", "scores", 0)
+        first = next(iter(values))
+        if series is not None:
+            states = draw_states(series.magnitude.numpy(), values[first], first)
+            log_png(trainer, states, folder / "figures" / "states.png", "states", 0)
+        if len(values) > 1:
+            log_png(trainer, draw_scatter(values, first), folder / "figures" / "scatter.png", "scatter", 0)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for name, found in values.items():
+                    logger.experiment.add_histogram(f"scores/{name}", found, 0)
+                self._overlay(folder / "units")
+
+    def _overlay(self, folder: Path) -> None:
+        for name in self.criteria:
+            for order in self.orders:
+                run = folder / f"{name}_{order}"
+                for old in run.glob("events.out.tfevents.*"):
+                    old.unlink()
+                with SummaryWriter(str(run)) as writer:
+                    for row in self.rows:
+                        if (row["criterion"], row["order"]) == (name, order):
+                            writer.add_scalar("accuracy/units_removed", row["test_acc"], round(100 * row["rate"]))
+
+
+class Removal:
+    """Removes units of a module's LSTM for a while; on leaving every weight is as it was, to the bit."""
+
+    def __init__(self, module: pl.LightningModule, lstm: str) -> None:
+        self._module, self._name = module, lstm
+        self._lstm = find_lstm(module, lstm, "lstm")
+        self._names = unit_parameters(self._lstm, lstm)
+        self._saved: dict[str, Tensor] = {}
+
+    def __enter__(self) -> "Removal":
+        self._saved = {name: find_parameter(self._module, name).detach().clone() for name in self._names}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def keep(self, kept: Tensor) -> None:
+        """Have these units, ``(units,)`` bool, and no others."""
+        self._restore()
+        unit_mask(self._lstm, self._name, kept).apply(self._module)
+
+    @torch.no_grad()
+    def _restore(self) -> None:
+        for name, saved in self._saved.items():
+            find_parameter(self._module, name).copy_(saved)
+
+
+def _leave(trainer: pl.Trainer, scores: Mapping[str, Scores]) -> None:
+    content = {name: found.values for name, found in scores.items()}
+    content |= {f"{name}.p_values": found.p_values for name, found in scores.items() if found.p_values is not None}
+    write_whole(Path(trainer.default_root_dir) / "unit_scores.safetensors", lambda file: file.write(save(content)))

@@ -1,0 +1,97 @@
+"""Unit pruning: the units of an LSTM that a criterion puts first go."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+from safetensors.torch import save
+
+from callbacks.pruning import PruningCallback
+from callbacks.scoring import check_head, find_lstm, score
+from prunekit.errors import check_choice
+from prunekit.masks import Mask, exact_count, gradual_rate
+from prunekit.runs.files import write_whole
+from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters, units_kept
+
+
+class UnitMask(PruningCallback):
+    """Removes the share ``rate`` of the units of an LSTM's last layer, in the order of a criterion's scores.
+
+    Exactly ``round(rate * units)`` are gone after the last round, ties by index; of several rounds each removes the
+    same share of what is left. A removed unit's output is exactly 0 at every step. Leaves ``scores.safetensors``, the
+    last round's scores by criterion.
+
+    Args:
+        criterion: what scores units, on training data only.
+        rate: share of the units removed in the end, in [0, 1].
+        order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
+        lstm: name of an ``nn.LSTM`` in the model.
+        head: name of the part that makes logits of its outputs, at any step.
+        rounds: number of events.
+        retrain_epochs: epochs trained after each event; may be 0 for a single round.
+        start_epoch: epochs trained before the first event.
+
+    Raises:
+        ConfigError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
+    """
+
+    name: ClassVar[str] = "unit_mask"
+
+    def __init__(
+        self,
+        criterion: Criterion,
+        rate: float,
+        order: Literal["ascending", "descending"] = "descending",
+        lstm: str = "lstm",
+        head: str = "head",
+        rounds: int = 1,
+        retrain_epochs: int = 0,
+        start_epoch: int = 0,
+    ) -> None:
+        super().__init__([], rate, rounds, retrain_epochs, start_epoch)
+        check_choice(self.key("order"), order, ORDERS)
+        self.criterion, self.order, self.lstm, self.head = criterion, order, lstm, head
+
+    def check(self, module: pl.LightningModule) -> None:
+        """Refuse a module without the LSTM or the head."""
+        self.parameters = unit_parameters(find_lstm(module, self.lstm, self.key("lstm")), self.lstm)
+        if self.criterion.needs_series:
+            check_head(module, self.head, self.key("head"))
+        super().check(module)
+
+    def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
+        """Score the units as they are now and keep all but the first in the order."""
+        scores, _ = score(module, self.lstm, self.head, {self.criterion.name: self.criterion}, self.key("criterion"))
+        found = scores[self.criterion.name]
+        before = units_kept(mask, self.parameters[0])
+        k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))
+        kept = kept_units(found.values, k, self.order, before)
+        _leave(module.trainer, self.criterion.name, found)
+        return unit_mask(find_lstm(module, self.lstm, self.key("lstm")), self.lstm, kept) & mask
+
+    def achieved(self) -> dict[str, float]:
+        """The share of units removed."""
+        return {f"{self.lstm}.units": 1 - float(self._kept().double().mean())} if self.mask else {}
+
+    def report(self) -> dict[str, Any]:
+        """Criterion, order and rate, and how many units there were and went."""
+        if not self.mask:
+            return {}
+        kept = self._kept()
+        units = {"count": len(kept), "removed": int((~kept).sum())}
+        return {"criterion": self.criterion.name, "order": self.order, "rate": self.rate, "units": units}
+
+    def _kept(self) -> Any:
+        return units_kept(self.mask, self.parameters[0])
+
+
+def _leave(trainer: pl.Trainer, name: str, scores: Scores) -> None:
+    if not trainer.is_global_zero:
+        return
+    content = {name: scores.values, **({f"{name}.p_values": scores.p_values} if scores.p_values is not None else {})}
+    write_whole(Path(trainer.default_root_dir) / "scores.safetensors", lambda file: file.write(save(content)))
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_histogram(f"scores/{name}", scores.values, trainer.current_epoch)

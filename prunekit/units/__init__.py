@@ -1,0 +1,1 @@
+"""Method B: how much each LSTM unit tells, and which units go."""

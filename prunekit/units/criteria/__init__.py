@@ -1,0 +1,1 @@
+"""What scores units: one class a file."""

@@ -1,0 +1,78 @@
+"""How much a unit's next output is told by how well the network does now."""
+
+from typing import Literal
+
+from torch import nn
+
+from prunekit.errors import ConfigError, check_choice, check_count
+from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.series import TARGETS, UnitSeries
+from prunekit.units.transfer_entropy import (
+    count_levels,
+    count_transitions,
+    encode_target,
+    equal_width,
+    miller_madow,
+    quantile,
+    surrogates,
+    transfer_entropy,
+)
+
+
+class TransferEntropy(Criterion):
+    """Transfer entropy from the network's success to a unit's output, in bits.
+
+    x is the unit's output h over a clip, y the network's success on the clip's true class at the same step.
+
+    Args:
+        target: y: the ``probability`` of the true class, ``hit`` (0 or 1), or the ``accuracy`` of all clips at t.
+        bins: of x: 2, 4, 8 or 16.
+        target_bins: of y, of equal width: 2 to 16.
+        edges: of the bins of x: of ``equal_width`` over [-1, 1], or each unit's own ``quantile``.
+        correction: ``none``; ``miller_madow``; or ``surrogate``: less the mean over surrogates, with p-values.
+        surrogates: how many of them.
+        seed: of the surrogates.
+
+    Raises:
+        ConfigError: if a value is not accepted.
+    """
+
+    name = "transfer_entropy"
+
+    def __init__(
+        self,
+        target: Literal["probability", "hit", "accuracy"] = "probability",
+        bins: int = 2,
+        target_bins: int = 2,
+        edges: Literal["equal_width", "quantile"] = "equal_width",
+        correction: Literal["none", "miller_madow", "surrogate"] = "none",
+        surrogates: int = 100,
+        seed: int = 0,
+    ) -> None:
+        check_choice("criterion.target", target, TARGETS)
+        check_choice("criterion.edges", edges, ("equal_width", "quantile"))
+        check_choice("criterion.correction", correction, ("none", "miller_madow", "surrogate"))
+        check_choice("criterion.bins", bins, (2, 4, 8, 16))
+        if check_count("criterion.target_bins", target_bins, least=2) > 16:
+            raise ConfigError("criterion.target_bins", target_bins, "a whole number from 2 to 16")
+        self.target, self.bins, self.target_bins = target, bins, target_bins
+        self.edges, self.correction = edges, correction
+        self.surrogates = check_count("criterion.surrogates", surrogates, least=1)
+        self.seed = check_count("criterion.seed", seed)
+
+    def scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
+        """Bits, and p-values with ``correction=surrogate``."""
+        assert series is not None
+        if self.edges == "quantile":
+            totals = series.sum_over_ranks(count_levels(series.levels))
+            x = quantile(series.levels, self.bins, totals)
+        else:
+            x = equal_width(series.levels, self.bins)
+        y = encode_target(series.target(self.target), self.target_bins)
+        bins = self.bins, self.target_bins
+        if self.correction == "surrogate":
+            found = surrogates(x, y, *bins, self.surrogates, self.seed, series.rows, series.sum_over_ranks)
+            return Scores(found.transfer_entropy - found.mean, found.p_value)
+        counts = series.sum_over_ranks(count_transitions(x, y[series.rows], *bins))
+        bits = transfer_entropy(counts)
+        return Scores(bits + miller_madow(counts) if self.correction == "miller_madow" else bits)
