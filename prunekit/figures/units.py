@@ -86,6 +86,8 @@ def draw_scatter(scores: Mapping[str, Values], first: str) -> Figure:
     for axes, name in zip(figure.subplots(1, len(others), squeeze=False, sharey=True)[0], others, strict=True):
         axes.scatter(scores[name], scores[first], s=4, alpha=0.5)
         axes.set_xlabel(name.replace("_", " "))
-        axes.set_title(f"rank correlation {spearmanr(scores[name], scores[first]).statistic:.2f}", fontsize=9)
+        varied = np.ptp(scores[name]) > 0 and np.ptp(scores[first]) > 0
+        correlation = f"{spearmanr(scores[name], scores[first]).statistic:.2f}" if varied else "none: constant"
+        axes.set_title(f"rank correlation {correlation}", fontsize=9)
     figure.axes[0].set_ylabel(first.replace("_", " "))
     return figure

@@ -95,7 +95,7 @@ def encode_target(y: Tensor, bins: int) -> Tensor:
     if y.isnan().any():
         raise ValueError(f"{int(y.isnan().sum())} of {y.numel()} targets are NaN")
     edges = torch.arange(1, bins, device=y.device, dtype=y.dtype) / bins
-    return torch.bucketize(y, edges, right=True).to(torch.uint8)
+    return torch.bucketize(y.contiguous(), edges, right=True).to(torch.uint8)
 
 
 def count_levels(codes: Tensor, bins: int = LEVELS) -> Tensor:

@@ -63,7 +63,8 @@ OUTER |= {"model/backbone": ("model=recognizer",)}
 def test_a_class_file_binds_to_the_signature_of_its_class(path):
     group = path.relative_to(FOLDER).parent.as_posix()
     if group == "callbacks":
-        config = compose_config(f"callbacks=[{path.stem}]", "~experiment", "name=x", "dense_epochs=1")
+        overrides = (f"callbacks=[{path.stem}]", "criterion=random")  # which unit_mask takes from there
+        config = compose_config(*overrides, "~experiment", "name=x", "dense_epochs=1")
         node = OmegaConf.to_container(config.callbacks[path.stem], resolve=True)
     else:
         overrides = (*OUTER.get(group, ()), f"{group}={path.stem}")

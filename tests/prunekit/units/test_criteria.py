@@ -1,0 +1,187 @@
+import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import torch
+from scipy.stats import entropy as scipy_entropy
+from torch import nn
+
+from prunekit.errors import ConfigError
+from prunekit.units.criteria.entropy import Entropy
+from prunekit.units.criteria.l1_norm import L1Norm
+from prunekit.units.criteria.random import Random
+from prunekit.units.criteria.transfer_entropy import TransferEntropy
+from prunekit.units.series import Recorder
+from prunekit.units.transfer_entropy import (
+    count_transitions,
+    encode_outputs,
+    encode_target,
+    equal_width,
+    miller_madow,
+    quantile,
+    transfer_entropy,
+)
+
+
+class Net(nn.Module):
+    def __init__(self, layers=1, batch_first=True, units=6):
+        super().__init__()
+        torch.manual_seed(0)
+        self.memory = nn.LSTM(4, units, layers, batch_first=batch_first)
+        self.out = nn.Linear(units, 3)
+
+    def forward(self, x):
+        h = self.memory(x if self.memory.batch_first else x.transpose(0, 1))[0]
+        return self.out(h[:, -1] if self.memory.batch_first else h[-1])
+
+
+X = torch.randn(40, 7, 4, generator=torch.Generator().manual_seed(1)) * 3
+Y = torch.arange(40) % 3
+
+
+def record(net, size=40, **arguments):
+    recorder = Recorder(net.memory, net.out)
+    recorder.run(net.eval(), zip(X.split(size), Y.split(size), strict=True))
+    return recorder.series(**arguments)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_pass_records_what_the_last_layer_and_the_head_do(layers, batch_first):
+    net = Net(layers, batch_first)
+    series = record(net)
+    with torch.no_grad():
+        h = net.memory(X if batch_first else X.transpose(0, 1))[0]
+        h = h if batch_first else h.transpose(0, 1)
+        logits = net.out(h)
+    assert torch.equal(series.levels, encode_outputs(h))
+    assert torch.allclose(series.magnitude, h.double().abs().mean(0))
+    probability = logits.softmax(2)[torch.arange(40), :, Y]
+    assert torch.allclose(series.target("probability"), probability)
+    hit = logits.argmax(2) == Y[:, None]
+    assert torch.equal(series.target("hit"), hit.double())
+    assert torch.equal(series.target("accuracy"), hit.double().mean(0).expand(40, 7))
+    assert 0 < hit.double().mean() < 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 39])
+def test_scores_do_not_depend_on_the_batches(size):
+    net = Net()
+    whole, parts = record(net), record(net, size)
+    assert torch.equal(whole.levels, parts.levels)
+    for criterion in (TransferEntropy(), Entropy(), TransferEntropy("hit", 4, 2, "quantile", "surrogate", 5)):
+        one, other = (criterion.scores(net.memory, series) for series in (whole, parts))
+        assert torch.equal(one.values, other.values)
+        assert (one.p_values is None) == (criterion.name == "entropy" or criterion.correction != "surrogate")
+
+
+CRITERIA = [
+    TransferEntropy(), TransferEntropy("accuracy", 4, 4, "quantile"), Entropy(),
+    TransferEntropy("hit", correction="miller_madow"), TransferEntropy(correction="surrogate", surrogates=7),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_ranks_add_up_to_what_one_process_finds(criterion):
+    """Two ranks, as two threads that meet wherever ranks would."""
+    everyone, sent = Barrier(2, timeout=30), [torch.empty(0)] * 2
+
+    def rank(number):
+        def sum_over_ranks(local):
+            sent[number] = local
+            everyone.wait()
+            total = sent[0] + sent[1]
+            everyone.wait()
+            return total
+
+        net, rows = Net(), torch.arange(number, 40, 2)
+        recorder = Recorder(net.memory, net.out)
+        recorder.run(net, [(X[rows], Y[rows])])
+        return criterion.scores(net.memory, recorder.series(rows, 40, sum_over_ranks))
+
+    alone = criterion.scores(Net().memory, record(Net()))
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(rank, range(2)):
+            assert torch.equal(found.values, alone.values)
+            assert found.p_values is None or torch.equal(found.p_values, alone.p_values)
+
+
+@pytest.mark.parametrize("target", ["probability", "hit", "accuracy"])
+@pytest.mark.parametrize("edges", ["equal_width", "quantile"])
+def test_transfer_entropy_is_that_of_the_coded_series(target, edges):
+    net, series = Net(), record(Net())
+    x = (equal_width if edges == "equal_width" else quantile)(series.levels, 4)
+    counts = count_transitions(x, encode_target(series.target(target), 3), 4, 3)
+    found = TransferEntropy(target, 4, 3, edges).scores(net.memory, series)
+    assert torch.equal(found.values, transfer_entropy(counts))
+    corrected = TransferEntropy(target, 4, 3, edges, "miller_madow").scores(net.memory, series)
+    assert torch.equal(corrected.values, transfer_entropy(counts) + miller_madow(counts))
+    assert found.values.abs().sum() > 0
+
+
+def test_entropy_is_scipys():
+    series = record(Net())
+    found = Entropy(bins=8).scores(Net().memory, series).values
+    for unit in range(6):
+        counts = torch.bincount(series.levels[..., unit].flatten().long() // 32, minlength=8)
+        assert found[unit].item() == pytest.approx(scipy_entropy(counts, base=2), abs=1e-12)
+
+
+def test_l1_norm_adds_the_four_gates_of_the_last_layer():
+    lstm = Net(layers=2).memory
+    found = L1Norm().scores(lstm, None).values
+    for unit in range(6):
+        total = 0.0
+        for gate in range(4):
+            for weight in (lstm.weight_ih_l1, lstm.weight_hh_l1):
+                total += weight[gate * 6 + unit].double().abs().sum().item()
+        assert found[unit].item() == pytest.approx(total, abs=1e-12)
+
+
+def test_random_scores_follow_their_seed():
+    lstm = nn.LSTM(2, 500)
+    one, again, other = (Random(seed).scores(lstm, None).values for seed in (1, 1, 2))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert len(one.unique()) == 500
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TransferEntropy("loss"), r"criterion\.target: got 'loss'"),
+        (lambda: TransferEntropy(bins=3), r"criterion\.bins: got 3; accepted: one of 2, 4, 8, 16"),
+        (lambda: TransferEntropy(target_bins=1), r"criterion\.target_bins: got 1"),
+        (lambda: TransferEntropy(target_bins=17), r"criterion\.target_bins: got 17"),
+        (lambda: TransferEntropy(edges="kmeans"), r"criterion\.edges: got 'kmeans'"),
+        (lambda: TransferEntropy(correction="bonferroni"), r"criterion\.correction"),
+        (lambda: TransferEntropy(surrogates=0), r"criterion\.surrogates: got 0"),
+        (lambda: Entropy(1), r"criterion\.bins: got 1"),
+        (lambda: Random(-1), r"criterion\.seed: got -1"),
+    ],
+)
+def test_wrong_values_are_named(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_what_cannot_be_recorded_is_refused():
+    head = nn.Linear(6, 3)
+    for wrong in (nn.LSTM(4, 6, bidirectional=True), nn.LSTM(4, 6, proj_size=2)):
+        with pytest.raises(ValueError, match="two directions or with a projection"):
+            Recorder(wrong, head)
+    net = Net()
+    twice = Recorder(net.memory, net.out)
+    with pytest.raises(ValueError, match="does not call its LSTM once"):
+        twice.run(lambda x: (net(x), net(x)), [(X, Y)])
+    packed = Recorder(net.memory, net.out)
+    with pytest.raises(ValueError, match="unpacked"):
+        packed.run(lambda x: net.memory(nn.utils.rnn.pack_sequence([x[0]])), [(X, Y)])
+    with pytest.raises(ValueError, match="no training clip"):
+        Recorder(net.memory, net.out).series()
+    with torch.no_grad():
+        net.memory.weight_ih_l0[0, 0] = math.nan
+    with pytest.raises(ValueError, match="are NaN"):
+        record(net)
+    assert not net.memory._forward_hooks  # whatever happened, the model is let go of
