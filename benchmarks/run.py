@@ -7,7 +7,7 @@ MNIST is read from ``$PRUNEKIT_DATA_DIR`` (default ``data``) and unpacked or dow
 import os
 import warnings
 
-from benchmarks import clips, epoch, files, regions
+from benchmarks import clips, epoch, files, regions, units
 from prunekit.door import quiet_lightning
 
 
@@ -18,6 +18,7 @@ def main() -> None:
     regions.main()
     files.main()
     clips.main()
+    units.main()
     epoch.main(os.environ.get("PRUNEKIT_DATA_DIR", "data"), os.environ.get("PRUNEKIT_CACHE_DIR", "cache"))
 
 
