@@ -82,15 +82,22 @@ def scoring(repeats: int) -> None:
         for part in x.split(256):
             net(part)
 
+    @torch.no_grad()
+    def forward_steps() -> None:
+        for part in x.split(256):
+            net.steps(part)
+
     def score() -> None:
         recorder = Recorder(net.lstm, net.head)
         recorder.run(net, zip(x.split(256), y.split(256), strict=True))
         TransferEntropy().scores(net.lstm, recorder.series())
 
-    found = medians({"the forward pass alone": forward, "with scoring by transfer entropy": score}, repeats)
-    base = found["the forward pass alone"]
-    rows = [[name, f"{seconds:.2f}", f"{seconds / base:.2f}"] for name, seconds in found.items()]
-    show("216 clips, 1,024 units", ["", "seconds", "ratio"], rows)
+    rivals = {"the forward pass": forward, "the head at every step": forward_steps, "scoring": score}
+    found = medians(rivals, repeats)
+    columns = ["", "seconds", *(f"against {name}" for name in list(rivals)[:2])]
+    bases = [found[name] for name in list(rivals)[:2]]
+    rows = [[n, f"{seconds:.2f}", *(f"{seconds / base:.2f}" for base in bases)] for n, seconds in found.items()]
+    show("Scoring by transfer entropy, 216 clips, 1,024 units", columns, rows)
 
 
 class Noise(InMemoryDataModule):

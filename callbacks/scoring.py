@@ -1,5 +1,6 @@
 """Units scored inside ``fit``: one pass over the training clips, without gradients."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from prunekit.errors import ConfigError
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.series import Recorder, UnitSeries
+
+log = logging.getLogger("prunekit")
 
 
 def find_lstm(module: pl.LightningModule, name: str, key: str) -> nn.LSTM:
@@ -60,9 +63,13 @@ def score(
     layer = find_lstm(module, lstm, f"{key}.lstm")
     try:
         series = _record(module, layer, head) if any(c.needs_series for c in criteria.values()) else None
-        return {name: criterion.scores(layer, series) for name, criterion in criteria.items()}, series
+        scores = {name: criterion.scores(layer, series) for name, criterion in criteria.items()}
     except (ValueError, TypeError) as error:
         raise ConfigError(key, f"{lstm} and {head} of {type(module).__name__}: {error}", "units to score") from error
+    for name, found in scores.items():
+        if bool((found.values == found.values[0]).all()):
+            log.warning("%s: all units have the same score, so they go in the order of their numbers", name)
+    return scores, series
 
 
 def _record(module: pl.LightningModule, layer: nn.LSTM, head: str) -> UnitSeries:

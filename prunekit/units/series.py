@@ -89,7 +89,7 @@ class Recorder:
     def _take(self, h: Tensor, y: Tensor) -> None:
         logits = self._head(h)
         self._levels.append(encode_outputs(h).cpu())
-        self._magnitude = self._magnitude + h.abs().sum(0, dtype=torch.float64).cpu()
+        self._magnitude = self._magnitude + h.abs().sum(0).double().cpu()
         truth = y[:, None, None].expand(-1, h.shape[1], 1)
         probability = logits.softmax(-1).gather(2, truth)[..., 0]
         self._success.append((probability.float().cpu(), (logits.argmax(2) == y[:, None]).cpu()))

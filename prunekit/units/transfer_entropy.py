@@ -13,13 +13,16 @@ from torch import Tensor
 
 LEVELS = 256  # of an output's code: steps of 1/128 from -1 to 1, whose edges are exact in every float format
 MOST_BINS = 16
+UNITS_TURNED = 256  # units whose codes are brought together at a time
 BLOCK = 2**18  # transitions counted at a time: they and their bins stay in the processor's cache
 
 
 def encode_outputs(h: Tensor) -> Tensor:
-    """LSTM outputs as the number of the interval of width 1/128 they lie in, decided by comparison with its edge.
+    """LSTM outputs as the number of the interval of width 1/128 they lie in.
 
-    Level k holds ``-1 + k/128 <= h < -1 + (k+1)/128``; what lies outside [-1, 1) goes to the outermost levels.
+    Level k holds ``-1 + k/128 <= h < -1 + (k+1)/128``; what lies outside [-1, 1) goes to the outermost levels. Computed
+    as ``floor(128 h) + 128``, in which nothing is rounded: 128 is a power of two. With ``floor(128 (h + 1))`` the sum
+    would be, and outputs just below an edge would count as above it.
 
     Args:
         h: any shape, floating.
@@ -36,13 +39,14 @@ def encode_outputs(h: Tensor) -> Tensor:
     """
     codes = torch.empty(h.shape, dtype=torch.uint8, device=h.device)
     flat, out = h.reshape(-1), codes.view(-1)
+    half = LEVELS // 2
+    total = torch.zeros((), device=h.device)
     for part, target in zip(torch.split(flat, BLOCK), torch.split(out, BLOCK), strict=True):
-        level = part.add(1).mul_(LEVELS / 2).floor_()
-        # The sum may have been rounded up to an edge that the value itself does not reach.
-        level.sub_((part < level.mul(2 / LEVELS).sub_(1)).to(level.dtype))
-        target.copy_(level.clamp_(0, LEVELS - 1))
-    # Comparisons with NaN are false and casts of it arbitrary, so it is looked for by itself: a sum shows it.
-    if not flat.sum(dtype=torch.float64).isfinite() and flat.isnan().any():
+        level = part.mul(half).floor_().clamp_(-half, half - 1)
+        total += level.sum()  # a NaN, which no integer can be, shows in it
+        # As a byte with a sign, the level from -128 on; turning that bit over adds 128.
+        target.copy_(level.to(torch.int8).view(torch.uint8)).bitwise_xor_(half)
+    if total.isnan():
         raise ValueError(f"{int(flat.isnan().sum())} of {flat.numel()} outputs are NaN")
     return codes
 
@@ -105,8 +109,7 @@ def count_levels(codes: Tensor, bins: int = LEVELS) -> Tensor:
         >>> count_levels(torch.tensor([[0], [1], [1]], dtype=torch.uint8), 2)
         tensor([[1, 2]])
     """
-    flat = codes.reshape(-1, codes.shape[-1]).T
-    return torch.cat([_bincount(part, bins) for part in torch.split(flat, max(1, BLOCK // max(1, flat.shape[1])))])
+    return torch.cat([_bincount(part.flatten(1), bins) for part in _unit_blocks(codes)])
 
 
 def count_transitions(x: Tensor, y: Tensor, bins_x: int, bins_y: int) -> Tensor:
@@ -144,17 +147,19 @@ def count_transitions(x: Tensor, y: Tensor, bins_x: int, bins_y: int) -> Tensor:
     if x.shape[1] < 2:
         raise ValueError(f"a transition takes two steps, got T={x.shape[1]}")
     cells = bins_x * bins_x * bins_y
-    past = y[:, :-1].reshape(-1, 1).to(torch.int16)
+    past = y[:, :-1].to(torch.int16)
     counts = []
     for part in _unit_blocks(x):
-        cell = part[:, 1:].to(torch.int16).mul_(bins_x).add_(part[:, :-1]).mul_(bins_y)
-        cell = cell.reshape(len(past), -1).add_(past)
-        counts.append(_bincount(cell.T, cells))
+        cell = part[..., 1:].to(torch.int16).mul_(bins_x).add_(part[..., :-1]).mul_(bins_y).add_(past)
+        counts.append(_bincount(cell.flatten(1), cells))
     return torch.cat(counts).view(-1, bins_x, bins_x, bins_y)
 
 
-def _unit_blocks(x: Tensor) -> Iterator[Tensor]:
-    yield from torch.split(x, max(1, BLOCK // max(1, x.shape[0] * x.shape[1])), dim=2)
+def _unit_blocks(codes: Tensor) -> Iterator[Tensor]:
+    """Codes ``(..., units)`` -> blocks ``(some units, ...)`` that lie in memory unit by unit."""
+    samples = max(1, codes[..., 0].numel())
+    for some in torch.split(codes, UNITS_TURNED, dim=-1):
+        yield from torch.split(some.movedim(-1, 0).contiguous(), max(1, BLOCK // samples))
 
 
 def _bincount(codes: Tensor, bins: int) -> Tensor:

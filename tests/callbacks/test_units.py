@@ -17,6 +17,7 @@ from callbacks.unit_curve import Removal, UnitCurve
 from callbacks.unit_mask import UnitMask
 from prunekit.errors import ConfigError
 from prunekit.figures.units import draw_scatter, draw_scores
+from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.criteria.entropy import Entropy
 from prunekit.units.criteria.l1_norm import L1Norm
 from prunekit.units.criteria.random import Random
@@ -115,6 +116,18 @@ def test_scores_are_those_of_the_whole_training_data_at_the_event(tmp_path):
     expected = TransferEntropy().scores(module.net["memory"], recorder.series()).values
     assert torch.equal(load_file(tmp_path / "scores.safetensors")["transfer_entropy"], expected)
     assert expected.abs().sum() > 0
+
+
+class Alike(Criterion):
+    name, needs_series = "alike", False
+
+    def scores(self, lstm, series):
+        return Scores(torch.zeros(lstm.hidden_size, dtype=torch.float64))
+
+
+def test_a_criterion_that_tells_no_unit_from_another_is_named(tmp_path, caplog):
+    fit(tmp_path, [UnitMask(Alike(), 0.5, **NAMES, start_epoch=1)], 1)
+    assert "alike: all units have the same score" in caplog.text
 
 
 class Watch(pl.Callback):
