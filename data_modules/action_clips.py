@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,7 +151,7 @@ class ActionClips(InMemoryDataModule):
         clips = [*self.made_split.train, *self.made_split.test]
         number, shards = self.shard
         clips = sorted(clips, key=lambda clip: clip.name)[number::shards]
-        cache = self._cache()
+        cache = self._cache
         try:
             cache.folder.mkdir(parents=True, exist_ok=True)
             hashes = ClipHashes(self.cache_dir)
@@ -188,7 +189,7 @@ class ActionClips(InMemoryDataModule):
         return torch.stack(whole)
 
     def _read(self, clips: Sequence[Clip]) -> list[Tensor | None]:
-        cache, hashes = self._cache(), ClipHashes(self.cache_dir)
+        cache, hashes = self._cache, ClipHashes(self.cache_dir)
         shas = (hashes.get(clip.path) for clip in clips)
         return [None if sha is None else cache.load(sha) for sha in shas]
 
@@ -196,6 +197,7 @@ class ActionClips(InMemoryDataModule):
         hashes = ClipHashes(self.cache_dir)
         return ClipFrames([(clip.path, hashes.get(clip.path) or "") for clip in clips], self.sampling, self.decoders)
 
+    @cached_property
     def _cache(self) -> FeatureCache:
         sampling = {"frames": self.sampling.frames, "size": list(self.sampling.size), "taken": "middles of equal parts"}
         network = self.backbone.recipe() if self.serve == "features" else {"network": None}

@@ -221,5 +221,7 @@ def test_the_surrogate_keeps_what_y_does_tell():
     assert found.item() > 0.9
     assert rows.mean.item() < 0.01
     assert rows.p_value.item() == 1 / 20
+    constant = surrogates(torch.zeros_like(x), y, 2, 2, number=19, seed=0)
+    assert (constant.mean.item(), constant.p_value.item()) == (0.0, 1.0)  # every surrogate reaches the 0
     again = surrogates(x, y, 2, 2, number=19, seed=0)
     assert torch.equal(again.mean, rows.mean)
