@@ -86,6 +86,7 @@ CRITERIA = [
 def test_ranks_add_up_to_what_one_process_finds(criterion):
     """Two ranks, as two threads that meet wherever ranks would."""
     everyone, sent = Barrier(2, timeout=30), [torch.empty(0)] * 2
+    nets = [Net(), Net()]  # not made in the threads, which share one random generator
 
     def rank(number):
         def sum_over_ranks(local):
@@ -95,7 +96,7 @@ def test_ranks_add_up_to_what_one_process_finds(criterion):
             everyone.wait()
             return total
 
-        net, rows = Net(), torch.arange(number, 40, 2)
+        net, rows = nets[number], torch.arange(number, 40, 2)
         recorder = Recorder(net.memory, net.out)
         recorder.run(net, [(X[rows], Y[rows])])
         return criterion.scores(net.memory, recorder.series(rows, 40, sum_over_ranks))
