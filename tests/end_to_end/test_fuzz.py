@@ -15,7 +15,9 @@ from tests.conftest import compose_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-EXPERIMENTS = sorted(path.stem for path in (Path(conf.__file__).parent / "experiment").glob("*.yaml"))
+# Made of the same classes as others that are not left out.
+COVERED = {"synthetic_dense", "ucf101_dense", "ucf101_curve", "hmdb51_dense", "hmdb51_te"}
+EXPERIMENTS = sorted({path.stem for path in (Path(conf.__file__).parent / "experiment").glob("*.yaml")} - COVERED)
 NONSENSE = [
     None, True, False, "abc", "", "layers.hidden2.bias", -1, 0, 1, 3, 2.5, -0.5, float("nan"), float("inf"),
     [], [1], ["abc", None], {}, {"a": 1}, "${nowhere}", "???", "1e-3",
