@@ -135,7 +135,7 @@ def summary_table(results: Mapping[str, Any]) -> Table:
         table.add_row("split", data["split"])
         table.add_row("clips, training / test", f"{data['train_clips']} / {data['test_clips']}")
         leak = f"{data['test_clips_of_videos_trained_on']} of {data['test_clips']}"
-        table.add_row("test clips cut from a video trained on", leak)
+        table.add_row("test clips from training videos", leak)
         if data["missing_clips"]:
             table.add_row("clips listed but not on disk", str(data["missing_clips"]))
         if data["bad_clips"]:
