@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from prunekit.errors import ConfigError, check_choice, check_count
+from prunekit.models.classifier import Classifier
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -31,7 +31,7 @@ INITIALISATIONS: dict[str, Callable[[nn.Linear], None]] = {
 }
 
 
-class Mlp(pl.LightningModule):
+class Mlp(Classifier):
     """A fully connected classifier trained with softmax cross-entropy.
 
     Its layers are ``layers.hidden1``, ``layers.hidden2``, ... and ``layers.output``.
@@ -87,22 +87,6 @@ class Mlp(pl.LightningModule):
         """The mean cross-entropy of a batch of (images, int64 classes)."""
         x, y = batch
         return cross_entropy(self(x), y)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Log ``val/loss`` and ``val/acc``, for callbacks that monitor them."""
-        self._log_evaluation("val", batch)
-
-    def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Log ``test/loss`` and ``test/acc``."""
-        self._log_evaluation("test", batch)
-
-    def _log_evaluation(self, name: str, batch: tuple[Tensor, Tensor]) -> None:
-        x, y = batch
-        logits = self(x)
-        size = len(y)
-        self.log(f"{name}/loss", cross_entropy(logits, y), batch_size=size, sync_dist=True)
-        hits = (logits.argmax(1) == y).float().mean()
-        self.log(f"{name}/acc", hits, batch_size=size, sync_dist=True, prog_bar=True)
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer over all parameters."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from prunekit.errors import ConfigError, check_choice, check_count
+from prunekit.models.classifier import Classifier
 
 READOUTS = ("last", "mean")
 REGULARIZED = ("recurrent", "all")
@@ -37,7 +37,7 @@ PENALTIES: dict[str, tuple[Callable[[Iterable[nn.Parameter]], Tensor], float]] =
 }
 
 
-class Recognizer(pl.LightningModule):
+class Recognizer(Classifier):
     """An LSTM that reads a clip's features frame by frame, and a head of two fully connected layers.
 
     Its modules are ``lstm`` and ``head``, whose parts are ``head.hidden``, ``head.activation`` (ReLU) and
@@ -135,21 +135,6 @@ class Recognizer(pl.LightningModule):
         """Cross-entropy and penalty of a batch of (clips, int64 classes)."""
         x, y = batch
         return cross_entropy(self(x), y) + self.penalty()
-
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Log ``val/loss`` and ``val/acc``, for callbacks that monitor them."""
-        self._log_evaluation("val", batch)
-
-    def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Log ``test/loss`` and ``test/acc``."""
-        self._log_evaluation("test", batch)
-
-    def _log_evaluation(self, name: str, batch: tuple[Tensor, Tensor]) -> None:
-        x, y = batch
-        logits = self(x)
-        self.log(f"{name}/loss", cross_entropy(logits, y), batch_size=len(y), sync_dist=True)
-        hits = (logits.argmax(1) == y).float().mean()
-        self.log(f"{name}/acc", hits, batch_size=len(y), sync_dist=True, prog_bar=True)
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer over all parameters that are trained."""
