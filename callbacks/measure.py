@@ -1,6 +1,7 @@
 """Accuracy in a plain loop, so that it can be taken inside ``fit`` (a Trainer call there would end the fit)."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytorch_lightning as pl
 import torch
@@ -57,13 +58,20 @@ def predictions(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> I
     """This rank's logits ``(n, classes)`` and classes ``(n,)``, batch by batch, on the trainer's device."""
     data = trainer.datamodule  # type: ignore[attr-defined]
     batches = data.val_dataloader() if part == VALIDATION else data.test_dataloader()
-    training, device = module.training, module.device
-    module.eval().to(trainer.strategy.root_device)  # after a fit Lightning leaves it on the CPU
-    try:
+    with evaluating(module, trainer.strategy.root_device):
         for batch in batches:
             x, y = trainer.strategy.batch_to_device(batch)
             with trainer.precision_plugin.forward_context():
                 logits = module(x)
             yield logits, y
+
+
+@contextmanager
+def evaluating(module: pl.LightningModule, device: torch.device) -> Iterator[None]:
+    """``module`` in evaluation mode and on ``device`` (after a fit Lightning leaves it on the CPU); then as it came."""
+    training, before = module.training, module.device
+    module.eval().to(device)
+    try:
+        yield
     finally:
-        module.train(training).to(device)
+        module.train(training).to(before)

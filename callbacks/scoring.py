@@ -2,12 +2,16 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from pathlib import Path
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from callbacks.measure import evaluating
 from prunekit.errors import ConfigError
+from prunekit.runs.files import write_whole
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.series import Recorder, UnitSeries
 
@@ -78,7 +82,7 @@ def _record(module: pl.LightningModule, layer: nn.LSTM, head: str) -> UnitSeries
     serve: Callable[[], object] = getattr(data, "scoring_dataloader", data.train_dataloader)
     batches = serve()
     recorder = Recorder(layer, module.get_submodule(head))
-    with _evaluating(module):
+    with evaluating(module, trainer.strategy.root_device):
 
         def on_device() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in batches:  # type: ignore[attr-defined]
@@ -99,12 +103,14 @@ def _record(module: pl.LightningModule, layer: nn.LSTM, head: str) -> UnitSeries
     return recorder.series(rows, int(add_up(rows.new_tensor(len(rows)))), add_up)
 
 
-@contextmanager
-def _evaluating(module: pl.LightningModule) -> Iterator[None]:
-    """On the trainer's device and in evaluation mode; on leaving as it came."""
-    training, device = module.training, module.device
-    module.eval().to(module.trainer.strategy.root_device)
-    try:
-        yield
-    finally:
-        module.train(training).to(device)
+def leave_scores(trainer: pl.Trainer, file_name: str, scores: Mapping[str, Scores]) -> None:
+    """Save scores, and p-values as ``<name>.p_values``, in the run's folder; show their histograms in TensorBoard."""
+    if not trainer.is_global_zero:
+        return
+    content = {name: found.values for name, found in scores.items()}
+    content |= {f"{name}.p_values": found.p_values for name, found in scores.items() if found.p_values is not None}
+    write_whole(Path(trainer.default_root_dir) / file_name, lambda file: file.write(save(content)))
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            for name, found in scores.items():
+                logger.experiment.add_histogram(f"scores/{name}", found.values, trainer.current_epoch)

@@ -8,18 +8,17 @@ from typing import Any, Literal, TypedDict
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from safetensors.torch import save
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.images import log_png
 from callbacks.measure import TEST, accuracy
 from callbacks.pruning import PruningObserver, pruning_callbacks
-from callbacks.scoring import check_head, find_lstm, score
+from callbacks.scoring import check_head, find_lstm, leave_scores, score
 from prunekit.errors import ConfigError, check_choice, check_rate
 from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
 from prunekit.masks import exact_count, find_parameter
-from prunekit.runs.files import write_json, write_whole
+from prunekit.runs.files import write_json
 from prunekit.runs.folder import read_json
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters
@@ -102,8 +101,8 @@ class UnitCurve(PruningObserver):
         self.seconds["score"] = time.perf_counter() - started
         self._measure(trainer, module, scores)
         self.seconds["curve"] = time.perf_counter() - started - self.seconds["score"]
+        leave_scores(trainer, "unit_scores.safetensors", scores)
         if trainer.is_global_zero:
-            _leave(trainer, scores)
             self._show(trainer, scores, series)
 
     def _measure(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Mapping[str, Scores]) -> None:
@@ -142,8 +141,6 @@ class UnitCurve(PruningObserver):
             log_png(trainer, draw_scatter(values, first), folder / "figures" / "scatter.png", "scatter", 0)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                for name, found in values.items():
-                    logger.experiment.add_histogram(f"scores/{name}", found, 0)
                 self._overlay(folder / "units")
 
     def _overlay(self, folder: Path) -> None:
@@ -183,9 +180,3 @@ class Removal:
     def _restore(self) -> None:
         for name, saved in self._saved.items():
             find_parameter(self._module, name).copy_(saved)
-
-
-def _leave(trainer: pl.Trainer, scores: Mapping[str, Scores]) -> None:
-    content = {name: found.values for name, found in scores.items()}
-    content |= {f"{name}.p_values": found.p_values for name, found in scores.items() if found.p_values is not None}
-    write_whole(Path(trainer.default_root_dir) / "unit_scores.safetensors", lambda file: file.write(save(content)))

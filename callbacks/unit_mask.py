@@ -1,18 +1,14 @@
 """Unit pruning: the units of an LSTM that a criterion puts first go."""
 
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
-from safetensors.torch import save
 
 from callbacks.pruning import PruningCallback
-from callbacks.scoring import check_head, find_lstm, score
+from callbacks.scoring import check_head, find_lstm, leave_scores, score
 from prunekit.errors import check_choice
 from prunekit.masks import Mask, exact_count, gradual_rate
-from prunekit.runs.files import write_whole
-from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.criteria.criterion import Criterion
 from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters, units_kept
 
 
@@ -68,7 +64,7 @@ class UnitMask(PruningCallback):
         before = units_kept(mask, self.parameters[0])
         k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))
         kept = kept_units(found.values, k, self.order, before)
-        _leave(module.trainer, self.criterion.name, found)
+        leave_scores(module.trainer, "scores.safetensors", scores)
         return unit_mask(find_lstm(module, self.lstm, self.key("lstm")), self.lstm, kept) & mask
 
     def achieved(self) -> dict[str, float]:
@@ -85,13 +81,3 @@ class UnitMask(PruningCallback):
 
     def _kept(self) -> Any:
         return units_kept(self.mask, self.parameters[0])
-
-
-def _leave(trainer: pl.Trainer, name: str, scores: Scores) -> None:
-    if not trainer.is_global_zero:
-        return
-    content = {name: scores.values, **({f"{name}.p_values": scores.p_values} if scores.p_values is not None else {})}
-    write_whole(Path(trainer.default_root_dir) / "scores.safetensors", lambda file: file.write(save(content)))
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_histogram(f"scores/{name}", scores.values, trainer.current_epoch)
