@@ -99,6 +99,7 @@ class ActionClips(InMemoryDataModule):
         self.device = torch.device("cuda" if gpu else "cpu")
         self.decoders = check_count("data.decoders", decoders, least=1) if decoders is not None else os.cpu_count() or 1
         self.bad: dict[str, str] = {}
+        self._hashes: ClipHashes
         self._made: Split | None = None
         self._classes: list[str] = []
 
@@ -154,9 +155,9 @@ class ActionClips(InMemoryDataModule):
         cache = self._cache
         try:
             cache.folder.mkdir(parents=True, exist_ok=True)
-            hashes = ClipHashes(self.cache_dir)
             # Two jobs with the same clips take turns, so that the second finds the first's features.
             with FileLock(cache.folder / f".{number}of{shards}.lock"):
+                self._hashes = hashes = ClipHashes(self.cache_dir)
                 bad = extract([clip.path for clip in clips], self.sampling, self._encoder, cache, hashes, self.decoders)
         except OSError as error:
             raise ConfigError(
@@ -189,13 +190,12 @@ class ActionClips(InMemoryDataModule):
         return torch.stack(whole)
 
     def _read(self, clips: Sequence[Clip]) -> list[Tensor | None]:
-        cache, hashes = self._cache, ClipHashes(self.cache_dir)
-        shas = (hashes.get(clip.path) for clip in clips)
-        return [None if sha is None else cache.load(sha) for sha in shas]
+        shas = (self._hashes.get(clip.path) for clip in clips)
+        return [None if sha is None else self._cache.load(sha) for sha in shas]
 
     def _frames(self, clips: Sequence[Clip]) -> ClipFrames:
-        hashes = ClipHashes(self.cache_dir)
-        return ClipFrames([(clip.path, hashes.get(clip.path) or "") for clip in clips], self.sampling, self.decoders)
+        files = [(clip.path, self._hashes.get(clip.path) or "") for clip in clips]
+        return ClipFrames(files, self.sampling, self.decoders)
 
     @cached_property
     def _cache(self) -> FeatureCache:

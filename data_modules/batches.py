@@ -79,10 +79,8 @@ class TensorBatches:
 
     def rows(self) -> Tensor:
         """Which samples an iteration without shuffling gives on this rank, int64, in order."""
-        starts = range(0, self._samples, self._batch_size)
-        ends = (min(start + self._batch_size, self._samples) for start in starts)
-        parts = [torch.arange(a + self._rank, b, self._world) for a, b in zip(starts, ends, strict=True)]
-        return torch.cat([part for part in parts if len(part)]) if parts else torch.arange(0)
+        every = torch.arange(self._samples)
+        return torch.cat([every[part] for part in self._in_order()]) if self._samples else every
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``."""
@@ -95,9 +93,7 @@ class TensorBatches:
         # A generator: the epoch is read at the first batch, after Lightning has set it.
         first, self._skip = self._skip, 0
         if self._seed is None:
-            starts = range(0, self._samples, self._batch_size)
-            ends = (min(start + self._batch_size, self._samples) for start in starts)
-            yield from self._take(slice(a + self._rank, b, self._world) for a, b in zip(starts, ends, strict=True))
+            yield from self._take(self._in_order())
             return
         order = epoch_order(len(self._y), self._seed, self._epoch)[: self._samples].to(self._y.device)
         parts = (
@@ -106,6 +102,11 @@ class TensorBatches:
         for number, batch in enumerate(self._take(part[self._rank :: self._world] for part in parts), start=first + 1):
             self._given = number
             yield batch
+
+    def _in_order(self) -> Iterator[slice]:
+        """This rank's part of each batch, unshuffled."""
+        for start in range(0, self._samples, self._batch_size):
+            yield slice(start + self._rank, min(start + self._batch_size, self._samples), self._world)
 
     def _take(self, indices: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
         if isinstance(self._x, Tensor):

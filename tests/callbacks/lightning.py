@@ -6,18 +6,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 
-class Theirs(pl.LightningModule):
-    """Another user's classifier, with other names and a convolution."""
+class Foreign(pl.LightningModule):
+    """What another user's classifiers have in common."""
 
-    def __init__(self, optimizer=torch.optim.SGD, **arguments):
+    def __init__(self, optimizer, **arguments):
         super().__init__()
         torch.manual_seed(0)
-        self.stem = nn.Conv2d(1, 2, 3, padding=1)
-        self.body = nn.ModuleDict({"first": nn.Linear(2 * 6 * 6, 16), "last": nn.Linear(16, 3)})
         self._optimizer = lambda parameters: optimizer(parameters, **arguments)
-
-    def forward(self, x):
-        return self.body["last"](torch.relu(self.body["first"](self.stem(x[:, None]).flatten(1))))
 
     def training_step(self, batch, batch_idx):
         return nn.functional.cross_entropy(self(batch[0]), batch[1])
@@ -29,6 +24,18 @@ class Theirs(pl.LightningModule):
         return self._optimizer(self.parameters())
 
 
+class Theirs(Foreign):
+    """Another user's classifier, with other names and a convolution."""
+
+    def __init__(self, optimizer=torch.optim.SGD, **arguments):
+        super().__init__(optimizer, **arguments)
+        self.stem = nn.Conv2d(1, 2, 3, padding=1)
+        self.body = nn.ModuleDict({"first": nn.Linear(2 * 6 * 6, 16), "last": nn.Linear(16, 3)})
+
+    def forward(self, x):
+        return self.body["last"](torch.relu(self.body["first"](self.stem(x[:, None]).flatten(1))))
+
+
 class TheirData(pl.LightningDataModule):
     """Ninety images of three classes, through an ordinary DataLoader."""
 
@@ -36,8 +43,10 @@ class TheirData(pl.LightningDataModule):
         super().__init__()
         self.batch_size = batch_size
         y = torch.arange(90) % 3
-        x = torch.randn(90, 6, 6, generator=torch.Generator().manual_seed(0)) + y[:, None, None]
-        self.data = TensorDataset(x, y)
+        self.data = TensorDataset(self.inputs(y, torch.Generator().manual_seed(0)), y)
+
+    def inputs(self, y, generator):
+        return torch.randn(90, 6, 6, generator=generator) + y[:, None, None]
 
     def train_dataloader(self):
         return DataLoader(self.data, self.batch_size)

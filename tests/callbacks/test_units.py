@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks.curves import Curves
 from callbacks.measure import accuracy
@@ -23,49 +22,29 @@ from prunekit.units.criteria.l1_norm import L1Norm
 from prunekit.units.criteria.random import Random
 from prunekit.units.criteria.transfer_entropy import TransferEntropy
 from prunekit.units.removal import kept_units
-from tests.callbacks.lightning import trainer
+from tests.callbacks.lightning import Foreign, TheirData, trainer
 
 UNITS = 12
 
 
-class Reader(pl.LightningModule):
+class Reader(Foreign):
     """Another user's LSTM classifier, with other names, two layers and time first."""
 
     def __init__(self, optimizer=torch.optim.Adam, **arguments):
-        super().__init__()
-        torch.manual_seed(0)
+        super().__init__(optimizer, **arguments)
         self.net = nn.ModuleDict({"memory": nn.LSTM(3, UNITS, 2), "say": nn.Linear(UNITS, 3)})
-        self._optimizer = lambda parameters: optimizer(parameters, **arguments)
 
     def forward(self, x):
         return self.net["say"](self.net["memory"](x.transpose(0, 1))[0][-1])
 
-    def training_step(self, batch, batch_idx):
-        return nn.functional.cross_entropy(self(batch[0]), batch[1])
 
-    def validation_step(self, batch, batch_idx):
-        """Lightning wants one where a data module has validation data."""
+class Sequences(TheirData):
+    """Ninety sequences of three classes."""
 
-    def configure_optimizers(self):
-        return self._optimizer(self.parameters())
-
-
-class Sequences(pl.LightningDataModule):
-    def __init__(self):
-        super().__init__()
-        y = torch.arange(90) % 3
-        x = torch.randn(90, 6, 3, generator=torch.Generator().manual_seed(0))
+    def inputs(self, y, generator):
+        x = torch.randn(90, 6, 3, generator=generator)
         x[torch.arange(90), :, y] += 1.0
-        self.data = TensorDataset(x, y)
-
-    def train_dataloader(self):
-        return DataLoader(self.data, 30)
-
-    def val_dataloader(self):
-        return []
-
-    def test_dataloader(self):
-        return DataLoader(self.data, 40)
+        return x
 
 
 NAMES = {"lstm": "net.memory", "head": "net.say"}
