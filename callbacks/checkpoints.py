@@ -84,11 +84,22 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """Lightning's own, but a file is complete or absent on any file system.
 
     Lightning writes to the temporary folder and moves from there, which copies when that is another file system.
+
+    Attributes:
+        read: the content of a checkpoint that was read before; the next load gives it instead of reading it again.
     """
+
+    def __init__(self) -> None:
+        self.read: dict[str, Any] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write beside, bring to disk, rename."""
         write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **keywords: Any) -> dict[str, Any]:
+        """What was read before, once; else from the file."""
+        given, self.read = self.read, None
+        return super().load_checkpoint(path, *arguments, **keywords) if given is None else given
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

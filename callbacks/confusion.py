@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 
+from callbacks.curves import Curves
 from callbacks.images import log_png
 from callbacks.measure import TEST, confusion
 from callbacks.pruning import PruningObserver
@@ -28,7 +29,9 @@ class Confusion(PruningObserver):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count and draw."""
-        matrix = confusion(trainer, pl_module, TEST).numpy()
+        curves = next((c for c in trainer.callbacks if isinstance(c, Curves)), None)  # type: ignore[attr-defined]
+        count = confusion if curves is None else curves.matrix
+        matrix = count(trainer, pl_module, TEST).numpy()
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             write_whole(folder / "confusion.npy", lambda file: np.save(file, matrix, allow_pickle=False))

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from callbacks.images import log_png
-from callbacks.measure import TEST, accuracy, watched_part
+from callbacks.measure import TEST, accuracy_of, confusion, watched_part
 from callbacks.pruning import PruningEvent, PruningObserver, current_mask
 from prunekit.figures.curves import draw_curves
 from prunekit.masks import overall_sparsity
@@ -42,7 +42,11 @@ class Curves(PruningObserver):
     TensorBoard's step is the number of epochs done. At an event two points share a step: before and after. All
     rows are the callback's state, so a resumed run shows its whole history, the dense epochs included.
 
-    Accuracies are on validation data, and on test data where nothing is held out; the tags say which.
+    Accuracies are on validation data, and on test data where nothing is held out; the tags say which. A network that
+    has not changed is not measured twice.
+
+    Attributes:
+        known_dense: epochs done and test accuracy of a shared dense network, so that a run need not measure it again.
     """
 
     def __init__(self) -> None:
@@ -50,7 +54,9 @@ class Curves(PruningObserver):
         self.events: list[EventRecord] = []
         self.dense_test_acc: float | None = None
         self.final_test_acc: float | None = None
+        self.known_dense: tuple[int, float] | None = None
         self.seconds = 0.0
+        self._measured: dict[str, Tensor] = {}
         self._before = 0.0
         self._loss: Tensor | float = 0.0
         self._batches = 0
@@ -86,6 +92,11 @@ class Curves(PruningObserver):
         """Add up the loss as a tensor: reading it every step would stall a GPU."""
         self._loss = self._loss + outputs["loss"].detach()
         self._batches += 1
+        self._measured.clear()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what was measured: averaging callbacks may put other weights in place now."""
+        self._measured.clear()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the epoch's row."""
@@ -103,13 +114,25 @@ class Curves(PruningObserver):
 
     def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Measure what the event will be compared with."""
-        self._before = self._accuracy(trainer, module, watched_part(trainer))
-        if not self.events:
+        part, epoch = watched_part(trainer), trainer.current_epoch
+        resumed = not self.events and not self._batches  # from an epoch's end: its row says what this would measure
+        if resumed and self.rows and self.rows[-1]["epoch"] == epoch:
+            self._before = self.rows[-1]["accuracy"]
+        else:
+            self._before = self._accuracy(trainer, module, part)
+        if self.events:
+            return
+        if part == TEST:
+            self.dense_test_acc = self._before
+        elif resumed and self.known_dense is not None and self.known_dense[0] == epoch:
+            self.dense_test_acc = self.known_dense[1]
+        else:
             self.dense_test_acc = self._accuracy(trainer, module, TEST)
 
     def after_pruning(self, trainer: pl.Trainer, module: pl.LightningModule, event: PruningEvent) -> None:
         """Measure what the event has cost."""
         part = watched_part(trainer)
+        self._measured.clear()
         record: EventRecord = {
             "name": event.name,
             "round": event.round,
@@ -124,17 +147,24 @@ class Curves(PruningObserver):
         _log_event(trainer, record)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the final network and draw the curves."""
+        """Measure the final network; draw the curves, unless all they show is the dense network's, drawn with it."""
         self.final_test_acc = self._accuracy(trainer, pl_module, TEST)
-        if trainer.is_global_zero and self.rows:
+        if not trainer.is_global_zero or not self.rows:
+            return
+        if not self.events or self.rows[-1]["epoch"] > self.events[0]["epoch"]:
             path = Path(trainer.default_root_dir) / "figures" / "curves.png"
             log_png(trainer, draw_curves(self.rows, self.events, watched_part(trainer)), path, "curves", 0)
 
+    def matrix(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Tensor:
+        """The confusion matrix of the network as it is, ``(classes, classes)`` int64."""
+        if part not in self._measured:
+            started = time.perf_counter()
+            self._measured[part] = confusion(trainer, module, part)
+            self.seconds += time.perf_counter() - started
+        return self._measured[part]
+
     def _accuracy(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
-        started = time.perf_counter()
-        measured = accuracy(trainer, module, part)
-        self.seconds += time.perf_counter() - started
-        return measured
+        return accuracy_of(self.matrix(trainer, module, part))
 
 
 def _log_row(trainer: pl.Trainer, row: Epoch, part: str) -> None:

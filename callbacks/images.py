@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
-from matplotlib.image import imread
+from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from prunekit.runs.files import write_whole
 
@@ -19,7 +19,11 @@ def log_png(trainer: pl.Trainer, figure: Figure, path: Path, tag: str, step: int
 
 def show_png(trainer: pl.Trainer, path: Path, tag: str, step: int) -> None:
     """Show a saved picture in TensorBoard, if the trainer has such a logger."""
-    pixels = np.asarray(imread(path))[..., :3]
+    with Image.open(path) as image:
+        width, height = image.size
+    # The file as it is: add_image would decode and encode it.
+    picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=path.read_bytes())
+    summary = Summary(value=[Summary.Value(tag=tag, image=picture)])
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
+            logger.experiment.file_writer.add_summary(summary, step)

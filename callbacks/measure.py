@@ -53,6 +53,16 @@ def confusion(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Ten
     return total.cpu()
 
 
+def accuracy_of(matrix: Tensor) -> float:
+    """The share of samples on the diagonal of a confusion matrix.
+
+    Example:
+        >>> accuracy_of(torch.tensor([[3, 1], [0, 4]]))
+        0.875
+    """
+    return int(matrix.trace()) / int(matrix.sum())
+
+
 @torch.no_grad()
 def predictions(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Iterator[tuple[Tensor, Tensor]]:
     """This rank's logits ``(n, classes)`` and classes ``(n,)``, batch by batch, on the trainer's device."""

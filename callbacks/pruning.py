@@ -9,6 +9,7 @@ from operator import and_
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 
 from prunekit.errors import ConfigError, check_count, check_rate
@@ -172,7 +173,8 @@ class PruningCallback(pl.Callback, ABC):
             observer.before_pruning(trainer, module)
         before = Mask.full(module, self.parameters) & current_mask(trainer)
         for name in self.parameters:
-            if not find_parameter(module, name).isfinite().all():
+            parameter = find_parameter(module, name).detach()
+            if parameter.numel() and not torch.stack(torch.aminmax(parameter)).isfinite().all():
                 got = f"settings under which {name} is not finite after {trainer.current_epoch} epochs"
                 raise ConfigError("model.optimizer", got, "settings under which training does not diverge")
         started = time.perf_counter()

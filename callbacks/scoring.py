@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from callbacks.measure import evaluating
 from prunekit.errors import ConfigError
 from prunekit.runs.files import write_whole
+from prunekit.runs.rank import is_rank_zero
+from prunekit.runs.reuse import SharedScores, network_digest
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.series import Recorder, UnitSeries
 
@@ -47,9 +50,17 @@ def check_head(module: pl.LightningModule, name: str, key: str) -> None:
 
 
 def score(
-    module: pl.LightningModule, lstm: str, head: str, criteria: Mapping[str, Criterion], key: str
+    module: pl.LightningModule,
+    lstm: str,
+    head: str,
+    criteria: Mapping[str, Criterion],
+    key: str,
+    shared: SharedScores | None = None,
+    watch: bool = False,
 ) -> tuple[dict[str, Scores], UnitSeries | None]:
     """Score the units of an LSTM by several criteria, with at most one pass over the training clips.
+
+    Scores that need the pass are taken from ``shared`` where they are, and left there where they are not.
 
     Args:
         module: attached to a trainer whose data module serves the clips.
@@ -57,23 +68,58 @@ def score(
         head: name of the part that makes logits of its outputs.
         criteria: by name.
         key: the config key of the callback, for messages.
+        shared: where runs with one dense network keep scores for each other; None for nowhere.
+        watch: whether the series are wanted even if all scores are known.
 
     Returns:
-        Scores by name, and the series if a criterion needed one.
+        Scores by name, and the series if there was a pass.
 
     Raises:
         ConfigError: if the model or what it gives cannot be scored.
     """
     layer = find_lstm(module, lstm, f"{key}.lstm")
-    try:
-        series = _record(module, layer, head) if any(c.needs_series for c in criteria.values()) else None
-        scores = {name: criterion.scores(layer, series) for name, criterion in criteria.items()}
-    except (ValueError, TypeError) as error:
-        raise ConfigError(key, f"{lstm} and {head} of {type(module).__name__}: {error}", "units to score") from error
-    for name, found in scores.items():
-        if bool((found.values == found.values[0]).all()):
+    with _known(module, lstm, head, criteria, shared) as (known, leave):
+        todo = {name: criterion for name, criterion in criteria.items() if name not in known}
+        try:
+            passed = watch or any(criterion.needs_series for criterion in todo.values())
+            series = _record(module, layer, head) if passed else None
+            found = {name: criterion.scores(layer, series) for name, criterion in todo.items()}
+        except (ValueError, TypeError) as error:
+            got = f"{lstm} and {head} of {type(module).__name__}: {error}"
+            raise ConfigError(key, got, "units to score") from error
+        leave(found)
+    scores = {name: known[name] if name in known else found[name] for name in criteria}
+    for name, (values, _) in scores.items():
+        if bool((values == values[0]).all()):
             log.warning("%s: all units have the same score, so they go in the order of their numbers", name)
     return scores, series
+
+
+@contextmanager
+def _known(
+    module: pl.LightningModule, lstm: str, head: str, criteria: Mapping[str, Criterion], shared: SharedScores | None
+) -> Iterator[tuple[dict[str, Scores], Callable[[Mapping[str, Scores]], None]]]:
+    """The scores that others have left, and how to leave more; meanwhile nobody else works on the same."""
+    strategy = module.trainer.strategy
+    if shared is None or not any(criterion.needs_series for criterion in criteria.values()):
+        yield {}, lambda found: None
+        return
+    places: dict[str, Path] = {}
+    if is_rank_zero():
+        network = network_digest(module)
+        for name, criterion in criteria.items():
+            place = shared.place(network, lstm, head, criterion) if criterion.needs_series else None
+            if place is not None:
+                places[name] = place
+
+    def leave(found: Mapping[str, Scores]) -> None:
+        for name, new in found.items():
+            if name in places:
+                shared.save(places[name], new)
+
+    with shared.hold(places.values()):
+        there = {name: old for name, place in places.items() if (old := shared.load(place)) is not None}
+        yield strategy.broadcast(there), leave
 
 
 def _record(module: pl.LightningModule, layer: nn.LSTM, head: str) -> UnitSeries:

@@ -20,6 +20,7 @@ from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_
 from prunekit.masks import exact_count, find_parameter
 from prunekit.runs.files import write_json
 from prunekit.runs.folder import read_json
+from prunekit.runs.reuse import SharedScores
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters
 from prunekit.units.series import UnitSeries
@@ -51,6 +52,9 @@ class UnitCurve(PruningObserver):
         lstm: name of an ``nn.LSTM`` in the model, whose last layer's units these are.
         head: name of the part that makes logits of its outputs, at any step.
 
+    Attributes:
+        shared_scores: where runs keep scores for each other; None for nowhere.
+
     Raises:
         ConfigError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
     """
@@ -70,6 +74,7 @@ class UnitCurve(PruningObserver):
         for order in orders:
             check_choice("callbacks.unit_curve.orders", order, ORDERS)
         self.orders, self.lstm, self.head = list(orders), lstm, head
+        self.shared_scores: SharedScores | None = None
         self.rows: list[Row] = []
         self.seconds = {"score": 0.0, "curve": 0.0}
 
@@ -97,7 +102,8 @@ class UnitCurve(PruningObserver):
 
     def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         started = time.perf_counter()
-        scores, series = score(module, self.lstm, self.head, self.criteria, "callbacks.unit_curve.criteria")
+        key, shared = "callbacks.unit_curve.criteria", self.shared_scores
+        scores, series = score(module, self.lstm, self.head, self.criteria, key, shared, watch=True)
         self.seconds["score"] = time.perf_counter() - started
         self._measure(trainer, module, scores)
         self.seconds["curve"] = time.perf_counter() - started - self.seconds["score"]

@@ -8,6 +8,7 @@ from callbacks.pruning import PruningCallback
 from callbacks.scoring import check_head, find_lstm, leave_scores, score
 from prunekit.errors import check_choice
 from prunekit.masks import Mask, exact_count, gradual_rate
+from prunekit.runs.reuse import SharedScores
 from prunekit.units.criteria.criterion import Criterion
 from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters, units_kept
 
@@ -29,6 +30,9 @@ class UnitMask(PruningCallback):
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
 
+    Attributes:
+        shared_scores: where runs keep scores for each other; None for nowhere.
+
     Raises:
         ConfigError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
     """
@@ -49,6 +53,7 @@ class UnitMask(PruningCallback):
         super().__init__([], rate, rounds, retrain_epochs, start_epoch)
         check_choice(self.key("order"), order, ORDERS)
         self.criterion, self.order, self.lstm, self.head = criterion, order, lstm, head
+        self.shared_scores: SharedScores | None = None
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
@@ -59,7 +64,8 @@ class UnitMask(PruningCallback):
 
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
         """Score the units as they are now and keep all but the first in the order."""
-        scores, _ = score(module, self.lstm, self.head, {self.criterion.name: self.criterion}, self.key("criterion"))
+        criteria = {self.criterion.name: self.criterion}
+        scores, _ = score(module, self.lstm, self.head, criteria, self.key("criterion"), self.shared_scores)
         found = scores[self.criterion.name]
         before = units_kept(mask, self.parameters[0])
         k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))

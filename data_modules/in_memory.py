@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -60,6 +61,10 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
 
     def fingerprint(self) -> str:
         """A SHA-256 over all samples and labels: equal exactly when the data is."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         sha = hashlib.sha256()
         for samples in self.arrays:
             if isinstance(samples, Tensor):

@@ -20,6 +20,7 @@ from callbacks.checkpoints import Checkpoints, WholeCheckpointIO
 from callbacks.profiling import NoProfiler
 from callbacks.pruning import PruningCallback
 from prunekit.errors import ConfigError, check_count
+from prunekit.runs.checkpoint_file import CheckpointFile
 
 Config = dict[str, Any]
 TOP_LEVEL: dict[str, Any] = {
@@ -30,6 +31,7 @@ TOP_LEVEL: dict[str, Any] = {
     "run_dir": str | None,
     "force": bool,
     "reuse": bool,
+    "threads": int | None,
     "paths": dict[str, str],
     "criterion": dict[str, Any] | None,
     "callbacks": dict[str, dict[str, Any]],
@@ -217,14 +219,19 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], ma
     return trainer
 
 
-def fit(trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, ckpt_path: Path | None) -> None:
-    """``trainer.fit``, loading the checkpoint without executing anything in it.
+def fit(
+    trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule, start: CheckpointFile | None
+) -> None:
+    """``trainer.fit``, from a checkpoint that was read without executing anything in it.
 
     Raises:
         ConfigError: if Lightning finds that the trainer's settings and the data do not go together.
     """
+    path = None
+    if start is not None:
+        path, trainer.strategy.checkpoint_io.read = start.path, start.content  # type: ignore[attr-defined]
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     except MisconfigurationException as error:
         raise ConfigError("trainer", str(error), "settings that go together, and with the data") from error
 

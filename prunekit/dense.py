@@ -54,9 +54,11 @@ def dense_checkpoint(
     callbacks: list[Callback] = [c for c in build_callbacks(config, stamp) if isinstance(c, CALLBACKS)]
     trainer = build_trainer(config, folder, callbacks, config["dense_epochs"])
     clear_remains(folder)
-    fit(trainer, module, data, start.path if start else None)
+    fit(trainer, module, data, start)
     if is_rank_zero():
-        write_json(folder / RECORD, {"seconds": time.perf_counter() - started})
+        curves = next(callback for callback in callbacks if isinstance(callback, Curves))
+        record = {"seconds": time.perf_counter() - started, "test_acc": curves.final_test_acc}
+        write_json(folder / RECORD, record)
         list_checkpoints(folder / "checkpoints")[-1].replace(folder / CHECKPOINT)
         clear(folder / "checkpoints")
     trainer.strategy.barrier()
@@ -65,7 +67,7 @@ def dense_checkpoint(
     return dense
 
 
-def dense_seconds(folder: Path) -> float:
-    """How long the dense training took, as far as is known."""
-    record = read_json(folder / RECORD, "paths.runs_dir")
-    return float(record["seconds"]) if record else 0.0
+def read_record(folder: Path) -> dict[str, Any]:
+    """What is known of a dense training: the ``seconds`` it took, ``test_acc``; nothing if it was done elsewhere."""
+    record: dict[str, Any] | None = read_json(folder / RECORD, "paths.runs_dir")
+    return record or {}

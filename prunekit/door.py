@@ -16,6 +16,8 @@ def quiet_lightning() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # Raised by Lightning's own use of a torch class that torch 2.9 deprecated; nothing here can be changed about it.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # A hint wherever Slurm is installed, whether or not the run is meant for it.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 def describe(error: ConfigError | OSError) -> str:

@@ -17,8 +17,10 @@ from pytorch_lightning.callbacks import Callback
 from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
 from callbacks.pruning import PruningCallback, PruningObserver, check_averaging, current_mask, pruning_callbacks
+from callbacks.unit_curve import UnitCurve
+from callbacks.unit_mask import UnitMask
 from prunekit.build import build, build_callbacks, build_model, build_trainer, fit, resolve, schedule_end
-from prunekit.dense import dense_checkpoint, dense_seconds
+from prunekit.dense import dense_checkpoint, read_record
 from prunekit.errors import ConfigError, check_count
 from prunekit.runs import results as leave
 from prunekit.runs.checkpoint_file import CheckpointFile, newest_readable, read_checkpoint
@@ -26,6 +28,7 @@ from prunekit.runs.files import write_json, write_whole
 from prunekit.runs.folder import clear, clear_remains, locked, read_json
 from prunekit.runs.identity import config_hash, dense_hash, digest
 from prunekit.runs.rank import is_rank_zero, on_rank_zero
+from prunekit.runs.reuse import SharedScores
 
 CONFIG = "config.yaml"
 log = logging.getLogger("prunekit")
@@ -36,6 +39,7 @@ class Run:
 
     Args:
         cfg: the composed config, unresolved.
+        kept: data modules by their config, for runs of one process that share their data; only the last is kept.
 
     Attributes:
         config: the resolved config.
@@ -47,10 +51,13 @@ class Run:
         ConfigError: if the config cannot be resolved or the checkpoint that it names cannot be read.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: DictConfig, kept: dict[str, Any] | None = None) -> None:
+        self._kept: dict[str, Any] = {} if kept is None else kept
         self.config, self._identity = resolve(cfg)
         check_count("seed", self.config["seed"])
         check_count("dense_epochs", self.config["dense_epochs"], least=1)
+        if self.config["threads"] is not None:
+            check_count("threads", self.config["threads"], least=1)
         self.config_hash = config_hash(self._identity)
         self._given: CheckpointFile | None = None
         if self.config["ckpt_path"] not in (None, "last"):
@@ -90,7 +97,9 @@ class Run:
             raise ConfigError(self._folder_key, got, "an empty folder, this run's own, or force=true")
 
     def _fit(self) -> dict[str, Any]:
-        data = build(self.config["data"], "data")
+        if self.config["threads"] is not None:
+            torch.set_num_threads(self.config["threads"])
+        data = self._data()
         pl.seed_everything(self.config["seed"], workers=True, verbose=False)
         module = build_model(self.config["model"], data.model_arguments())
         stamp = {"config_hash": self.config_hash, "config": self._identity}
@@ -112,10 +121,13 @@ class Run:
             with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
                 start = dense_checkpoint(self.config, stamp, module, data, dense_folder, start)
 
+        record = read_record(dense_folder)
+        if shared:
+            self._tell_what_is_known(callbacks, record, SharedScores(dense_folder / "scores"))
         clear_remains(self.folder)
         started = time.perf_counter()
-        fit(trainer, module, data, start.path)
-        seconds = time.perf_counter() - started + dense_seconds(dense_folder)
+        fit(trainer, module, data, start)
+        seconds = time.perf_counter() - started + record.get("seconds", 0.0)
         results = self._results(trainer, module, data, device, seconds)
         if trainer.is_global_zero:
             leave.save_masks(self.folder / leave.MASKS, current_mask(trainer))
@@ -125,6 +137,13 @@ class Run:
             (self.folder / "hparams.yaml").unlink(missing_ok=True)  # the logger's; config.yaml has more
             write_json(self.folder / leave.RESULTS, results)
         return results
+
+    def _data(self) -> Any:
+        key = digest(self.config["data"])
+        if key not in self._kept:
+            self._kept.clear()
+            self._kept[key] = build(self.config["data"], "data")
+        return self._kept[key]
 
     def _check(self, callbacks: list[Callback], module: pl.LightningModule) -> None:
         """Refuse what would fail only after the dense training."""
@@ -137,6 +156,14 @@ class Run:
         for callback in callbacks:
             if isinstance(callback, PruningCallback | PruningObserver):
                 callback.check(module)
+
+    def _tell_what_is_known(self, callbacks: list[Callback], record: dict[str, Any], scores: SharedScores) -> None:
+        """Have callbacks take from the shared dense network what needs no second look."""
+        for callback in callbacks:
+            if isinstance(callback, Curves) and "test_acc" in record:
+                callback.known_dense = self.config["dense_epochs"], record["test_acc"]
+            if isinstance(callback, UnitMask | UnitCurve):
+                callback.shared_scores = scores
 
     def _start(self, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:
         """The checkpoint to go on from: the given file, or this run's newest; None if the dense part comes first.

@@ -1,18 +1,27 @@
-"""The door to a run: ``python -m prunekit.train experiment=NAME key=value ...``."""
+"""The door to a run, or with ``-m`` to many: ``python -m prunekit.train experiment=NAME key=value ...``."""
+
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
+from prunekit.devices import check_one_device, free_gpu
 from prunekit.door import errors_told, quiet_lightning
 from prunekit.life import Run
 from prunekit.runs.rank import is_rank_zero
 from prunekit.runs.results import summary_table
+from prunekit.sweep import Outcome, in_sweep, run_job, summed_up
+
+_kept: dict[str, Any] = {}  # the data of the last job, for the next one in this process
 
 
 def run_once(cfg: DictConfig) -> None:
     """Run, continue or report what the config describes; exit with 2 on an error that a user can mend."""
     quiet_lightning()
+    if in_sweep():
+        run_job(lambda number: _job(cfg, number))
+        return
     with errors_told():
         run = Run(cfg)
         results = run.go()
@@ -24,7 +33,24 @@ def run_once(cfg: DictConfig) -> None:
         console.print(f"TensorBoard: tensorboard --logdir {run.home}")
 
 
-main = hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")(run_once)
+def _job(cfg: DictConfig, number: int) -> Outcome:
+    run = Run(cfg, _kept)
+    check_one_device(run.config["trainer"])
+    with free_gpu(run.config["trainer"], number) as gpu:
+        if gpu is not None:
+            run.config["trainer"]["devices"] = [gpu]
+        results = run.go()
+    return Outcome(run=str(run.folder), words=f"{results['metrics']['final/test_acc']:.2%} test accuracy: {run.folder}")
+
+
+_hydra_main = hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")(run_once)
+
+
+def main() -> None:
+    """Compose the config and run; after a sweep list what failed."""
+    with summed_up():
+        _hydra_main()
+
 
 if __name__ == "__main__":
     main()

@@ -16,10 +16,10 @@ from tests.data_modules.videos import write_hmdb, write_ucf, write_ucf_lists
 quiet_lightning()
 
 
-def compose_config(*overrides: str) -> DictConfig:
+def compose_config(*overrides: str, with_hydra: bool = False) -> DictConfig:
     """The config that the command line with these overrides would run."""
     with initialize_config_module("conf", version_base="1.3"):
-        return compose("train", list(overrides))
+        return compose("train", list(overrides), return_hydra_config=with_hydra)
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import hashlib
 import logging
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import nn
@@ -25,12 +26,14 @@ class CheckpointFile:
         epochs_done: whole epochs behind it.
         stamp: which run wrote it; empty if not one of ours.
         shapes: parameter and buffer name -> shape.
+        content: all that it holds.
     """
 
     path: Path
     epochs_done: int
     stamp: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
+    content: dict[str, Any] = field(repr=False)
 
     def require_fit(self, module: nn.Module, key: str = "ckpt_path") -> None:
         """Refuse a module of other parameters.
@@ -58,10 +61,11 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> CheckpointFile:
     """
     accepted = "a whole checkpoint that a Lightning trainer wrote"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, so that of a checkpoint only what is used is read: a job that only prunes needs no optimizer state.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
         epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
-        return CheckpointFile(path, int(epochs), dict(content.get("prunekit", {})), shapes)
+        return CheckpointFile(path, int(epochs), dict(content.get("prunekit", {})), shapes, content)
     except FileNotFoundError:
         raise ConfigError(key, str(path), "a file that exists") from None
     except pickle.UnpicklingError as error:

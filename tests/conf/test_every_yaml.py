@@ -68,7 +68,7 @@ def test_a_class_file_binds_to_the_signature_of_its_class(path):
         node = OmegaConf.to_container(config.callbacks[path.stem], resolve=True)
     else:
         overrides = (*OUTER.get(group, ()), f"{group}={path.stem}")
-        config = compose_config(*overrides, "~experiment", "name=x", "dense_epochs=1")
+        config = compose_config(*overrides, "~experiment", "name=x", "dense_epochs=1", with_hydra="hydra" in group)
         node = OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")), resolve=True)
     (target, *_) = bind(node, ADDED.get(group, {}))
     assert target in path.read_text() or path in VARIANTS

@@ -1,0 +1,92 @@
+"""What the runs of a sweep share beside their dense networks: the scores of its units."""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from prunekit.runs.files import write_whole
+from prunekit.runs.folder import locked
+from prunekit.runs.identity import digest
+from prunekit.units.criteria.criterion import Criterion, Scores
+
+log = logging.getLogger("prunekit")
+
+
+def network_digest(module: nn.Module) -> str:
+    """Twelve hex digits of the SHA-256 over all parameters and buffers: equal exactly when the networks are.
+
+    Example:
+        >>> one, other = nn.Linear(2, 1), nn.Linear(2, 1)
+        >>> network_digest(one) == network_digest(other)
+        False
+        >>> _ = other.load_state_dict(one.state_dict())
+        >>> network_digest(one) == network_digest(other)
+        True
+    """
+    sha = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:12]
+
+
+class SharedScores:
+    """Scores that runs with one dense network leave for each other, a file for each network and criterion.
+
+    Any number of processes, on any machines that see the folder, may use it at once.
+
+    Args:
+        folder: the dense network's, so that data, model and device are those that its hash covers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def place(self, network: str, lstm: str, head: str, criterion: Criterion) -> Path | None:
+        """The folder of a criterion's scores; None if it cannot be told apart from another by its values.
+
+        Args:
+            network: :func:`network_digest` of the network as it is.
+            lstm: name of the LSTM in it.
+            head: name of the head.
+            criterion: what scores.
+        """
+        kind = f"{type(criterion).__module__}.{type(criterion).__qualname__}"
+        try:
+            return self._folder / digest([network, lstm, head, kind, vars(criterion)])
+        except TypeError:  # it holds something that is no plain value
+            return None
+
+    @contextmanager
+    def hold(self, places: Iterable[Path]) -> Iterator[None]:
+        """Lock some places, so that of two runs that start at once the second finds the first's scores."""
+        with ExitStack() as stack:
+            for place in sorted(places):  # in one order, so that no two processes wait for each other
+                stack.enter_context(locked(place, "paths.runs_dir", wait=True))
+            yield
+
+    def load(self, place: Path) -> Scores | None:
+        """What lies there; None if there is nothing, or it is damaged."""
+        path = place / "scores.safetensors"
+        try:
+            content = load_file(path)
+            scores = Scores(content["values"], content.get("p_values"))
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError, KeyError) as error:
+            log.warning("%s is damaged (%s); units are scored again", path, error)
+            return None
+        log.info("scores: taken from %s", place)
+        return scores
+
+    def save(self, place: Path, scores: Scores) -> None:
+        """Leave scores there, whole or not at all."""
+        content = {key: value for key, value in scores._asdict().items() if value is not None}
+        write_whole(place / "scores.safetensors", lambda file: file.write(save(content)))

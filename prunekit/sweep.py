@@ -1,0 +1,138 @@
+"""A sweep: its jobs leave what became of them, whatever launcher runs them where, and its end lists what failed."""
+
+import gc
+import importlib.util
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from prunekit.door import describe
+from prunekit.errors import ConfigError
+from prunekit.runs.files import write_json
+from prunekit.runs.folder import read_json
+
+JOBS = "jobs.json"
+EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
+log = logging.getLogger("prunekit")
+
+
+class Job(TypedDict):
+    """What became of one job: ``finished``, ``failed``, or ``cut off`` if it did not live to tell."""
+
+    number: int
+    overrides: list[str]
+    state: str
+    run: str | None
+    error: str | None
+    traceback: str | None
+
+
+class Outcome(TypedDict):
+    """What a job's work tells when it is done: its run's folder, and a few words on what came out."""
+
+    run: str
+    words: str
+
+
+class Sweep(Callback):  # type: ignore[misc]
+    """Hydra's view of the sweep: remembers where it writes, and refuses a launcher that is not installed."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Called in the process that starts the sweep, before any job."""
+        Sweep.folder = Path(config.hydra.sweep.dir).absolute()
+        package = str(config.hydra.launcher._target_).split(".")[1]
+        if package in EXTRAS and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
+            extra = EXTRAS[package]
+            error = ConfigError("hydra/launcher", extra, f"one that is installed: pip install 'prunekit[{extra}]'")
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+
+def in_sweep() -> bool:
+    """Whether this process runs a job of a sweep."""
+    return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def run_job(work: Callable[[int], Outcome]) -> None:
+    """Run a job of a sweep so that its failure, of whatever kind, does not stop the others.
+
+    Args:
+        work: given the job's number, does it.
+    """
+    hydra = HydraConfig.get()
+    number = int(hydra.job.num)
+    path = Path(hydra.runtime.cwd) / hydra.sweep.dir / f"job{number:05}.json"
+    job = Job(
+        number=number, overrides=list(hydra.overrides.task), state="cut off", run=None, error=None, traceback=None
+    )
+    write_json(path, job)
+    try:
+        done = work(number)
+    except Exception as error:  # the other jobs go on, whatever it is
+        if os.environ.get("PRUNEKIT_TRACEBACK"):
+            raise
+        job["state"] = "failed"
+        if isinstance(error, ConfigError | OSError):
+            job["error"] = describe(error)
+        else:
+            job["error"], job["traceback"] = f"{type(error).__name__}: {error}", traceback.format_exc()
+        print(f"#{number} failed: {job['error']}", flush=True)
+        gc.collect()  # what it held on the device
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    else:
+        job["state"], job["run"] = "finished", done["run"]
+        print(f"#{number} {done['words']}", flush=True)
+    write_json(path, job)
+
+
+@contextmanager
+def summed_up() -> Iterator[None]:
+    """Around a whole command: after a sweep tell what became of its jobs; exit with 1 if not all have finished."""
+    try:
+        yield
+    finally:
+        if Sweep.folder is not None:
+            jobs = gather(Sweep.folder)
+            tell(jobs, Sweep.folder)
+    if Sweep.folder is not None and any(job["state"] != "finished" for job in jobs):
+        sys.exit(1)
+
+
+def gather(folder: Path) -> list[Job]:
+    """All jobs' records, in order; afterwards they lie in one file."""
+    single = sorted(folder.glob("job*[0-9].json"))
+    jobs: list[Job] = [read_json(path, "paths.runs_dir") for path in single]
+    if jobs:
+        write_json(folder / JOBS, jobs)
+        for path in single:
+            path.unlink()
+    return jobs
+
+
+def tell(jobs: list[Job], folder: Path) -> None:
+    """Print how many jobs finished, and each that did not with its message."""
+    left = [job for job in jobs if job["state"] != "finished"]
+    print(f"sweep: {len(jobs)} jobs, {len(jobs) - len(left)} finished, {len(left)} not")
+    for job in left:
+        print(f"#{job['number']} {job['state']}: {' '.join(job['overrides'])}")
+        if job["error"]:
+            print(f"    {job['error']}")
+    if left:
+        print(f"the same command runs what is missing; tracebacks, if any, are in {folder / JOBS}")
+    folders = sorted({str(Path(job["run"]).parent) for job in jobs if job["run"]})
+    for runs in folders:
+        print(f"report: python -m prunekit.report {runs}")
