@@ -1,5 +1,6 @@
 """A sweep: its jobs leave what became of them, whatever launcher runs them where, and its end lists what failed."""
 
+import atexit
 import gc
 import importlib.util
 import logging
@@ -90,13 +91,24 @@ def run_job(work: Callable[[int], Outcome]) -> None:
         else:
             job["error"], job["traceback"] = f"{type(error).__name__}: {error}", traceback.format_exc()
         print(f"#{number} failed: {job['error']}", flush=True)
-        gc.collect()  # what it held on the device
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
     else:
         job["state"], job["run"] = "finished", done["run"]
         print(f"#{number} {done['words']}", flush=True)
     write_json(path, job)
+    _free()
+
+
+def _free() -> None:
+    """Give back what the job held: networks hang in circles with their trainers, and a GPU's memory with them.
+
+    What lives on, such as all imported code, is looked at once only: it would take most of a short job's time.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if not gc.get_freeze_count():
+        gc.freeze()
+        atexit.register(gc.unfreeze)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from typing import Any
 NOT_IDENTITY = ("paths", "ckpt_path", "run_dir", "force", "reuse", "threads")
 # Settings of the data that say how it is computed, not what it is.
 NOT_DATA = ("device", "decoders", "shard")
-# Trainer settings that change what is shown, not what is computed, and the end, which follows from the schedule.
-NOT_DENSE = ("max_epochs", "enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")
+# Trainer settings that change what is shown, not what is computed; and the end, which follows from the schedule.
+NOT_SHOWN = ("enable_progress_bar", "enable_model_summary", "log_every_n_steps", "profiler")
+NOT_DENSE = ("max_epochs", *NOT_SHOWN)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

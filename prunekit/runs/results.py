@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from rich.table import Table
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunekit.masks import Mask, overall_sparsity
+from prunekit.masks import Mask, find_parameter, overall_sparsity
 from prunekit.runs.files import write_whole
 
 RESULTS = "results.json"
@@ -90,9 +90,27 @@ def macs(module: nn.Module, example: Tensor) -> int:
 
 
 def save_masks(path: Path, mask: Mask) -> None:
-    """Write a mask as safetensors: parameter name -> bool tensor, True = kept."""
-    content = save({name: tensor.contiguous() for name, tensor in mask.items()})
+    """Write a mask as safetensors: parameter name -> bool tensor, True = kept.
+
+    Where whole rows are kept or removed, as with units, a row is a single entry: ``(rows, 1, ...)``, which broadcasts.
+    """
+    content = save({name: _rows(tensor).contiguous() for name, tensor in mask.items()})
     write_whole(path, lambda file: file.write(content))
+
+
+def load_masks(path: Path, module: nn.Module) -> Mask:
+    """Read what :func:`save_masks` wrote, in the shapes of the module's parameters.
+
+    Raises:
+        KeyError: if ``module`` lacks a parameter.
+        RuntimeError: if a shape does not fit.
+    """
+    return Mask({name: kept.expand(find_parameter(module, name).shape) for name, kept in load_file(path).items()})
+
+
+def _rows(kept: Tensor) -> Tensor:
+    first = kept[(slice(None), *[slice(1)] * (kept.dim() - 1))] if kept.numel() else kept
+    return first if torch.equal(kept, first.expand_as(kept)) else kept
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:

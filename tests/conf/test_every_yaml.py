@@ -37,6 +37,7 @@ def test_the_walk_found_the_files():
         FOLDER / "hydra" / "default.yaml",
         FOLDER / "paths" / "default.yaml",
         *(FOLDER / "trainer").glob("*.yaml"),
+        *(FOLDER / "sweep").glob("*.yaml"),
         *VARIANTS,
     }
     assert {path.stem for path in VARIANTS} == {"ucf101", "hmdb51", "class_folders", "synthetic_actions"}

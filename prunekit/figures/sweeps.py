@@ -1,0 +1,169 @@
+"""Many runs in one picture: accuracy against pruning rates, with intervals over seeds."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+STYLES: dict[str, Literal["-", "--"]] = {"descending": "-", "ascending": "--"}
+MEASURES = {
+    "final_test_acc": "test accuracy",
+    "sparsity": "sparsity of all weights",
+    "at_least_90": "share of neurons\nwith >= 90 % removed",
+    "at_most_40": "share of neurons\nwith <= 40 % removed",
+}
+
+
+def draw_units(
+    summary: pd.DataFrame, facets: Sequence[str], dense: pd.DataFrame | None, label: str, criteria: Sequence[str]
+) -> Figure:
+    """Draw a value against the rate of removed units, a panel for each combination of the facets' values.
+
+    Args:
+        summary: rows with the facets, ``criterion``, ``order``, ``rate``, ``mean``, ``half`` and ``n``.
+        facets: columns; the values of the first lie side by side.
+        dense: rows with the facets, ``mean`` and ``half`` of the network before pruning; None for a line at 0.
+        label: of the value.
+        criteria: all that there are, so that each has one colour in all figures.
+    """
+    figure, panels = _panels(summary, facets)
+    colours = {name: f"C{number}" for number, name in enumerate(criteria)}
+    lines = 2 * len(criteria)
+    for where, axes in panels:
+        here = _only(summary, where)
+        for number, ((name, order), line) in enumerate(here.groupby(["criterion", "order"], sort=False)):
+            line = line.sort_values("rate")  # noqa: PLW2901
+            _line(axes, line, "rate", "mean", "half", colours[name], STYLES[order], shift=0.003 * (number - lines / 2))
+        if dense is None:
+            axes.axhline(0, color="0.4", linewidth=1)
+            axes.set_ylim(summary["mean"].min() - 0.1, summary["mean"].max() + 0.1)  # wider intervals are cut
+        else:
+            axes.set_ylim(0, 1.02)
+            before = _only(dense, where).iloc[0]
+            axes.axhline(before["mean"], color="0.4", linewidth=1)
+            axes.annotate("dense", (1, before["mean"]), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                          fontsize=8, color="0.3")  # fmt: skip
+        axes.set_title(", ".join(f"{short(key)} {value}" for key, value in where.items()), fontsize=10)
+        axes.set_xlabel("rate of removed units")
+    panels[0][1].set_ylabel(label)
+    orders = [order for order in STYLES if order in set(summary["order"])]
+    handles = [Line2D([], [], color=colours[name], label=name.replace("_", " ")) for name in criteria]
+    words = {"descending": "highest scores first", "ascending": "lowest scores first"}
+    handles += [Line2D([], [], color="0.3", linestyle=STYLES[order], label=words[order]) for order in orders]
+    columns = max(2, int(figure.get_figwidth() / 2.4))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
+    return figure
+
+
+def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: str | None) -> Figure:
+    """Draw accuracy, sparsity and groups of neurons against a rate, a row for each.
+
+    Args:
+        summary: rows with the facets, ``x``, ``colour``, and for each measure ``<measure>.mean`` and ``.half``, and
+            ``dense_test_acc.mean``.
+        facets: columns whose combinations lie side by side.
+        x: the column on the horizontal axis.
+        colour: the column that colours lines; None for one line.
+    """
+    measures = [name for name in MEASURES if f"{name}.mean" in summary]
+    wheres = _combinations(summary, facets)
+    figure = Figure(figsize=(1.6 + 3.4 * len(wheres), 0.9 + 2.1 * len(measures)), dpi=100, layout="constrained")
+    grid = figure.subplots(len(measures), len(wheres), sharex=True, sharey="row", squeeze=False)
+    values = sorted(summary[colour].unique()) if colour else [None]
+    for column, where in enumerate(wheres):
+        here = _only(summary, where)
+        for row, measure in enumerate(measures):
+            axes = grid[row][column]
+            for number, value in enumerate(values):
+                line = (here if colour is None else here[here[colour] == value]).sort_values(x)
+                _line(axes, line, x, f"{measure}.mean", f"{measure}.half", f"C{number}", "-")
+            axes.grid(alpha=0.3)
+            if measure == "final_test_acc":
+                axes.axhline(here["dense_test_acc.mean"].mean(), color="0.4", linewidth=1)
+            if column == 0:
+                axes.set_ylabel(MEASURES[measure], fontsize=9)
+        grid[0][column].set_title(", ".join(f"{short(key)} {value}" for key, value in where.items()), fontsize=10)
+        grid[-1][column].set_xlabel(short(x))
+    handles = [Line2D([], [], color="0.4", label="dense network")]
+    if colour:
+        handles += [Line2D([], [], color=f"C{i}", label=f"{short(colour)} {value}") for i, value in enumerate(values)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(2, len(wheres) + 1), fontsize=9, frameon=False)
+    return figure
+
+
+def short(key: str) -> str:
+    """A config key's last words, for labels.
+
+    Example:
+        >>> short("callbacks.l2_mask.rate"), short("model.regularization"), short("seed")
+        ('l2_mask rate', 'regularization', 'seed')
+    """
+    parts = key.split(".")
+    return " ".join(parts[-2:]) if len(parts) > 2 else parts[-1]
+
+
+def _panels(summary: pd.DataFrame, facets: Sequence[str]) -> tuple[Figure, list[tuple[dict[str, Any], Axes]]]:
+    """A figure with a panel for each combination; those of the first facet lie side by side."""
+    wheres = _combinations(summary, facets)
+    columns = max(1, summary[facets[0]].nunique(dropna=False)) if facets else 1
+    rows = -(-len(wheres) // columns)
+    figure = Figure(figsize=(1.2 + 4.3 * columns, 1.0 + 3.6 * rows), dpi=100, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    cells = [axes for row in grid for axes in row]
+    for axes in cells:
+        axes.grid(alpha=0.3)
+        axes.set_visible(False)
+    for axes in cells[: len(wheres)]:
+        axes.set_visible(True)
+    return figure, list(zip(wheres, cells, strict=False))
+
+
+def _combinations(summary: pd.DataFrame, facets: Sequence[str]) -> list[dict[str, Any]]:
+    if not facets:
+        return [{}]
+    ordered = [*facets[1:], facets[0]]
+    # "none" before any other word, numbers as such.
+    rows = summary[ordered].drop_duplicates().sort_values(ordered, key=lambda column: column.map(_place))
+    return [{key: row[key] for key in facets} for row in rows.to_dict("records")]
+
+
+def _only(table: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
+    for key, value in where.items():
+        table = table[table[key].isna()] if pd.isna(value) else table[table[key] == value]
+    return table
+
+
+def _place(value: Any) -> tuple[int, float, str]:
+    if value is None or value == "none":
+        return 0, 0.0, ""
+    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
+
+
+def _line(
+    axes: Axes,
+    line: pd.DataFrame,
+    x: str,
+    mean: str,
+    half: str,
+    colour: str,
+    style: Literal["-", "--"],
+    shift: float = 0.0,
+) -> None:
+    """A line with bars for its intervals, ``shift`` to the right so that lines do not hide each other's bars."""
+    spread = line[half].fillna(0.0).to_numpy(float)
+    drawn = axes.errorbar(
+        line[x].to_numpy(float) + shift,
+        line[mean].to_numpy(float),
+        spread,
+        color=colour,
+        linestyle=style,
+        linewidth=1.5,
+        elinewidth=0.6,
+        marker="o",
+        markersize=3,
+    )
+    for bar in drawn[2]:
+        bar.set_alpha(0.45)

@@ -1,0 +1,132 @@
+"""The door to a sweep's results: ``python -m prunekit.report FOLDER`` makes tables and figures of a folder of runs."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+from prunekit.door import errors_told
+from prunekit.figures.sweeps import draw_settings, draw_units
+from prunekit.runs.collect import ACCURACY, CRITERION, MEASURES, ORDER, RATE, SEED, Runs, collect
+from prunekit.runs.files import write_whole
+from prunekit.runs.report_text import setting_table, state, unit_tables
+from prunekit.runs.summary import CONTROL, differences, plain_names, summarize
+
+# What goes on the horizontal axis where units are not what is pruned, the first that differs between runs.
+RATES = ("callbacks.region_mean_mask.rate", "callbacks.l2_mask.rate")
+
+
+def report(folder: Path, out: Path) -> list[Path]:
+    """Write the report of a folder of runs.
+
+    Args:
+        folder: holds runs of one experiment, however deep.
+        out: a folder for ``report.md``, ``results.csv``, ``times.csv``, figures as PNG and SVG and ``tensorboard/``.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: if there are no finished runs, or runs of several experiments.
+    """
+    runs = collect(folder)
+    written = [_csv(runs.table, out / "results.csv"), _csv(runs.times, out / "times.csv")]
+    part = _of_units if CRITERION in runs.table else _of_settings
+    text, figures = part(runs, out / "tensorboard")
+    for name, figure in figures.items():
+        written += _save(figure, out / name)
+        text += ["", f"![{name}]({name}.png)"]
+    head = [f"# {runs.experiment}: {runs.table['config_hash'].nunique()} runs", "", *state(runs)]
+    constant = [f"{key}={value}" for key, value in runs.constant.items()]
+    tail = ["", "<details><summary>The same in all runs</summary>", "", "```", *constant, "```", "</details>", ""]
+    content = "\n".join([*head, *text, *tail])
+    write_whole(out / "report.md", lambda file: file.write(content.encode()))
+    return [out / "report.md", *written]
+
+
+def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figure]]:
+    facets = sorted(runs.axes, key=lambda key: key != "model.regularization")  # regularisations lie side by side
+    by = [*facets, CRITERION, ORDER, RATE]
+    networks = runs.table.drop_duplicates([*facets, SEED])
+    dense = plain_names(summarize(networks, facets, ["dense_test_acc"]), "dense_test_acc")
+    summary = plain_names(summarize(runs.table, by, [ACCURACY]), ACCURACY)
+    curves(summary, by[:-1], RATE, ["mean", "half"], tensorboard)
+    criteria = sorted(summary[CRITERION].unique())
+    figures = {"accuracy": draw_units(summary, facets, dense, "test accuracy", criteria)}
+    text = unit_tables(summary, dense, facets, "Test accuracy, percent")
+    against = differences(runs.table, facets)
+    if against.empty:
+        return [
+            *text,
+            f"No control: run `criterion={CONTROL}` as well to see what the criteria are worth.",
+            "",
+        ], figures
+    figures["difference"] = draw_units(against, facets, None, "test accuracy, less that of random order", criteria)
+    return text + unit_tables(against, None, facets, "Points of accuracy against random order, paired by seed"), figures
+
+
+def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figure]]:
+    measures = [name for name in MEASURES if name in runs.table]
+    summary = summarize(runs.table, runs.axes, measures)
+    text = setting_table(summary, runs.axes, measures)
+    numeric = [key for key in runs.axes if pd.api.types.is_numeric_dtype(summary[key])]
+    numeric.sort(key=lambda key: RATES.index(key) if key in RATES else len(RATES))
+    if not numeric:
+        return text, {}
+    x, colour = numeric[0], next(iter(numeric[1:]), None)
+    columns = [f"{name}.{part}" for name in measures for part in ("mean", "half")]
+    curves(summary, [key for key in runs.axes if key != x], x, columns, tensorboard)
+    facets = [key for key in runs.axes if key not in (x, colour)]
+    return text, {"settings": draw_settings(summary, facets, x, colour)}
+
+
+def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[str], folder: Path) -> None:
+    """Write a TensorBoard run for each combination of ``by``, whose step is ``x`` in percent."""
+    for old in folder.rglob("events.out.tfevents.*"):
+        old.unlink()
+    for key, line in summary.groupby(list(by), sort=False, dropna=False) if by else [((), summary)]:
+        name = "_".join(_word(part) for part in key) or "all"
+        with SummaryWriter(str(folder / name)) as writer:
+            for row in line.sort_values(x).to_dict("records"):
+                for column in columns:
+                    if not math.isnan(row[column]):
+                        writer.add_scalar(f"sweep/{column}", row[column], round(100 * row[x]))
+
+
+def _word(value: object) -> str:
+    return "".join(letter if letter.isalnum() or letter in ".-=" else "-" for letter in str(value)).strip("-")
+
+
+def _csv(table: pd.DataFrame, path: Path) -> Path:
+    content = table.to_csv(index=False, lineterminator="\n")
+    write_whole(path, lambda file: file.write(content.encode()))
+    return path
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    """As PNG and as SVG; the same figure is the same file."""
+    paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+    with mpl.rc_context({"svg.hashsalt": "prunekit"}):
+        write_whole(paths[0], lambda file: figure.savefig(file, format="png"))
+        write_whole(paths[1], lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+    return paths
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m prunekit.report", description=__doc__)
+    parser.add_argument("folder", type=Path, help="holds runs of one experiment, such as runs/ucf101_te")
+    parser.add_argument("--out", type=Path, help="a folder for the report; default: FOLDER/report")
+    given = parser.parse_args(arguments)
+    with errors_told():
+        for path in report(given.folder, given.out or given.folder / "report"):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()

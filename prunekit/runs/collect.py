@@ -1,0 +1,198 @@
+"""A folder of runs as one table: what each was, what came out, and which are missing."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+from rich.progress import track
+
+from prunekit.errors import ConfigError
+from prunekit.runs.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
+from prunekit.runs.results import RESULTS
+
+CONFIG = "config.yaml"
+SEED, CRITERION, ORDER, RATE = "seed", "criterion", "order", "rate"
+# What the columns criterion, order and rate are made of.
+CRITERIA = ("callbacks.unit_mask.criterion.", "callbacks.unit_curve.criteria.")
+SETTINGS = tuple(f"callbacks.unit_{key}" for key in ("mask.order", "mask.rate", "curve.orders", "curve.rates"))
+ACCURACY = "final_test_acc"
+NEURONS = ("at_least_90", "at_most_40", "alive", "median_area")
+MEASURES = ("dense_test_acc", "pruned_test_acc", ACCURACY, "sparsity", *NEURONS)
+MOST_COMBINATIONS = 100_000  # beyond these no grid is filled in to see what is missing
+
+
+class Runs(NamedTuple):
+    """The runs of one experiment.
+
+    Attributes:
+        experiment: its name.
+        table: a row a run, or a row a point of its ``unit_curve``: ``config_hash``, ``seed``, the axes, for units
+            ``criterion``, ``order`` and ``rate``, then what was measured; sorted.
+        times: a row a run, its seconds.
+        axes: config keys that differ between runs, the seed and what follows from it apart.
+        constant: config keys that do not, with their values.
+        problems: runs that have not finished or cannot be read, a line each.
+    """
+
+    experiment: str
+    table: pd.DataFrame
+    times: pd.DataFrame
+    axes: list[str]
+    constant: dict[str, Any]
+    problems: list[str]
+
+
+def collect(folder: Path) -> Runs:
+    """Read all runs in ``folder``, however deep.
+
+    Raises:
+        ConfigError: if there is no finished run, or there are runs of several experiments.
+    """
+    if not folder.is_dir():
+        raise ConfigError("folder", str(folder), "a folder of runs, such as runs/<experiment>")
+    found, problems = [], []
+    for path in track(sorted(folder.rglob(CONFIG)), description="runs", transient=True):
+        try:
+            config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            results = json.loads((path.parent / RESULTS).read_text())
+            found.append((_identity(config), results))
+        except FileNotFoundError:
+            problems.append(f"not finished: {path.parent}; its command continues it")
+        except (ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"damaged: {path.parent} ({type(error).__name__}: {error}); delete it and run it again")
+    if not found:
+        raise ConfigError("folder", f"{folder}, with no finished run ({len(problems)} others)", "a folder of runs")
+    names = sorted({results["experiment"] for _, results in found})
+    if len(names) > 1:
+        got = f"{folder}, with runs of several experiments: {', '.join(names)}"
+        raise ConfigError("folder", got, f"the folder of one experiment, such as {folder / names[0]}")
+    return _tabulate(names[0], found, problems)
+
+
+def _tabulate(experiment: str, found: list[tuple[dict[str, Any], dict[str, Any]]], problems: list[str]) -> Runs:
+    keys = sorted({key for config, _ in found for key in config})
+    units = ("criterion", *CRITERIA, *SETTINGS)
+    values = {key: [config.get(key) for config, _ in found] for key in keys if not key.startswith(units)}
+    axes = [key for key, column in values.items() if _varies(column) and key != SEED]
+    for origin in (SEED, "dense_epochs"):  # data.seed and the like follow these
+        axes = [key for key in axes if key == origin or values[key] != values[origin]]
+    labels = _criterion_labels(found)
+    rows = []
+    for (config, results), label in zip(found, labels, strict=True):
+        run = {"config_hash": results["config_hash"], SEED: results["seed"], **{key: config.get(key) for key in axes}}
+        rows += [{**run, **point} for point in _points(results, label)]
+    table = pd.DataFrame(rows)
+    by = [SEED, *axes, *(name for name in (CRITERION, ORDER, RATE) if name in table)]
+    table = table.sort_values(by=by, key=lambda column: column.map(_sortable), kind="stable", ignore_index=True)
+    times = [{"config_hash": r["config_hash"], "device": r["device"], **r["seconds"]} for _, r in found]
+    constant = {key: column[0] for key, column in values.items() if not _varies(column)}
+    return Runs(experiment, table, pd.DataFrame(times).sort_values("config_hash"), axes, constant, problems)
+
+
+def missing(runs: Runs) -> list[dict[str, Any]]:
+    """Combinations of the values seen, seeds included, that have no row: what a whole grid would have."""
+    by = [SEED, *runs.axes, *(name for name in (CRITERION, ORDER, RATE) if name in runs.table)]
+    columns = [list(dict.fromkeys(map(_plain, runs.table[name]))) for name in by]
+    there = set(zip(*(map(_plain, runs.table[name]) for name in by), strict=True))
+    count = 1
+    for column in columns:
+        count *= len(column)
+    if count > MOST_COMBINATIONS:
+        return []
+    return [dict(zip(by, wanted, strict=True)) for wanted in product(*columns) if wanted not in there]
+
+
+def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[dict[str, Any]]:
+    metrics = results["metrics"]
+    measured = {
+        "dense_test_acc": metrics["dense/test_acc"],
+        "pruned_test_acc": metrics["pruned/test_acc"],
+        "final_test_acc": metrics["final/test_acc"],
+        "sparsity": results["sparsity"]["overall"],
+        "parameters": results["parameters"]["dense"],
+        "parameters_nonzero": results["parameters"]["nonzero"],
+        "macs": results["macs"]["dense"],
+    }
+    measured |= {f"sparsity.{name}": share for name, share in results["sparsity"]["achieved"].items() if "." in name}
+    measured |= {name: results["neurons"][name] for name in NEURONS if "neurons" in results}
+    if CRITERION in results:
+        setting = {CRITERION: label[results[CRITERION]], ORDER: results[ORDER], RATE: results[RATE]}
+        return [{**setting, **measured}]
+    if "unit_curve" in results:
+        dense = {"dense_test_acc": measured["dense_test_acc"]}
+        return [
+            {CRITERION: label[row[CRITERION]], ORDER: row[ORDER], RATE: row[RATE], **dense}
+            | {"pruned_test_acc": row["test_acc"], "final_test_acc": row["test_acc"]}
+            for row in results["unit_curve"]
+        ]
+    return [measured]
+
+
+def _criterion_labels(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, str]]:
+    """For each run criterion name -> label: the name, and with it those arguments that differ between runs."""
+    arguments: list[dict[str, dict[str, Any]]] = []
+    for config, results in found:
+        mask, curve = ({k.removeprefix(node): v for k, v in config.items() if k.startswith(node)} for node in CRITERIA)
+        if CRITERION in results:
+            arguments.append({results[CRITERION]: mask})
+        else:
+            own: dict[str, dict[str, Any]] = {}
+            for key, value in curve.items():
+                name, _, argument = key.partition(".")
+                own.setdefault(name, {})[argument] = value
+            arguments.append(own)
+    different: dict[str, list[str]] = {}
+    for name in {name for own in arguments for name in own}:
+        all_own = [own[name] for own in arguments if name in own]
+        keys = sorted({key for own in all_own for key in own} - {"seed", "_target_"})
+        different[name] = [key for key in keys if _varies([own.get(key) for own in all_own])]
+    return [{name: _label(name, own[name], different[name]) for name in own} for own in arguments]
+
+
+def _label(name: str, arguments: Mapping[str, Any], shown: list[str]) -> str:
+    return f"{name} ({', '.join(f'{key}={arguments.get(key)}' for key in shown)})" if shown else name
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config, flat, without where it lies and how it is shown; paths in values have their keys' names."""
+    paths = {str(value): name for name, value in config["paths"].items()}
+
+    def nameless(value: Any) -> Any:
+        for path in sorted(paths, key=len, reverse=True):
+            if isinstance(value, str) and value.startswith(path):
+                return f"<{paths[path]}>{value.removeprefix(path)}"
+        return json.dumps(value) if isinstance(value, list | dict) else value
+
+    flat = dict(_flat(config))
+    skipped = (*NOT_IDENTITY, "config_hash", "name", "logger", *(f"trainer.{key}" for key in NOT_SHOWN))
+    skipped += tuple(f"data.{key}" for key in NOT_DATA)
+    return {k: nameless(v) for k, v in flat.items() if k not in skipped and not k.startswith(("paths.", "logger."))}
+
+
+def _flat(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from _flat(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def _varies(column: list[Any]) -> bool:
+    return any(value != column[0] for value in column)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _sortable(value: Any) -> tuple[int, Any]:
+    """Numbers first, then words; what is absent before all."""
+    value = _plain(value)
+    if value is None:
+        return (0, 0)
+    return (1, float(value)) if isinstance(value, int | float) else (2, str(value))
