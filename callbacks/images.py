@@ -13,7 +13,7 @@ from prunekit.runs.files import write_whole
 
 def log_png(trainer: pl.Trainer, figure: Figure, path: Path, tag: str, step: int) -> None:
     """Save ``figure`` as ``path`` and show the same picture in TensorBoard."""
-    write_whole(path, lambda file: figure.savefig(file, format="png"))
+    write_whole(path, lambda file: figure.savefig(file, format="png"), durable=False)
     show_png(trainer, path, tag, step)
 
 

@@ -3,7 +3,6 @@
 import atexit
 import gc
 import importlib.util
-import logging
 import os
 import sys
 import traceback
@@ -25,7 +24,7 @@ from prunekit.runs.folder import read_json
 
 JOBS = "jobs.json"
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
-log = logging.getLogger("prunekit")
+_frozen = False
 
 
 class Job(TypedDict):
@@ -79,7 +78,7 @@ def run_job(work: Callable[[int], Outcome]) -> None:
     job = Job(
         number=number, overrides=list(hydra.overrides.task), state="cut off", run=None, error=None, traceback=None
     )
-    write_json(path, job)
+    write_json(path, job, durable=False)
     try:
         done = work(number)
     except Exception as error:  # the other jobs go on, whatever it is
@@ -94,7 +93,7 @@ def run_job(work: Callable[[int], Outcome]) -> None:
     else:
         job["state"], job["run"] = "finished", done["run"]
         print(f"#{number} {done['words']}", flush=True)
-    write_json(path, job)
+    write_json(path, job, durable=False)
     _free()
 
 
@@ -106,7 +105,9 @@ def _free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if not gc.get_freeze_count():
+    global _frozen  # noqa: PLW0603 - of this process, however many sweeps
+    if not _frozen:
+        _frozen = True
         gc.freeze()
         atexit.register(gc.unfreeze)
 

@@ -24,8 +24,10 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str] | None) -> Fi
     """
     count = len(matrix)
     side = min(12.0, 3.5 + 0.5 * count)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
+    # Room for the names, which stand upright and beside; a layout engine would draw everything twice.
+    room = (0.5 + 0.085 * max(map(len, names or [""]))) / (side + 1)
+    figure = Figure(figsize=(side + 1, side + 1))
+    axes = figure.add_axes((room, room, 0.97 - room, 0.93 - room))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted")

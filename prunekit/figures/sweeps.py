@@ -50,7 +50,10 @@ def draw_units(
         axes.set_xlabel("rate of removed units")
     panels[0][1].set_ylabel(label)
     orders = [order for order in STYLES if order in set(summary["order"])]
-    handles = [Line2D([], [], color=colours[name], label=name.replace("_", " ")) for name in criteria]
+    present = set(summary["criterion"])
+    handles = [
+        Line2D([], [], color=colours[name], label=name.replace("_", " ")) for name in criteria if name in present
+    ]
     words = {"descending": "highest scores first", "ascending": "lowest scores first"}
     handles += [Line2D([], [], color="0.3", linestyle=STYLES[order], label=words[order]) for order in orders]
     columns = max(2, int(figure.get_figwidth() / 2.4))
@@ -81,6 +84,7 @@ def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: 
                 line = (here if colour is None else here[here[colour] == value]).sort_values(x)
                 _line(axes, line, x, f"{measure}.mean", f"{measure}.half", f"C{number}", "-")
             axes.grid(alpha=0.3)
+            axes.set_ylim(*_limits(summary, measure))
             if measure == "final_test_acc":
                 axes.axhline(here["dense_test_acc.mean"].mean(), color="0.4", linewidth=1)
             if column == 0:
@@ -92,6 +96,12 @@ def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: 
         handles += [Line2D([], [], color=f"C{i}", label=f"{short(colour)} {value}") for i, value in enumerate(values)]
     figure.legend(handles=handles, loc="outside lower center", ncols=max(2, len(wheres) + 1), fontsize=9, frameon=False)
     return figure
+
+
+def _limits(summary: pd.DataFrame, measure: str) -> tuple[float, float]:
+    """Around the means of a share; wider intervals are cut."""
+    names = [f"{measure}.mean", *(["dense_test_acc.mean"] if measure == "final_test_acc" else [])]
+    return max(-0.02, summary[names].min().min() - 0.05), min(1.02, summary[names].max().max() + 0.05)
 
 
 def short(key: str) -> str:

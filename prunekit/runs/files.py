@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_whole(path: Path, write: Callable[[IO[bytes]], object], durable: bool = True) -> None:
     """Write a file aside, bring it to disk, then rename it into place.
 
     A reader sees the old file or the new one, never a part, whatever ends the process; on an error nothing is
@@ -17,6 +17,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Args:
         path: the target; its folder is made if it is missing.
         write: called with the open binary file.
+        durable: whether to wait until the disk has it, so that it outlives the machine and not the process only; what
+            can be made again, such as a picture, need not take that long.
 
     Raises:
         OSError: if the folder is not writable or the disk is full.
@@ -33,7 +35,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(aside).chmod(0o666 & ~_umask())  # mkstemp's files are for their owner alone
         Path(aside).replace(path)
     except BaseException as error:
@@ -43,10 +46,10 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, durable: bool = True) -> None:
     """Write ``content`` as indented JSON, whole or not at all; NaN is refused."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_whole(path, lambda file: file.write(text.encode()), durable)
 
 
 def _umask() -> int:

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ MASKS = "masks.safetensors"
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scikit-image", "prunekit")
 
 
+@cache
 def provenance() -> dict[str, Any]:
-    """The code and library versions that a result came from; ``git_sha`` is None outside a checkout."""
+    """The code and library versions that a result came from; ``git_sha`` is None outside a checkout.
+
+    Asked once a process: it has imported the code that it runs.
+    """
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         sha = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

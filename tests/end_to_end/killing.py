@@ -33,6 +33,24 @@ def _child(overrides: tuple[str, ...], prepare: Callable[..., None] | None, argu
     Run(compose_config(*overrides)).go()
 
 
+def _command(arguments: tuple[str, ...]) -> None:
+    import sys
+
+    from prunekit.train import main
+
+    torch.set_num_threads(1)
+    sys.argv = ["train", *arguments]
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    main()
+
+
+def start_command(*arguments: str) -> Any:
+    """Start ``python -m prunekit.train`` with these arguments, without the time that imports take."""
+    process = CONTEXT.Process(target=_command, args=(arguments,))
+    process.start()
+    return process
+
+
 def warm_up() -> None:
     """Have the server import everything, so that the next run's time is its own."""
     process = CONTEXT.Process(target=time.sleep, args=(0,))

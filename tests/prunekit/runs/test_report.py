@@ -1,0 +1,223 @@
+"""Folders of runs, written by hand, as tables, figures and text."""
+
+import csv
+import json
+from collections import defaultdict
+from itertools import product
+
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from prunekit.errors import ConfigError
+from prunekit.figures.sweeps import draw_units
+from prunekit.report import main, report
+from prunekit.runs.collect import collect, missing
+from prunekit.runs.report_text import state
+from prunekit.runs.summary import differences, summarize
+
+ACCURACIES = {"entropy": 0.7, "random": 0.6}
+
+
+def write(folder, seed, accuracy, unit=None, config=None, paths="/a", **more):
+    """A finished run; ``unit`` is its criterion, order and rate, ``config`` what else its config says."""
+    name = more.get("experiment", "units")
+    config = {
+        "config_hash": folder.name, "name": name, "seed": seed, "dense_epochs": 2, "force": False, "threads": None,
+        "paths": {"cache_dir": f"{paths}/cache", "runs_dir": f"{paths}/runs"},
+        "data": {"seed": seed, "cache_dir": f"{paths}/cache", "device": "cpu"}, "logger": {"save_dir": paths},
+        "trainer": {"enable_progress_bar": paths == "/a"}, **(config or {}),
+    }  # fmt: skip
+    results = {
+        "experiment": name, "seed": seed, "config_hash": folder.name, "device": "cpu",
+        "metrics": {"dense/test_acc": 0.9, "pruned/test_acc": accuracy, "final/test_acc": accuracy},
+        "sparsity": {"overall": 0.5, "achieved": {}}, "parameters": {"dense": 10, "nonzero": 5},
+        "macs": {"dense": 10}, "seconds": {"train": 1.5}, **more,
+    }  # fmt: skip
+    if unit is not None:
+        criterion, order, rate = unit
+        arguments = {"_target_": f"prunekit.units.criteria.{criterion}.X"}
+        arguments |= {"seed": seed} if criterion == "random" else {"bins": 4}
+        config["criterion"] = arguments
+        config["callbacks"] = {"unit_mask": {"criterion": arguments, "order": order, "rate": rate, "rounds": 1}}
+        results |= {"criterion": criterion, "order": order, "rate": rate}
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def write_grid(root, without=(), **more):
+    """3 seeds x 2 criteria x 2 orders x 2 rates; the accuracy tells which is which."""
+    settings = product([0, 1, 2], ["entropy", "random"], ["ascending", "descending"], [0.2, 0.6])
+    for seed, criterion, order, rate in settings:
+        if (seed, criterion, order, rate) not in without:
+            accuracy = ACCURACIES[criterion] + 0.01 * seed * (criterion == "entropy") - 0.1 * rate
+            accuracy += 0.04 * (order == "descending")
+            folder = root / f"{criterion}-{order}-{rate}-{seed}"
+            write(folder, seed, accuracy, (criterion, order, rate), **more)
+
+
+def test_a_grid_is_a_table_without_what_follows_from_the_seed(tmp_path):
+    write_grid(tmp_path)
+    runs = collect(tmp_path)
+    assert (runs.experiment, len(runs.table), runs.axes, runs.problems) == ("units", 24, [], [])
+    assert list(runs.table[["seed", "criterion", "order", "rate"]].iloc[0]) == [0, "entropy", "ascending", 0.2]
+    assert runs.constant["callbacks.unit_mask.rounds"] == 1
+    assert runs.constant["data.cache_dir"] == "<cache_dir>"
+    assert missing(runs) == []
+    assert state(runs)[0].startswith("All combinations")
+
+
+def test_keys_that_differ_are_axes_and_arguments_of_a_criterion_are_its_label(tmp_path):
+    write(tmp_path / "a", 0, 0.5, ("entropy", "ascending", 0.5), {"model": {"regularization": "l1"}})
+    write(tmp_path / "b", 0, 0.5, ("random", "ascending", 0.5), {"model": {"regularization": "l2"}})
+    assert collect(tmp_path).axes == ["model.regularization"]
+    write(tmp_path / "c", 0, 0.5, ("entropy", "ascending", 0.5), {"model": {"regularization": "l1"}})
+    config = yaml.safe_load((tmp_path / "c" / "config.yaml").read_text())
+    config["callbacks"]["unit_mask"]["criterion"]["bins"] = 8
+    (tmp_path / "c" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert set(collect(tmp_path).table["criterion"]) == {"entropy (bins=4)", "entropy (bins=8)", "random"}
+
+
+def test_the_rows_of_a_unit_curve_are_points(tmp_path):
+    rows = [
+        {"criterion": "random", "order": "ascending", "rate": r, "removed": 1, "test_acc": 1 - r} for r in (0.0, 0.5)
+    ]
+    curve = {"callbacks": {"unit_curve": {"criteria": {"random": {"_target_": "x", "seed": 0}}, "rates": [0.0, 0.5]}}}
+    write(tmp_path / "a", 0, 0.9, None, curve, unit_curve=rows)
+    table = collect(tmp_path).table
+    assert list(table["rate"]) == [0.0, 0.5]
+    assert list(table["final_test_acc"]) == [1.0, 0.5]
+    assert list(table["dense_test_acc"]) == [0.9, 0.9]
+
+
+def test_what_is_missing_unfinished_or_damaged_is_named_and_the_rest_is_reported(tmp_path):
+    gone = [(seed, "entropy", "ascending", 0.6) for seed in (0, 1, 2)] + [(1, "random", "descending", 0.2)]
+    write_grid(tmp_path, without=gone)
+    (tmp_path / "entropy-descending-0.6-0" / "results.json").write_text('{"metrics": {')
+    (tmp_path / "random-ascending-0.2-0" / "results.json").unlink()
+    runs = collect(tmp_path)
+    assert len(runs.table) == 18
+    assert [line.split(" ")[0] for line in runs.problems] == ["damaged:", "not"]
+    lines = "\n".join(state(runs))
+    assert "Incomplete" in lines
+    assert "entropy-descending-0.6-0 (JSONDecodeError" in lines
+    assert f"not finished: {tmp_path / 'random-ascending-0.2-0'}" in lines
+    assert "6 combinations" in lines
+    assert "seed=0,1,2 criterion=entropy order=ascending rate=0.6" in lines
+    assert "seed=1 criterion=random order=descending rate=0.2" in lines
+    written = report(tmp_path, tmp_path / "report")
+    assert all(path.exists() for path in written)
+    assert "damaged" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_differences_are_paired_by_seed_against_the_mean_of_random_orders(tmp_path):
+    write_grid(tmp_path)
+    against = differences(collect(tmp_path).table, []).set_index(["criterion", "order", "rate"])
+    assert len(against) == 4
+    row = against.loc[("entropy", "ascending", 0.6)]
+    # entropy: 0.7 + 0.01 seed - 0.06; random: 0.62 - 0.06 in the mean of its orders
+    assert row["mean"] == pytest.approx(0.08 + 0.01)
+    assert row["half"] == pytest.approx(4.302653 * 0.01 / 3**0.5)
+    assert row["n"] == 3
+
+
+def test_without_the_control_the_report_says_so(tmp_path):
+    write(tmp_path / "a", 0, 0.5, ("entropy", "ascending", 0.5))
+    report(tmp_path, tmp_path / "report")
+    assert "No control" in (tmp_path / "report" / "report.md").read_text()
+    assert not (tmp_path / "report" / "difference.png").exists()
+
+
+def test_the_csv_does_not_tell_when_or_where_runs_were_made(tmp_path):
+    write_grid(tmp_path / "one")
+    write_grid(tmp_path / "two", paths="/b", seconds={"train": 99.0})
+    for name in ("one", "two"):
+        report(tmp_path / name, tmp_path / "reports" / name)
+    one, two = ((tmp_path / "reports" / name / "results.csv").read_bytes() for name in ("one", "two"))
+    assert one == two
+    rows = list(csv.DictReader(one.decode().splitlines()))
+    assert len(rows) == 24
+    assert float(rows[0]["final_test_acc"]) == 0.7 - 0.1 * 0.2
+    assert (tmp_path / "reports/one/times.csv").read_text() != (tmp_path / "reports/two/times.csv").read_text()
+
+
+def test_figures_have_a_colour_a_criterion_dashes_for_ascending_and_a_dense_line(tmp_path):
+    write_grid(tmp_path, config={"model": {"regularization": "l1"}})
+    for path in list(tmp_path.iterdir()):
+        config = yaml.safe_load((path / "config.yaml").read_text()) | {"model": {"regularization": "l2"}}
+        copy = tmp_path / f"{path.name}-l2"
+        copy.mkdir()
+        (copy / "config.yaml").write_text(yaml.safe_dump(config))
+        (copy / "results.json").write_text((path / "results.json").read_text())
+    table = collect(tmp_path).table
+    by = ["model.regularization", "criterion", "order", "rate"]
+    summary = summarize(table, by, ["final_test_acc"]).rename(
+        columns={"final_test_acc.mean": "mean", "final_test_acc.half": "half"}
+    )
+    dense = pd.DataFrame({"model.regularization": ["l1", "l2"], "mean": [0.9, 0.91], "half": [0.0, 0.0]})
+    figure = draw_units(summary, ["model.regularization"], dense, "accuracy", ["entropy", "random"])
+    assert [axes.get_title() for axes in figure.axes] == ["regularization l1", "regularization l2"]
+    for axes, level in zip(figure.axes, (0.9, 0.91), strict=True):
+        drawn = defaultdict(set)
+        for line in axes.get_lines():
+            if len(line.get_xdata()) == 2 and line.get_marker() == "o":
+                drawn[line.get_color()].add(line.get_linestyle())
+        assert drawn == {"C0": {"-", "--"}, "C1": {"-", "--"}}
+        assert any(list(line.get_ydata()) == [level, level] for line in axes.get_lines())
+
+
+def test_the_same_runs_give_the_same_files_and_tensorboard_has_the_curves(tmp_path):
+    write_grid(tmp_path / "runs")
+    for name in ("a", "b"):
+        report(tmp_path / "runs", tmp_path / name)
+    names = {path.name for path in (tmp_path / "a").iterdir()} - {"tensorboard"}
+    assert names == {"report.md", "results.csv", "times.csv"} | {
+        f"{figure}.{kind}" for figure in ("accuracy", "difference") for kind in ("png", "svg")
+    }
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert imread(tmp_path / "a" / "accuracy.png").std() > 0.01
+    report(tmp_path / "runs", tmp_path / "a")  # again, over the first's events
+    shown = EventAccumulator(str(tmp_path / "a" / "tensorboard" / "entropy_ascending"))
+    shown.Reload()
+    points = [(s.step, round(s.value, 4)) for s in shown.Scalars("sweep/mean")]
+    assert points == [(20, 0.69), (60, 0.65)]
+    assert (tmp_path / "a" / "tensorboard" / "random_descending").is_dir()
+
+
+def test_region_runs_are_drawn_against_their_rates(tmp_path):
+    for seed, l2, rate in product([0, 1], [0.4, 0.5], [0.2, 0.6]):
+        callbacks = {"l2_mask": {"rate": l2, "start_epoch": 2}, "region_mean_mask": {"rate": rate}}
+        neurons = {"at_least_90": rate, "at_most_40": 1 - rate, "alive": 100, "median_area": 0.3, "count": 100}
+        write(tmp_path / f"{seed}-{l2}-{rate}", seed, 0.9, None, {"callbacks": callbacks}, neurons=neurons)
+    report(tmp_path, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    cells = ["0.4", "0.2", *["90.0 ± 0.0"] * 3, "50.0 ± 0.0", "20.0 ± 0.0", "80.0 ± 0.0", "100.0", "30.0 ± 0.0", "2"]
+    assert f"| {' | '.join(cells)} |" in text
+    assert imread(tmp_path / "report" / "settings.png").std() > 0.01
+    shown = EventAccumulator(str(tmp_path / "report" / "tensorboard" / "0.4"))
+    shown.Reload()
+    assert [s.step for s in shown.Scalars("sweep/at_least_90.mean")] == [20, 60]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "a folder of runs, such as"),
+        (lambda root: root.mkdir(), "with no finished run"),
+        (lambda root: (write(root / "a", 0, 0.5), write(root / "b", 0, 0.5, experiment="other")),
+         "runs of several experiments: other, units"),
+    ],
+)  # fmt: skip
+def test_folders_that_cannot_be_reported_are_refused(make, message, tmp_path, capsys):
+    make(tmp_path / "runs")
+    with pytest.raises(ConfigError, match=message):
+        report(tmp_path / "runs", tmp_path / "report")
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "runs")])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
