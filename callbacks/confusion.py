@@ -21,10 +21,12 @@ class Confusion(PruningObserver):
     in ``figures/`` and TensorBoard.
 
     Args:
+        draw: whether to make the picture, which takes as long as to measure some hundred clips.
         names_up_to: classes up to which the picture names them.
     """
 
-    def __init__(self, names_up_to: int = 40) -> None:
+    def __init__(self, draw: bool = True, names_up_to: int = 40) -> None:
+        self.draw = draw
         self.names_up_to = check_count("callbacks.confusion.names_up_to", names_up_to)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -35,6 +37,8 @@ class Confusion(PruningObserver):
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             write_whole(folder / "confusion.npy", lambda file: np.save(file, matrix, allow_pickle=False))
+            if not self.draw:
+                return
             names = getattr(trainer.datamodule, "classes", None) or list(map(str, range(len(matrix))))  # type: ignore[attr-defined]
             figure = draw_confusion(matrix, names if len(names) <= self.names_up_to else None)
             log_png(trainer, figure, folder / "figures" / "confusion.png", "confusion", trainer.current_epoch)

@@ -55,8 +55,8 @@ def resolve(cfg: DictConfig) -> tuple[Config, Config]:
     absolute = {name: str(Path(str(path)).absolute()) for name, path in cfg.paths.items()}
     nameless = {str(name): f"<{name}>" for name in cfg.paths}
     resolved = []
+    copy = cfg.copy()
     for paths in (absolute, nameless):
-        copy = cfg.copy()
         copy.paths = paths
         try:
             content = OmegaConf.to_container(copy, resolve=True, throw_on_missing=True)

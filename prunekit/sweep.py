@@ -24,7 +24,7 @@ from prunekit.runs.folder import read_json
 
 JOBS = "jobs.json"
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
-_frozen = False
+atexit.register(gc.unfreeze)  # what run_job has set aside; libraries look for leaks after this
 
 
 class Job(TypedDict):
@@ -105,11 +105,7 @@ def _free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    global _frozen  # noqa: PLW0603 - of this process, however many sweeps
-    if not _frozen:
-        _frozen = True
-        gc.freeze()
-        atexit.register(gc.unfreeze)
+    gc.freeze()
 
 
 @contextmanager

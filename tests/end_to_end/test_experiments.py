@@ -23,6 +23,8 @@ def test_an_experiment_runs_in_small(experiment, new_run, miniature):
         assert "curves" not in pictures
         pictures |= {path.stem for path in run.home.glob("dense/*/figures/*.png")}
     drawn = {"sample_frames": "frames", "confusion": "confusion", "curves": "curves"}
-    assert pictures >= {picture for name, picture in drawn.items() if name in run.config["callbacks"]}
+    asked = {name for name, node in run.config["callbacks"].items() if node.get("draw", True)}
+    assert pictures >= {picture for name, picture in drawn.items() if name in asked}
+    assert (run.folder / "confusion.npy").exists() == ("confusion" in run.config["callbacks"])
     assert len(pictures) > 3 or "heatmaps" not in run.config["callbacks"]
     assert results["experiment"] == experiment
