@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 from prunekit.build import build, resolve
 from prunekit.door import errors_told
 from prunekit.errors import ConfigError
+from prunekit.sweep import Outcome, in_sweep, run_job, summed_up
 
 
 def extract_once(cfg: DictConfig) -> None:
@@ -13,17 +14,31 @@ def extract_once(cfg: DictConfig) -> None:
 
     Any number of jobs with shards of one ``n`` may run at once, wherever they see the same ``paths.cache_dir``.
     """
+    if in_sweep():
+        run_job(lambda number: Outcome(run=None, words=_extract(cfg)))
+        return
     with errors_told():
-        config, _ = resolve(cfg)
-        data = build(config["data"], "data")
-        if not hasattr(data, "extract"):
-            raise ConfigError("data", config["data"]["_target_"], "data made of clips")
-        number = data.extract()
-        part = f", which are shard {config['data']['shard']}" if config["data"]["shard"] else ""
-        print(f"{number} clips{part}: features are in {config['paths']['cache_dir']}")
+        print(_extract(cfg))
 
 
-main = hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")(extract_once)
+def _extract(cfg: DictConfig) -> str:
+    config, _ = resolve(cfg)
+    data = build(config["data"], "data")
+    if not hasattr(data, "extract"):
+        raise ConfigError("data", config["data"]["_target_"], "data made of clips")
+    number = data.extract()
+    part = f", which are shard {config['data']['shard']}" if config["data"]["shard"] else ""
+    return f"{number} clips{part}: features are in {config['paths']['cache_dir']}"
+
+
+_hydra_main = hydra.main(version_base="1.3", config_path="pkg://conf", config_name="train")(extract_once)
+
+
+def main() -> None:
+    """Compose the config and compute; after a sweep over shards list what failed."""
+    with summed_up():
+        _hydra_main()
+
 
 if __name__ == "__main__":
     main()

@@ -24,7 +24,8 @@ from prunekit.runs.folder import read_json
 
 JOBS = "jobs.json"
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
-atexit.register(gc.unfreeze)  # what run_job has set aside; libraries look for leaks after this
+atexit.register(gc.unfreeze)  # what the first job has set aside; libraries look for leaks after this
+_settled = False
 
 
 class Job(TypedDict):
@@ -39,9 +40,9 @@ class Job(TypedDict):
 
 
 class Outcome(TypedDict):
-    """What a job's work tells when it is done: its run's folder, and a few words on what came out."""
+    """What a job's work tells when it is done: its run's folder if it has one, and a few words on what came out."""
 
-    run: str
+    run: str | None
     words: str
 
 
@@ -105,7 +106,10 @@ def _free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    gc.freeze()
+    global _settled  # noqa: PLW0603 - of this process, however many sweeps
+    if not _settled:  # once: what a later job still holds now would never be given back
+        _settled = True
+        gc.freeze()
 
 
 @contextmanager
