@@ -131,11 +131,17 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     def without_classes(node: Any) -> Any:
         if not isinstance(node, dict):
             return node
-        return {key: without_classes(value) for key, value in node.items() if not key.startswith("_")}
+        kept = {key: value for key, value in node.items() if not key.startswith("_") and not _is_path(value)}
+        return {key: without_classes(value) for key, value in kept.items()}
 
     pruning = {name: node for name, node in config["callbacks"].items() if "rate" in node}
     chosen = {key: config[key] for key in ("seed", "dense_epochs", "model", "data")}
     return {key: without_classes(node) for key, node in {**chosen, **pruning}.items()}
+
+
+def _is_path(value: object) -> bool:
+    """Whether it is a path of the config whose value was replaced by its key, as in ``<cache_dir>/x``."""
+    return isinstance(value, str) and value.startswith("<")
 
 
 def summary_table(results: Mapping[str, Any]) -> Table:

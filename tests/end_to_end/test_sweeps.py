@@ -1,5 +1,6 @@
 """Sweeps as a user runs them: reuse, failures, kills, launchers."""
 
+import gc
 import json
 import os
 import random
@@ -8,15 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from prunekit.build import build_model
 from prunekit.errors import ConfigError
 from prunekit.report import report
-from prunekit.sweep import run_job
+from prunekit.sweep import Outcome, run_job
 from tests.conftest import SHORT
 from tests.end_to_end import killing
 
@@ -149,6 +152,24 @@ def test_a_job_that_fails_leaves_its_message_and_raises_nothing(error, message, 
     assert re.search(message, job["error"])
     assert (job["traceback"] is None) == isinstance(error, ConfigError | OSError)
     assert re.search(f"#7 failed: {message}", capsys.readouterr().out)
+
+
+def test_jobs_give_their_networks_back(short_run, tmp_path, monkeypatch):
+    """In one process a hundred jobs must not hold a hundred networks."""
+    monkeypatch.setattr("prunekit.sweep._settled", False)
+    monkeypatch.setattr("prunekit.sweep.HydraConfig.get", lambda: Hydra(tmp_path, 0))
+    networks = []
+
+    def build(*arguments):
+        networks.append(weakref.ref(module := build_model(*arguments)))
+        return module
+
+    monkeypatch.setattr("prunekit.life.build_model", build)
+    for seed in range(4):
+        run_job(lambda number, seed=seed: Outcome(run=None, words=str(short_run(f"seed={seed}").go()["seed"])))
+    gc.unfreeze()
+    assert len(networks) == 4
+    assert sum(network() is not None for network in networks) <= 1
 
 
 def test_a_failed_job_does_not_stop_the_others_and_the_same_command_runs_what_is_missing(tmp_path):
