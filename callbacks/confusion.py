@@ -21,11 +21,11 @@ class Confusion(PruningObserver):
     in ``figures/`` and TensorBoard.
 
     Args:
-        draw: whether to make the picture, which takes as long as to measure some hundred clips.
         names_up_to: classes up to which the picture names them.
+        draw: whether to make the picture, which takes as long as to measure some hundred clips.
     """
 
-    def __init__(self, draw: bool = True, names_up_to: int = 40) -> None:
+    def __init__(self, names_up_to: int = 40, draw: bool = True) -> None:
         self.draw = draw
         self.names_up_to = check_count("callbacks.confusion.names_up_to", names_up_to)
 

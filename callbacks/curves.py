@@ -46,7 +46,9 @@ class Curves(PruningObserver):
     has not changed is not measured twice.
 
     Attributes:
-        known_dense: epochs done and test accuracy of a shared dense network, so that a run need not measure it again.
+        own_rows: whether rows that a checkpoint brought were measured on this run's data, so that what its last one
+            says of the network need not be measured again.
+        known_dense: epochs done and test accuracy of a shared dense network, likewise.
     """
 
     def __init__(self) -> None:
@@ -54,6 +56,7 @@ class Curves(PruningObserver):
         self.events: list[EventRecord] = []
         self.dense_test_acc: float | None = None
         self.final_test_acc: float | None = None
+        self.own_rows = False
         self.known_dense: tuple[int, float] | None = None
         self.seconds = 0.0
         self._measured: dict[str, Tensor] = {}
@@ -115,7 +118,7 @@ class Curves(PruningObserver):
     def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Measure what the event will be compared with."""
         part, epoch = watched_part(trainer), trainer.current_epoch
-        resumed = not self.events and not self._batches  # from an epoch's end: its row says what this would measure
+        resumed = self.own_rows and not self.events and not self._batches  # from an epoch's end
         if resumed and self.rows and self.rows[-1]["epoch"] == epoch:
             self._before = self.rows[-1]["accuracy"]
         else:

@@ -45,11 +45,15 @@ def confusion(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Ten
     Returns:
         ``(classes, classes)`` int64 on the CPU.
     """
-    matrix = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
+    device = trainer.strategy.root_device
+    counts: list[Tensor] = []
     for logits, y in predictions(trainer, module, part):
-        classes = logits.shape[1]
-        matrix = matrix + confusion_matrix(logits.argmax(1), y, task="multiclass", num_classes=classes)
-    total: Tensor = trainer.strategy.reduce(matrix, reduce_op="sum")
+        counts.append(confusion_matrix(logits.argmax(1), y, task="multiclass", num_classes=logits.shape[1]))
+    # A rank without samples learns the number of classes from the others.
+    size = torch.tensor(len(counts[0]) if counts else 0, device=device)
+    classes = int(trainer.strategy.reduce(size, reduce_op="max") if trainer.world_size > 1 else size)
+    matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    total: Tensor = trainer.strategy.reduce(matrix + sum(counts), reduce_op="sum")
     return total.cpu()
 
 

@@ -65,7 +65,8 @@ class UnitMask(PruningCallback):
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
         """Score the units as they are now and keep all but the first in the order."""
         criteria = {self.criterion.name: self.criterion}
-        scores, _ = score(module, self.lstm, self.head, criteria, self.key("criterion"), self.shared_scores)
+        shared = self.shared_scores if self.rounds_done == 0 else None  # a retrained network is this run's alone
+        scores, _ = score(module, self.lstm, self.head, criteria, self.key("criterion"), shared)
         found = scores[self.criterion.name]
         before = units_kept(mask, self.parameters[0])
         k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))

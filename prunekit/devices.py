@@ -3,7 +3,7 @@
 import getpass
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,11 @@ def free_gpu(trainer: Mapping[str, Any], job: int, gpus: Sequence[str] | None = 
             lock.release()
         return
     yield job % len(gpus)
+
+
+def current(gpu: int | None) -> AbstractContextManager[None]:
+    """Make a GPU the one that ``cuda`` without a number means, such as for features; nothing for None."""
+    return torch.cuda.device(-1 if gpu is None else gpu)
 
 
 def visible_gpus() -> list[str]:

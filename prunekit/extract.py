@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from prunekit.build import build, resolve
+from prunekit.devices import current, free_gpu
 from prunekit.door import errors_told
 from prunekit.errors import ConfigError
 from prunekit.sweep import Outcome, in_sweep, run_job, summed_up
@@ -15,10 +16,15 @@ def extract_once(cfg: DictConfig) -> None:
     Any number of jobs with shards of one ``n`` may run at once, wherever they see the same ``paths.cache_dir``.
     """
     if in_sweep():
-        run_job(lambda number: Outcome(run=None, words=_extract(cfg)))
+        run_job(lambda number: _job(cfg, number))
         return
     with errors_told():
         print(_extract(cfg))
+
+
+def _job(cfg: DictConfig, number: int) -> Outcome:
+    with free_gpu({"accelerator": cfg.trainer.accelerator, "devices": 1}, number) as gpu, current(gpu):
+        return Outcome(run=None, words=_extract(cfg))
 
 
 def _extract(cfg: DictConfig) -> str:

@@ -32,6 +32,7 @@ from prunekit.runs.reuse import SharedScores
 
 CONFIG = "config.yaml"
 log = logging.getLogger("prunekit")
+_kept: dict[str, Any] = {}  # the last data module of this process, by the hash of its config
 
 
 class Run:
@@ -39,7 +40,7 @@ class Run:
 
     Args:
         cfg: the composed config, unresolved.
-        kept: data modules by their config, for runs of one process that share their data; only the last is kept.
+        keep_data: whether the data is kept in memory for the next run of this process, which may have the same.
 
     Attributes:
         config: the resolved config.
@@ -51,8 +52,8 @@ class Run:
         ConfigError: if the config cannot be resolved or the checkpoint that it names cannot be read.
     """
 
-    def __init__(self, cfg: DictConfig, kept: dict[str, Any] | None = None) -> None:
-        self._kept: dict[str, Any] = {} if kept is None else kept
+    def __init__(self, cfg: DictConfig, keep_data: bool = False) -> None:
+        self._keep_data = keep_data
         self.config, self._identity = resolve(cfg)
         check_count("seed", self.config["seed"])
         check_count("dense_epochs", self.config["dense_epochs"], least=1)
@@ -69,6 +70,10 @@ class Run:
         own = self.home / self.config["name"] / self.config_hash
         self.folder = Path(self.config["run_dir"]).absolute() if self.config["run_dir"] else own
         self._folder_key = "run_dir" if self.config["run_dir"] else "paths.runs_dir"
+
+    def use_gpu(self, number: int) -> None:
+        """Run on this GPU of several; which one is no part of what the run is."""
+        self.config["trainer"]["devices"] = [number]
 
     def go(self) -> dict[str, Any]:
         """Run, continue or only read the run; return what ``results.json`` holds.
@@ -111,7 +116,9 @@ class Run:
         device = trainer.strategy.root_device
         dense_id = stamp["dense_hash"] = dense_hash(self._identity, data.fingerprint(), device.type)
         if is_rank_zero():
-            text = OmegaConf.to_yaml({"config_hash": self.config_hash, **self.config})
+            devices = self._identity["trainer"].get("devices", 1)  # as asked for, whatever use_gpu set
+            shown = {**self.config, "trainer": {**self.config["trainer"], "devices": devices}}
+            text = OmegaConf.to_yaml({"config_hash": self.config_hash, **shown})
             write_whole(self.folder / CONFIG, lambda file: file.write(text.encode()))
 
         shared = self.config["reuse"] and self._given is None
@@ -139,11 +146,13 @@ class Run:
         return results
 
     def _data(self) -> Any:
+        if not self._keep_data:
+            return build(self.config["data"], "data")
         key = digest(self.config["data"])
-        if key not in self._kept:
-            self._kept.clear()
-            self._kept[key] = build(self.config["data"], "data")
-        return self._kept[key]
+        if key not in _kept:
+            _kept.clear()
+            _kept[key] = build(self.config["data"], "data")
+        return _kept[key]
 
     def _check(self, callbacks: list[Callback], module: pl.LightningModule) -> None:
         """Refuse what would fail only after the dense training."""
@@ -160,8 +169,10 @@ class Run:
     def _tell_what_is_known(self, callbacks: list[Callback], record: dict[str, Any], scores: SharedScores) -> None:
         """Have callbacks take from the shared dense network what needs no second look."""
         for callback in callbacks:
-            if isinstance(callback, Curves) and "test_acc" in record:
-                callback.known_dense = self.config["dense_epochs"], record["test_acc"]
+            if isinstance(callback, Curves):
+                callback.own_rows = True
+                if "test_acc" in record:
+                    callback.known_dense = self.config["dense_epochs"], record["test_acc"]
             if isinstance(callback, UnitMask | UnitCurve):
                 callback.shared_scores = scores
 

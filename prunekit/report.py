@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,8 +59,10 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     curves(summary, by[:-1], RATE, ["mean", "half"], tensorboard)
     criteria = sorted(summary[CRITERION].unique())
     figures = {"accuracy": draw_units(summary, facets, dense, "test accuracy", criteria)}
-    text = unit_tables(summary, dense, facets, "Test accuracy, percent")
+    text = unit_tables(summary, dense, facets, "Test accuracy in %")
     against = differences(runs.table, facets)
+    if against.empty and set(criteria) == {CONTROL}:
+        return text, figures
     if against.empty:
         return [
             *text,
@@ -74,7 +77,7 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
     measures = [name for name in MEASURES if name in runs.table]
     summary = summarize(runs.table, runs.axes, measures)
     text = setting_table(summary, runs.axes, measures)
-    numeric = [key for key in runs.axes if pd.api.types.is_numeric_dtype(summary[key])]
+    numeric = [key for key in runs.axes if all(_is_number(value) for value in summary[key])]
     numeric.sort(key=lambda key: RATES.index(key) if key in RATES else len(RATES))
     if not numeric:
         return text, {}
@@ -98,8 +101,13 @@ def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[s
                         writer.add_scalar(f"sweep/{column}", row[column], round(100 * row[x]))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
 def _word(value: object) -> str:
-    return "".join(letter if letter.isalnum() or letter in ".-=" else "-" for letter in str(value)).strip("-")
+    """A value as part of a folder's name."""
+    return re.sub(r"[^\w.=+-]+", "-", str(value)).rstrip("-")
 
 
 def _csv(table: pd.DataFrame, path: Path) -> Path:

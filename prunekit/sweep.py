@@ -12,31 +12,20 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from prunekit.door import describe
 from prunekit.errors import ConfigError
-from prunekit.runs.files import write_json
-from prunekit.runs.folder import read_json
+from prunekit.runs.jobs import JOBS, Job, gather, leave, new_job, plan
 
-JOBS = "jobs.json"
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
 atexit.register(gc.unfreeze)  # what the first job has set aside; libraries look for leaks after this
 _settled = False
-
-
-class Job(TypedDict):
-    """What became of one job: ``finished``, ``failed``, or ``cut off`` if it did not live to tell."""
-
-    number: int
-    overrides: list[str]
-    state: str
-    run: str | None
-    error: str | None
-    traceback: str | None
 
 
 class Outcome(TypedDict):
@@ -60,6 +49,17 @@ class Sweep(Callback):  # type: ignore[misc]
             error = ConfigError("hydra/launcher", extra, f"one that is installed: pip install 'prunekit[{extra}]'")
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        plan(Sweep.folder, planned(config))
+
+
+def planned(config: DictConfig) -> list[list[str]]:
+    """The overrides of each job, as Hydra's own sweeper will make them; none if another sweeper decides."""
+    if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
+        return []
+    words = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    overrides = OverridesParser.create().parse_overrides([*words, *config.hydra.overrides.task])
+    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
+    return jobs
 
 
 def in_sweep() -> bool:
@@ -75,11 +75,9 @@ def run_job(work: Callable[[int], Outcome]) -> None:
     """
     hydra = HydraConfig.get()
     number = int(hydra.job.num)
-    path = Path(hydra.runtime.cwd) / hydra.sweep.dir / f"job{number:05}.json"
-    job = Job(
-        number=number, overrides=list(hydra.overrides.task), state="cut off", run=None, error=None, traceback=None
-    )
-    write_json(path, job, durable=False)
+    folder = Path(hydra.runtime.cwd) / hydra.sweep.dir
+    job = new_job(number, list(hydra.overrides.task), "cut off")
+    leave(folder, job)
     try:
         done = work(number)
     except Exception as error:  # the other jobs go on, whatever it is
@@ -94,7 +92,7 @@ def run_job(work: Callable[[int], Outcome]) -> None:
     else:
         job["state"], job["run"] = "finished", done["run"]
         print(f"#{number} {done['words']}", flush=True)
-    write_json(path, job, durable=False)
+    leave(folder, job)
     _free()
 
 
@@ -125,22 +123,14 @@ def summed_up() -> Iterator[None]:
         sys.exit(1)
 
 
-def gather(folder: Path) -> list[Job]:
-    """All jobs' records, in order; afterwards they lie in one file."""
-    single = sorted(folder.glob("job*[0-9].json"))
-    jobs: list[Job] = [read_json(path, "paths.runs_dir") for path in single]
-    if jobs:
-        write_json(folder / JOBS, jobs)
-        for path in single:
-            path.unlink()
-    return jobs
-
-
 def tell(jobs: list[Job], folder: Path) -> None:
     """Print how many jobs finished, and each that did not with its message."""
     left = [job for job in jobs if job["state"] != "finished"]
     print(f"sweep: {len(jobs)} jobs, {len(jobs) - len(left)} finished, {len(left)} not")
-    for job in left:
+    waiting = [job for job in left if job["state"] == "not started"]
+    if waiting:
+        print(f"{len(waiting)} not started")
+    for job in (job for job in left if job["state"] != "not started"):
         print(f"#{job['number']} {job['state']}: {' '.join(job['overrides'])}")
         if job["error"]:
             print(f"    {job['error']}")

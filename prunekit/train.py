@@ -1,19 +1,15 @@
 """The door to a run, or with ``-m`` to many: ``python -m prunekit.train experiment=NAME key=value ...``."""
 
-from typing import Any
-
 import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from prunekit.devices import check_one_device, free_gpu
+from prunekit.devices import check_one_device, current, free_gpu
 from prunekit.door import errors_told, quiet_lightning
 from prunekit.life import Run
 from prunekit.runs.rank import is_rank_zero
 from prunekit.runs.results import summary_table
 from prunekit.sweep import Outcome, in_sweep, run_job, summed_up
-
-_kept: dict[str, Any] = {}  # the data of the last job, for the next one in this process
 
 
 def run_once(cfg: DictConfig) -> None:
@@ -28,17 +24,18 @@ def run_once(cfg: DictConfig) -> None:
     if is_rank_zero():
         console = Console(highlight=False, soft_wrap=True)
         console.print(summary_table(results))
-        console.print(f"figures:     {run.folder / 'figures'}")
+        if (run.folder / "figures").exists():
+            console.print(f"figures:     {run.folder / 'figures'}")
         console.print(f"all results: {run.folder / 'results.json'}")
         console.print(f"TensorBoard: tensorboard --logdir {run.home}")
 
 
 def _job(cfg: DictConfig, number: int) -> Outcome:
-    run = Run(cfg, _kept)
+    run = Run(cfg, keep_data=True)
     check_one_device(run.config["trainer"])
-    with free_gpu(run.config["trainer"], number) as gpu:
+    with free_gpu(run.config["trainer"], number) as gpu, current(gpu):
         if gpu is not None:
-            run.config["trainer"]["devices"] = [gpu]
+            run.use_gpu(gpu)
         results = run.go()
     return Outcome(run=str(run.folder), words=f"{results['metrics']['final/test_acc']:.2%} test accuracy: {run.folder}")
 

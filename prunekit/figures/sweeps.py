@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from prunekit.runs.collect import plain, sort_key
+
 STYLES: dict[str, Literal["-", "--"]] = {"descending": "-", "ascending": "--"}
 MEASURES = {
     "final_test_acc": "test accuracy",
@@ -75,13 +77,13 @@ def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: 
     wheres = _combinations(summary, facets)
     figure = Figure(figsize=(1.6 + 3.4 * len(wheres), 0.9 + 2.1 * len(measures)), dpi=100, layout="constrained")
     grid = figure.subplots(len(measures), len(wheres), sharex=True, sharey="row", squeeze=False)
-    values = sorted(summary[colour].unique()) if colour else [None]
+    values = sorted(map(plain, summary[colour].unique()), key=sort_key) if colour else [None]
     for column, where in enumerate(wheres):
         here = _only(summary, where)
         for row, measure in enumerate(measures):
             axes = grid[row][column]
             for number, value in enumerate(values):
-                line = (here if colour is None else here[here[colour] == value]).sort_values(x)
+                line = (here if colour is None else _only(here, {colour: value})).sort_values(x)
                 _line(axes, line, x, f"{measure}.mean", f"{measure}.half", f"C{number}", "-")
             axes.grid(alpha=0.3)
             axes.set_ylim(*_limits(summary, measure))
@@ -118,17 +120,18 @@ def short(key: str) -> str:
 def _panels(summary: pd.DataFrame, facets: Sequence[str]) -> tuple[Figure, list[tuple[dict[str, Any], Axes]]]:
     """A figure with a panel for each combination; those of the first facet lie side by side."""
     wheres = _combinations(summary, facets)
-    columns = max(1, summary[facets[0]].nunique(dropna=False)) if facets else 1
-    rows = -(-len(wheres) // columns)
-    figure = Figure(figsize=(1.2 + 4.3 * columns, 1.0 + 3.6 * rows), dpi=100, layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    cells = [axes for row in grid for axes in row]
-    for axes in cells:
-        axes.grid(alpha=0.3)
-        axes.set_visible(False)
-    for axes in cells[: len(wheres)]:
-        axes.set_visible(True)
-    return figure, list(zip(wheres, cells, strict=False))
+    across, down = _combinations(summary, facets[:1]), _combinations(summary, facets[1:])
+    figure = Figure(figsize=(1.2 + 4.3 * len(across), 1.0 + 3.6 * len(down)), dpi=100, layout="constrained")
+    grid = figure.subplots(len(down), len(across), sharex=True, sharey=True, squeeze=False)
+    panels = []
+    for row, below in zip(grid, down, strict=True):
+        for axes, beside in zip(row, across, strict=True):
+            where = {**beside, **below}
+            axes.grid(alpha=0.3)
+            axes.set_visible(where in wheres)
+            if where in wheres:
+                panels.append((where, axes))
+    return figure, panels
 
 
 def _combinations(summary: pd.DataFrame, facets: Sequence[str]) -> list[dict[str, Any]]:
@@ -136,20 +139,14 @@ def _combinations(summary: pd.DataFrame, facets: Sequence[str]) -> list[dict[str
         return [{}]
     ordered = [*facets[1:], facets[0]]
     # "none" before any other word, numbers as such.
-    rows = summary[ordered].drop_duplicates().sort_values(ordered, key=lambda column: column.map(_place))
-    return [{key: row[key] for key in facets} for row in rows.to_dict("records")]
+    rows = summary[ordered].drop_duplicates().sort_values(ordered, key=lambda column: column.map(sort_key))
+    return [{key: plain(row[key]) for key in facets} for row in rows.to_dict("records")]
 
 
 def _only(table: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
     for key, value in where.items():
         table = table[table[key].isna()] if pd.isna(value) else table[table[key] == value]
     return table
-
-
-def _place(value: Any) -> tuple[int, float, str]:
-    if value is None or value == "none":
-        return 0, 0.0, ""
-    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
 
 
 def _line(

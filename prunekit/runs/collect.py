@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.progress import track
 
 from prunekit.errors import ConfigError
 from prunekit.runs.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
+from prunekit.runs.jobs import read_jobs
 from prunekit.runs.results import RESULTS
 
 CONFIG = "config.yaml"
@@ -24,6 +26,13 @@ ACCURACY = "final_test_acc"
 NEURONS = ("at_least_90", "at_most_40", "alive", "median_area")
 MEASURES = ("dense_test_acc", "pruned_test_acc", ACCURACY, "sparsity", *NEURONS)
 MOST_COMBINATIONS = 100_000  # beyond these no grid is filled in to see what is missing
+
+
+class Run(NamedTuple):
+    """A finished run: its flat config, without where it lies, and its results."""
+
+    config: dict[str, Any]
+    results: dict[str, Any]
 
 
 class Runs(NamedTuple):
@@ -55,26 +64,33 @@ def collect(folder: Path) -> Runs:
     """
     if not folder.is_dir():
         raise ConfigError("folder", str(folder), "a folder of runs, such as runs/<experiment>")
-    found, problems = [], []
+    found, problems, seen = [], [], set()
     for path in track(sorted(folder.rglob(CONFIG)), description="runs", transient=True):
         try:
             config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-            results = json.loads((path.parent / RESULTS).read_text())
-            found.append((_identity(config), results))
+            run = Run(_identity(config), json.loads((path.parent / RESULTS).read_text()))
+            _require_whole(run)
         except FileNotFoundError:
             problems.append(f"not finished: {path.parent}; its command continues it")
         except (ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"damaged: {path.parent} ({type(error).__name__}: {error}); delete it and run it again")
+        else:
+            if run.results["config_hash"] in seen:
+                problems.append(f"left out: {path.parent}, a copy of a run that is there")
+            else:
+                seen.add(run.results["config_hash"])
+                found.append(run)
+    problems += unfinished_jobs(folder)
     if not found:
         raise ConfigError("folder", f"{folder}, with no finished run ({len(problems)} others)", "a folder of runs")
-    names = sorted({results["experiment"] for _, results in found})
+    names = sorted({run.results["experiment"] for run in found})
     if len(names) > 1:
         got = f"{folder}, with runs of several experiments: {', '.join(names)}"
         raise ConfigError("folder", got, f"the folder of one experiment, such as {folder / names[0]}")
     return _tabulate(names[0], found, problems)
 
 
-def _tabulate(experiment: str, found: list[tuple[dict[str, Any], dict[str, Any]]], problems: list[str]) -> Runs:
+def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
     keys = sorted({key for config, _ in found for key in config})
     units = ("criterion", *CRITERIA, *SETTINGS)
     values = {key: [config.get(key) for config, _ in found] for key in keys if not key.startswith(units)}
@@ -86,24 +102,33 @@ def _tabulate(experiment: str, found: list[tuple[dict[str, Any], dict[str, Any]]
     for (config, results), label in zip(found, labels, strict=True):
         run = {"config_hash": results["config_hash"], SEED: results["seed"], **{key: config.get(key) for key in axes}}
         rows += [{**run, **point} for point in _points(results, label)]
+    if any(CRITERION in row for row in rows) and not all(CRITERION in row for row in rows):
+        others = [str(row["config_hash"]) for row in rows if CRITERION not in row]
+        problems = [*problems, f"left out, as no units are pruned in them: {', '.join(others)}"]
+        rows = [row for row in rows if CRITERION in row]
     table = pd.DataFrame(rows)
     by = [SEED, *axes, *(name for name in (CRITERION, ORDER, RATE) if name in table)]
-    table = table.sort_values(by=by, key=lambda column: column.map(_sortable), kind="stable", ignore_index=True)
+    table = table.sort_values(by=by, key=lambda column: column.map(sort_key), kind="stable", ignore_index=True)
+    for key in axes:  # None stays None, where pandas would have made a number of it
+        table[key] = pd.Series([plain(value) for value in table[key]], dtype=object)
+    twice = table[table.duplicated(by, keep=False)]["config_hash"].unique()
+    if len(twice):
+        problems = [*problems, f"of equal settings, averaged within their seed: {', '.join(twice)}"]
     times = [{"config_hash": r["config_hash"], "device": r["device"], **r["seconds"]} for _, r in found]
     constant = {key: column[0] for key, column in values.items() if not _varies(column)}
     return Runs(experiment, table, pd.DataFrame(times).sort_values("config_hash"), axes, constant, problems)
 
 
-def missing(runs: Runs) -> list[dict[str, Any]]:
-    """Combinations of the values seen, seeds included, that have no row: what a whole grid would have."""
+def missing(runs: Runs) -> list[dict[str, Any]] | None:
+    """Combinations of the values seen, seeds included, that have no row; None if there are too many to go through."""
     by = [SEED, *runs.axes, *(name for name in (CRITERION, ORDER, RATE) if name in runs.table)]
-    columns = [list(dict.fromkeys(map(_plain, runs.table[name]))) for name in by]
-    there = set(zip(*(map(_plain, runs.table[name]) for name in by), strict=True))
+    columns = [list(dict.fromkeys(map(plain, runs.table[name]))) for name in by]
+    there = set(zip(*(map(plain, runs.table[name]) for name in by), strict=True))
     count = 1
     for column in columns:
         count *= len(column)
     if count > MOST_COMBINATIONS:
-        return []
+        return None
     return [dict(zip(by, wanted, strict=True)) for wanted in product(*columns) if wanted not in there]
 
 
@@ -133,7 +158,7 @@ def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[di
     return [measured]
 
 
-def _criterion_labels(found: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, str]]:
+def _criterion_labels(found: list[Run]) -> list[dict[str, str]]:
     """For each run criterion name -> label: the name, and with it those arguments that differ between runs."""
     arguments: list[dict[str, dict[str, Any]]] = []
     for config, results in found:
@@ -164,13 +189,14 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
 
     def nameless(value: Any) -> Any:
         for path in sorted(paths, key=len, reverse=True):
-            if isinstance(value, str) and value.startswith(path):
+            if isinstance(value, str) and (value == path or value.startswith(f"{path}/")):
                 return f"<{paths[path]}>{value.removeprefix(path)}"
         return json.dumps(value) if isinstance(value, list | dict) else value
 
     flat = dict(_flat(config))
-    skipped = (*NOT_IDENTITY, "config_hash", "name", "logger", *(f"trainer.{key}" for key in NOT_SHOWN))
-    skipped += tuple(f"data.{key}" for key in NOT_DATA)
+    of_trainer = (f"trainer.{key}" for key in ("devices", *NOT_SHOWN))
+    of_data = (f"data.{key}" for key in NOT_DATA)
+    skipped = {*NOT_IDENTITY, "config_hash", "name", "logger", *of_trainer, *of_data}
     return {k: nameless(v) for k, v in flat.items() if k not in skipped and not k.startswith(("paths.", "logger."))}
 
 
@@ -186,13 +212,36 @@ def _varies(column: list[Any]) -> bool:
     return any(value != column[0] for value in column)
 
 
-def _plain(value: Any) -> Any:
+def unfinished_jobs(folder: Path) -> list[str]:
+    """Jobs that did not finish of the last sweep that made runs in ``folder``, a line each."""
+    for sweep in sorted(folder.absolute().parent.glob("sweeps/*"), reverse=True):
+        jobs = read_jobs(sweep)
+        if any(job["run"] and Path(job["run"]).is_relative_to(folder.absolute()) for job in jobs):
+            lines = []
+            for job in jobs:
+                if job["state"] != "finished":
+                    why = f": {job['error']}" if job["error"] else ""
+                    lines.append(f"{job['state']} in the last sweep: {' '.join(job['overrides'])}{why}")
+            return lines
+    return []
+
+
+def _require_whole(run: Run) -> None:
+    """Raise if results lack what a finished run leaves."""
+    if not list(_points(run.results, defaultdict(str))):
+        raise ValueError("no points of its curve")
+    for key in ("config_hash", "experiment", "seed", "device", "seconds"):
+        run.results[key]
+
+
+def plain(value: Any) -> Any:
+    """The value, None for NaN."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _sortable(value: Any) -> tuple[int, Any]:
-    """Numbers first, then words; what is absent before all."""
-    value = _plain(value)
-    if value is None:
-        return (0, 0)
-    return (1, float(value)) if isinstance(value, int | float) else (2, str(value))
+def sort_key(value: Any) -> tuple[int, float, str]:
+    """What is absent before all, then ``none``, then numbers, then other words."""
+    value = plain(value)
+    if value is None or value == "none":
+        return 0, 0.0, str(value or "")
+    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from prunekit.figures.sweeps import short
-from prunekit.runs.collect import CRITERION, ORDER, RATE, SEED, Runs, missing
+from prunekit.runs.collect import CRITERION, ORDER, RATE, SEED, Runs, missing, plain
 
 SHOWN_MISSING = 30
 
@@ -15,6 +15,9 @@ SHOWN_MISSING = 30
 def state(runs: Runs) -> list[str]:
     """Whether the sweep is whole, and if not what is missing."""
     absent = missing(runs)
+    if absent is None:
+        lines = [f"- {problem}" for problem in runs.problems]
+        return ["Too many combinations to see which are missing.", "", *lines, ""]
     if not absent and not runs.problems:
         return ["All combinations of the values seen have a result.", ""]
     lines = ["**Incomplete.**", "", *(f"- {problem}" for problem in runs.problems)]
@@ -27,7 +30,7 @@ def state(runs: Runs) -> list[str]:
 
 
 def _grouped(absent: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Overrides that say what is absent, seeds and then rates of otherwise equal combinations on one line."""
+    """What is absent, seeds and then rates of otherwise equal combinations on one line."""
     groups = [{key: (value,) for key, value in row.items()} for row in absent]
     for together in (SEED, RATE):
         merged: dict[Any, dict[str, tuple[Any, ...]]] = {}
@@ -52,14 +55,17 @@ def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Seque
     lines = [f"## {title}", "", "Mean and 95 % t-interval over seeds; n is their number.", ""]
     for key, part in summary.groupby(list(facets), sort=False, dropna=False) if facets else [((), summary)]:
         if facets:
-            lines += ["### " + ", ".join(f"{short(name)} {value}" for name, value in zip(facets, key, strict=True)), ""]
+            lines += [
+                "### " + ", ".join(f"{short(name)} {plain(value)}" for name, value in zip(facets, key, strict=True)),
+                "",
+            ]
         if dense is not None:
             rows = dense
             for name, value in zip(facets, key, strict=True):
                 rows = rows[rows[name].isna()] if pd.isna(value) else rows[rows[name] == value]
             lines += [f"Dense: {_cell(*rows.iloc[0][['mean', 'half', 'n']])}", ""]
         rates = sorted(part[RATE].unique())
-        lines += _markdown_head(["criterion", "order", "n", *(f"{rate:.0%} removed" for rate in rates)])
+        lines += _markdown_head(["criterion", "order", "n", *(f"{100 * rate:g} % removed" for rate in rates)])
         for (criterion, order), line in part.groupby([CRITERION, ORDER], sort=False):
             cells = {row[RATE]: _cell(row["mean"], row["half"]) for row in line.to_dict("records")}
             least, most = line["n"].min(), line["n"].max()
@@ -72,10 +78,10 @@ def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Seque
 def setting_table(summary: pd.DataFrame, axes: Sequence[str], measures: Sequence[str]) -> list[str]:
     """A table with a row for each setting and a column for each measure, ``alive`` a number, all else shares."""
     shares = [name for name in measures if name != "alive"]
-    lines = ["## Results", "", "Percent, means with 95 % t-intervals over seeds; n is their number.", ""]
+    lines = ["## Results", "", "In %, means with 95 % t-intervals over seeds; n is their number.", ""]
     lines += _markdown_head([*map(short, axes), *(name.replace("_", " ") for name in measures), "n"])
     for row in summary.to_dict("records"):
-        cells = [str(row[key]) for key in axes]
+        cells = [str(plain(row[key])) for key in axes]
         for name in measures:
             mean, half = row[f"{name}.mean"], row[f"{name}.half"]
             cells.append(_cell(mean, half) if name in shares else f"{mean:.1f}")

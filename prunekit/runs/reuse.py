@@ -1,9 +1,11 @@
 """What the runs of a sweep share beside their dense networks: the scores of its units."""
 
 import hashlib
+import inspect
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from prunekit import units
 from prunekit.runs.files import write_whole
 from prunekit.runs.folder import locked
 from prunekit.runs.identity import digest
@@ -37,6 +40,14 @@ def network_digest(module: nn.Module) -> str:
     return sha.hexdigest()[:12]
 
 
+@cache
+def _code(criterion: type[Criterion]) -> str:
+    """A hash of the code that scores are made by: after a change to it they are others."""
+    sources = sorted(Path(units.__file__).parent.glob("*.py"))
+    own = inspect.getsourcefile(criterion)
+    return digest([path.read_text() for path in [*sources, *([Path(own)] if own else [])]])
+
+
 class SharedScores:
     """Scores that runs with one dense network leave for each other, a file for each network and criterion.
 
@@ -60,7 +71,7 @@ class SharedScores:
         """
         kind = f"{type(criterion).__module__}.{type(criterion).__qualname__}"
         try:
-            return self._folder / digest([network, lstm, head, kind, vars(criterion)])
+            return self._folder / digest([network, lstm, head, kind, _code(type(criterion)), vars(criterion)])
         except TypeError:  # it holds something that is no plain value
             return None
 

@@ -11,7 +11,7 @@ CONTROL = "random"
 
 
 def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
-    """Means over what is not in ``by``, with the half widths of their 95 % intervals.
+    """Means over seeds, with the half widths of their 95 % intervals; rows of one seed are averaged before.
 
     Args:
         table: rows of runs.
@@ -19,7 +19,7 @@ def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -
         measures: columns to average.
 
     Returns:
-        ``by``, then ``<measure>.mean``, ``<measure>.half`` and ``n``.
+        ``by``, then ``<measure>.mean``, ``<measure>.half`` and ``n``, the number of seeds.
 
     Example:
         >>> runs = pd.DataFrame({"rate": [0.5, 0.5], "seed": [0, 1], "acc": [0.9, 0.8]})
@@ -29,9 +29,10 @@ def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -
     rows = []
     for key, group in table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]:
         row = dict(zip(by, key, strict=True))
+        seeds = group.groupby(SEED)[list(measures)].mean()
         for measure in measures:
-            row[f"{measure}.mean"], row[f"{measure}.half"], _ = t_interval(group[measure].to_numpy(float))
-        rows.append({**row, "n": len(group)})
+            row[f"{measure}.mean"], row[f"{measure}.half"], _ = t_interval(seeds[measure].to_numpy(float))
+        rows.append({**row, "n": len(seeds)})
     return pd.DataFrame(rows)
 
 

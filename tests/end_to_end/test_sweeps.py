@@ -67,11 +67,9 @@ def test_a_network_that_was_retrained_is_scored_anew(new_run, miniature):
     rounds = ("callbacks.unit_mask.rounds=2", "callbacks.unit_mask.retrain_epochs=1")
     run = new_run(*UNITS, *rounds, "criterion=entropy", *miniature("synthetic_te"))
     run.go()
-    places = list((run.home / "dense").glob("*/scores/*/scores.safetensors"))
-    assert len(places) == 2
+    (place,) = (run.home / "dense").glob("*/scores/*/scores.safetensors")  # of the dense network alone
     last = load_file(run.folder / "scores.safetensors")["entropy"]
-    kept = [load_file(place)["values"] for place in places]
-    assert sum(torch.equal(values, last) for values in kept) == 1
+    assert not torch.equal(load_file(place)["values"], last)
 
 
 def test_what_is_known_of_the_dense_network_is_what_would_be_measured(new_run, miniature, monkeypatch):
@@ -89,6 +87,20 @@ def test_what_is_known_of_the_dense_network_is_what_would_be_measured(new_run, m
     keys = ("metrics", "sparsity", "events")
     assert {key: second[key] for key in keys} == {key: alone[key] for key in keys}
     assert first["metrics"]["dense/test_acc"] == second["metrics"]["dense/test_acc"]
+
+
+def test_a_checkpoint_of_another_run_is_measured_on_this_runs_data(new_run, miniature):
+    small = (*UNITS, *miniature("synthetic_te"))
+    first = new_run(*small, "reuse=false")
+    first.go()
+    (checkpoint,) = first.folder.glob("dense/*/dense.ckpt")
+    other = new_run(*small, "data.split=random", "data.split_seed=1", f"ckpt_path={checkpoint}")
+    results = other.go()
+    content = torch.load(checkpoint, weights_only=True)
+    content["callbacks"]["Curves"]["rows"][-1]["accuracy"] = 0.123
+    torch.save(content, checkpoint)
+    again = new_run(*small, "data.split=random", "data.split_seed=1", f"ckpt_path={checkpoint}").go()
+    assert again["metrics"] == results["metrics"]
 
 
 def count_trainings(log: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import defaultdict
 from itertools import product
 
@@ -12,8 +13,9 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunekit.errors import ConfigError
-from prunekit.figures.sweeps import draw_units
+from prunekit.figures.sweeps import draw_settings, draw_units
 from prunekit.report import main, report
+from prunekit.runs import jobs
 from prunekit.runs.collect import collect, missing
 from prunekit.runs.report_text import state
 from prunekit.runs.summary import differences, summarize
@@ -53,7 +55,8 @@ def write_grid(root, without=(), **more):
     settings = product([0, 1, 2], ["entropy", "random"], ["ascending", "descending"], [0.2, 0.6])
     for seed, criterion, order, rate in settings:
         if (seed, criterion, order, rate) not in without:
-            accuracy = ACCURACIES[criterion] + 0.01 * seed * (criterion == "entropy") - 0.1 * rate
+            # Seeds are worth 5 points to both, 1 more to entropy: pairs differ by that one alone.
+            accuracy = ACCURACIES[criterion] + 0.05 * seed + 0.01 * seed * (criterion == "entropy") - 0.1 * rate
             accuracy += 0.04 * (order == "descending")
             folder = root / f"{criterion}-{order}-{rate}-{seed}"
             write(folder, seed, accuracy, (criterion, order, rate), **more)
@@ -118,7 +121,7 @@ def test_differences_are_paired_by_seed_against_the_mean_of_random_orders(tmp_pa
     against = differences(collect(tmp_path).table, []).set_index(["criterion", "order", "rate"])
     assert len(against) == 4
     row = against.loc[("entropy", "ascending", 0.6)]
-    # entropy: 0.7 + 0.01 seed - 0.06; random: 0.62 - 0.06 in the mean of its orders
+    # entropy: 0.7 + 0.06 seed - 0.06; random: 0.62 + 0.05 seed - 0.06 in the mean of its orders
     assert row["mean"] == pytest.approx(0.08 + 0.01)
     assert row["half"] == pytest.approx(4.302653 * 0.01 / 3**0.5)
     assert row["n"] == 3
@@ -151,7 +154,8 @@ def test_figures_have_a_colour_a_criterion_dashes_for_ascending_and_a_dense_line
         copy = tmp_path / f"{path.name}-l2"
         copy.mkdir()
         (copy / "config.yaml").write_text(yaml.safe_dump(config))
-        (copy / "results.json").write_text((path / "results.json").read_text())
+        results = json.loads((path / "results.json").read_text())
+        (copy / "results.json").write_text(json.dumps(results | {"config_hash": copy.name}))
     table = collect(tmp_path).table
     by = ["model.regularization", "criterion", "order", "rate"]
     summary = summarize(table, by, ["final_test_acc"]).rename(
@@ -184,7 +188,7 @@ def test_the_same_runs_give_the_same_files_and_tensorboard_has_the_curves(tmp_pa
     shown = EventAccumulator(str(tmp_path / "a" / "tensorboard" / "entropy_ascending"))
     shown.Reload()
     points = [(s.step, round(s.value, 4)) for s in shown.Scalars("sweep/mean")]
-    assert points == [(20, 0.69), (60, 0.65)]
+    assert points == [(20, 0.74), (60, 0.7)]
     assert (tmp_path / "a" / "tensorboard" / "random_descending").is_dir()
 
 
@@ -201,6 +205,108 @@ def test_region_runs_are_drawn_against_their_rates(tmp_path):
     shown = EventAccumulator(str(tmp_path / "report" / "tensorboard" / "0.4"))
     shown.Reload()
     assert [s.step for s in shown.Scalars("sweep/at_least_90.mean")] == [20, 60]
+
+
+def test_runs_of_one_seed_are_one_of_n_and_copies_are_left_out(tmp_path):
+    for name, seed, accuracy in (("a", 0, 0.5), ("b", 0, 0.7), ("c", 1, 0.9)):
+        write(tmp_path / name, seed, accuracy, ("entropy", "ascending", 0.5))
+    shutil.copytree(tmp_path / "a", tmp_path / "copy of a")
+    runs = collect(tmp_path)
+    assert len(runs.table) == 3
+    assert [line.split(":")[0] for line in runs.problems] == [
+        "left out",
+        "of equal settings, averaged within their seed",
+    ]
+    (row,) = summarize(runs.table, ["criterion"], ["final_test_acc"]).to_dict("records")
+    assert (row["final_test_acc.mean"], row["n"]) == (pytest.approx(0.75), 2)
+
+
+@pytest.mark.parametrize(
+    "values", [[None, 0.5], [True, False], [None, "l1", "l2"], [0.1, "x"], [[1, 2], [3]], [-1, 1]], ids=str
+)
+@pytest.mark.parametrize("unit", [None, ("random", "ascending", 0.5)])
+def test_an_axis_may_hold_anything(values, unit, tmp_path):
+    for number, value in enumerate(values):
+        write(tmp_path / str(number), 0, 0.5, unit, {"model": {"x": value}})
+    runs = collect(tmp_path)
+    assert (runs.axes, len(runs.table), missing(runs)) == (["model.x"], len(values), [])
+    report(tmp_path, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "nan" not in text
+    for value in values:
+        assert str(value) in text
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    assert (tmp_path / "report" / "settings.png").exists() == (numbers and unit is None)
+
+
+def test_a_group_that_is_null_has_its_line_too(tmp_path):
+    for rate, colour in product([0.2, 0.6], [None, 1.5]):
+        write(
+            tmp_path / f"{rate}{colour}",
+            0,
+            0.5,
+            None,
+            {"model": {"clip": colour}, "callbacks": {"l2_mask": {"rate": rate}}},
+        )
+    runs = collect(tmp_path)
+    summary = summarize(runs.table, runs.axes, ["final_test_acc", "dense_test_acc"])
+    figure = draw_settings(summary, [], "callbacks.l2_mask.rate", "model.clip")
+    assert sum(len(line.get_xdata()) == 2 and line.get_marker() == "o" for line in figure.axes[0].get_lines()) == 2
+
+
+def test_dense_runs_among_runs_that_prune_units_are_put_aside(tmp_path):
+    write(tmp_path / "a", 0, 0.5, ("random", "ascending", 0.5))
+    write(tmp_path / "b", 0, 0.5)
+    runs = collect(tmp_path)
+    assert list(runs.table["config_hash"]) == ["a"]
+    assert runs.problems == ["left out, as no units are pruned in them: b"]
+    report(tmp_path, tmp_path / "report")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "1", '{"metrics": {}}', '{"unit_curve": []}'])
+def test_results_that_lack_what_they_should_hold_are_damaged(content, tmp_path):
+    write(tmp_path / "a", 0, 0.5)
+    write(tmp_path / "b", 0, 0.5)
+    (tmp_path / "b" / "results.json").write_text(content)
+    (problem,) = collect(tmp_path).problems
+    assert problem.startswith(f"damaged: {tmp_path / 'b'}")
+
+
+def test_jobs_of_the_last_sweep_that_did_not_finish_are_told(tmp_path):
+    runs = tmp_path / "runs"
+    write(runs / "units" / "a", 0, 0.5, ("random", "ascending", 0.5))
+    jobs.plan(runs / "sweeps" / "1", [["rate=0.5"], ["rate=2"], ["rate=0.7"], ["rate=0.8"]])
+    done = [jobs.new_job(0, ["rate=0.5"], "finished"), jobs.new_job(1, ["rate=2"], "failed")]
+    done[0]["run"], done[1]["error"] = str(runs / "units" / "a"), "too much"
+    for job in (*done, jobs.new_job(2, ["rate=0.7"], "cut off")):
+        jobs.leave(runs / "sweeps" / "1", job)
+    told = [
+        "failed in the last sweep: rate=2: too much",
+        "cut off in the last sweep: rate=0.7",
+        "not started in the last sweep: rate=0.8",
+    ]
+    assert collect(runs / "units").problems == told
+    assert [job["state"] for job in jobs.gather(runs / "sweeps" / "1")] == [
+        "finished",
+        "failed",
+        "cut off",
+        "not started",
+    ]
+    jobs.leave(runs / "sweeps" / "1", jobs.new_job(2, ["rate=0.7"], "finished"))  # it was still running
+    assert [job["state"] for job in jobs.gather(runs / "sweeps" / "1")] == [
+        "finished",
+        "failed",
+        "finished",
+        "not started",
+    ]
+    assert collect(runs / "units").problems == [told[0], told[2]]
+
+
+def test_rates_near_one_are_told_apart(tmp_path):
+    for rate in (0.98, 0.985, 0.995):
+        write(tmp_path / str(rate), 0, 0.5, ("random", "ascending", rate))
+    report(tmp_path, tmp_path / "report")
+    assert "| 98 % removed | 98.5 % removed | 99.5 % removed |" in (tmp_path / "report" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
