@@ -43,10 +43,3 @@ def test_an_error_is_one_message_and_no_traceback(override, message, tmp_path):
     assert done.returncode != 0
     assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr + done.stdout
-
-
-def test_a_sweep_makes_one_folder_a_job_and_shares_the_dense_network(tmp_path):
-    done = prunekit(tmp_path, *SHORT, "~callbacks.heatmaps", "callbacks.region_mean_mask.rate=0.2,0.4", "-m")
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "runs" / "digits_region").glob("*/results.json"))) == 2
-    assert len(list((tmp_path / "runs" / "dense").iterdir())) == 1

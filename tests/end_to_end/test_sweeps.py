@@ -184,6 +184,7 @@ def test_jobs_give_their_networks_back(short_run, tmp_path, monkeypatch):
     assert sum(network() is not None for network in networks) <= 1
 
 
+@pytest.mark.slow
 def test_a_failed_job_does_not_stop_the_others_and_the_same_command_runs_what_is_missing(tmp_path):
     runs = tmp_path / "runs"
     bad = prunekit(runs, *GRID, "callbacks.region_mean_mask.rate=0.2,1.5,0.4", "trainer.devices=1,2")
@@ -205,6 +206,7 @@ def test_a_failed_job_does_not_stop_the_others_and_the_same_command_runs_what_is
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+@pytest.mark.slow
 def test_an_unknown_key_stops_the_sweep_before_its_first_job(tmp_path):
     done = prunekit(tmp_path / "runs", *GRID, "callbacks.region_mean_mask.ratio=0.2,0.4")
     assert done.returncode != 0
