@@ -30,7 +30,7 @@ def write(folder, seed, accuracy, unit=None, config=None, paths="/a", **more):
         "config_hash": folder.name, "name": name, "seed": seed, "dense_epochs": 2, "force": False, "threads": None,
         "paths": {"cache_dir": f"{paths}/cache", "runs_dir": f"{paths}/runs"},
         "data": {"seed": seed, "cache_dir": f"{paths}/cache", "device": "cpu"}, "logger": {"save_dir": paths},
-        "trainer": {"enable_progress_bar": paths == "/a"}, **(config or {}),
+        "trainer": {"enable_progress_bar": paths == "/a", "devices": [seed % 2]}, **(config or {}),
     }  # fmt: skip
     results = {
         "experiment": name, "seed": seed, "config_hash": folder.name, "device": "cpu",

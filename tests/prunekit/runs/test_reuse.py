@@ -36,6 +36,13 @@ def test_a_place_is_of_one_network_layer_and_criterion(tmp_path):
     assert shared.place("n", "lstm", "head", Entropy(4)) == shared.place("n", "lstm", "head", Entropy(bins=4))
 
 
+def test_scores_of_other_code_are_not_found(tmp_path, monkeypatch):
+    places = [SharedScores(tmp_path).place("n", "lstm", "head", Entropy())]
+    monkeypatch.setattr("prunekit.runs.reuse._code", lambda criterion: "changed")
+    places.append(SharedScores(tmp_path).place("n", "lstm", "head", Entropy()))
+    assert places[0] != places[1]
+
+
 def test_a_criterion_that_holds_more_than_plain_values_is_not_shared(tmp_path):
     criterion = Entropy()
     criterion.memory = torch.zeros(2)
