@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from prunekit.build import build_model
 from prunekit.errors import ConfigError
 from prunekit.report import report
+from prunekit.runs.jobs import read_jobs
 from prunekit.sweep import Outcome, run_job
 from tests.conftest import SHORT
 from tests.end_to_end import killing
@@ -257,6 +258,11 @@ def test_a_sweep_killed_at_ten_random_moments_ends_in_the_same_table(whole, tmp_
     process = killing.start_command(*arguments)
     process.join(240)
     assert process.exitcode == 0
+    *cut, last = [read_jobs(sweep) for sweep in sorted((tmp_path / "runs" / "sweeps").iterdir())]
+    assert [job["state"] for job in last] == ["finished"] * 4
+    assert all(len(jobs) == 4 for jobs in cut)  # those that never started are known
+    assert [job["overrides"] for job in cut[0]] == [job["overrides"] for job in last]
+    assert any(job["state"] != "finished" for jobs in cut for job in jobs)
     assert csv_of(tmp_path / "runs") == expected
 
 
