@@ -84,16 +84,20 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 
 def full_after(monkeypatch, files):
-    """A disk that is full when the file after the first ``files`` checkpoints is brought to it."""
-    fsync, count = os.fsync, [0]
+    """A disk that is full when what follows the first ``files`` files is written to it."""
+    fdopen, count = os.fdopen, [0]
 
-    def full(handle):
+    def opened(handle, mode):
+        def full():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        file = fdopen(handle, mode)
         count[0] += 1
         if count[0] > files:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        fsync(handle)
+            file.flush = full
+        return file
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr("prunekit.runs.files.os.fdopen", opened)
 
 
 @pytest.mark.slow
