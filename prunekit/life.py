@@ -88,7 +88,11 @@ class Run:
             results: dict[str, Any] | None = read_json(self.folder / leave.RESULTS, self._folder_key)
             self._refuse_another_run()
             if results is None:
-                return self._fit()
+                try:
+                    return self._fit()
+                finally:
+                    for data in _kept.values():
+                        data.trainer = None  # which would keep the network
             log.info("this run had finished; force=true would start it anew")
             return results
 

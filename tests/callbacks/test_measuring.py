@@ -10,6 +10,7 @@ from callbacks.curves import Curves
 from callbacks.heatmaps import Heatmaps
 from callbacks.l2_mask import L2Mask
 from callbacks.measure import accuracy
+from callbacks.pruning import PruningObserver
 from callbacks.region_mean_mask import RegionMeanMask
 from data_modules.digits import Digits
 from prunekit.errors import ConfigError
@@ -63,6 +64,34 @@ def test_curves_hold_a_row_an_epoch_and_a_record_an_event(tmp_path):
     assert curves.events[1]["acc_before"] == curves.events[0]["acc_after"]
     assert curves.events[2]["acc_before"] == curves.rows[2]["accuracy"]
     assert curves.final_test_acc == curves.rows[3]["accuracy"]  # TheirData tests on what it validates on
+
+
+class Again(PruningObserver):
+    """Measures what Curves has measured."""
+
+    def __init__(self, curves):
+        self.curves, self.checked = curves, 0
+
+    def after_pruning(self, trainer, module, event):
+        assert self.curves.events[-1]["acc_after"] == accuracy(trainer, module, "validation")
+        assert self.curves.events[-1]["test_acc"] == accuracy(trainer, module, "test")
+        self.checked += 1
+
+    def on_fit_end(self, trainer, pl_module):
+        assert self.curves.final_test_acc == accuracy(trainer, pl_module, "test")
+        self.checked += 1
+
+
+def test_what_curves_know_is_true_of_the_network_as_it_is(tmp_path):
+    curves = Curves()
+    masks = [L2Mask([FIRST], 0.9, start_epoch=2), RegionMeanMask(FIRST, [6, 12], 0.9, start_epoch=2)]
+    for epochs in (2, 3):  # events that end the fit, and events within it
+        again = Again(curves)
+        trainer(tmp_path, [*masks, curves, again], epochs).fit(Theirs(lr=0.01), datamodule=TheirData())
+        assert again.checked == 3
+        assert curves.events[0]["acc_after"] != curves.events[1]["acc_after"]
+        curves = Curves()
+        masks = [L2Mask([FIRST], 0.9, start_epoch=2), RegionMeanMask(FIRST, [6, 12], 0.9, start_epoch=2)]
 
 
 def test_tensorboard_shows_curves_events_and_pictures(tmp_path):

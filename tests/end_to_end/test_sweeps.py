@@ -178,8 +178,10 @@ def test_jobs_give_their_networks_back(short_run, tmp_path, monkeypatch):
         return module
 
     monkeypatch.setattr("prunekit.life.build_model", build)
-    for seed in range(4):
-        run_job(lambda number, seed=seed: Outcome(run=None, words=str(short_run(f"seed={seed}").go()["seed"])))
+    for rate in (0.1, 0.2, 0.3, 0.4):
+        run = short_run(f"callbacks.region_mean_mask.rate={rate}")
+        run._keep_data = True
+        run_job(lambda number, run=run: Outcome(run=None, words=run.go()["experiment"]))
     gc.unfreeze()
     assert len(networks) == 4
     assert sum(network() is not None for network in networks) <= 1
