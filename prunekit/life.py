@@ -75,14 +75,17 @@ class Run:
         """Run on this GPU of several; which one is no part of what the run is."""
         self.config["trainer"]["devices"] = [number]
 
-    def go(self) -> dict[str, Any]:
+    def go(self, wait: bool = False) -> dict[str, Any]:
         """Run, continue or only read the run; return what ``results.json`` holds.
+
+        Args:
+            wait: whether to wait for another process that is at the same run, or to refuse at once.
 
         Raises:
             ConfigError: before any training, if the folder is in use or holds another run, or if the config, the
                 data or a checkpoint cannot work.
         """
-        with on_rank_zero(locked(self.folder, self._folder_key, wait=False)):
+        with on_rank_zero(locked(self.folder, self._folder_key, wait=wait)):
             if self.config["force"] and is_rank_zero():
                 clear(self.folder)
             results: dict[str, Any] | None = read_json(self.folder / leave.RESULTS, self._folder_key)

@@ -36,7 +36,7 @@ def _job(cfg: DictConfig, number: int) -> Outcome:
     with free_gpu(run.config["trainer"], number) as gpu, current(gpu):
         if gpu is not None:
             run.use_gpu(gpu)
-        results = run.go()
+        results = run.go(wait=True)  # two sweeps may have a job in common
     return Outcome(run=str(run.folder), words=f"{results['metrics']['final/test_acc']:.2%} test accuracy: {run.folder}")
 
 

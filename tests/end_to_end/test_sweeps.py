@@ -269,6 +269,17 @@ def test_a_sweep_killed_at_ten_random_moments_ends_in_the_same_table(whole, tmp_
 
 
 @pytest.mark.slow
+def test_two_equal_sweeps_at_once_share_their_jobs(whole, tmp_path):
+    arguments = (*GRID, f"paths.runs_dir={tmp_path / 'runs'}", RATES, "seed=0,1", "-m")
+    sweeps = [killing.start_command(*arguments) for _ in range(2)]
+    for sweep in sweeps:
+        sweep.join(240)
+    assert [sweep.exitcode for sweep in sweeps] == [0, 0]
+    assert csv_of(tmp_path / "runs") == whole[0]
+    assert len(list((tmp_path / "runs" / "dense").iterdir())) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "extra"),
     [("processes", ["hydra.launcher.n_jobs=2"]), ("queue", ["hydra.sweeper.max_batch_size=2"]), ("ray_tasks", [])],
