@@ -1,0 +1,60 @@
+"""Recurrent layers of different widths, one after the other."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+from torch.nn.utils.rnn import PackedSequence
+
+State = Tensor | tuple[Tensor, Tensor]
+
+
+class RecurrentStack(nn.Module):
+    """What an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` of several layers is, where the layers differ in width.
+
+    Args:
+        layers: of one layer each and of one kind; a layer's outputs are the next one's inputs.
+        dropout: between layers, in training.
+
+    Example:
+        >>> import torch
+        >>> stack = RecurrentStack([nn.LSTM(3, 5), nn.LSTM(5, 2)])
+        >>> out, (h, c) = stack(torch.zeros(7, 4, 3))
+        >>> out.shape, [tuple(state.shape) for state in h]
+        (torch.Size([7, 4, 2]), [(4, 5), (4, 2)])
+    """
+
+    def __init__(self, layers: Sequence[nn.RNNBase], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.num_layers, self.dropout = len(layers), dropout
+        self.batch_first, self.bidirectional = layers[0].batch_first, layers[0].bidirectional
+
+    def forward(
+        self, x: Tensor | PackedSequence, hx: None = None
+    ) -> tuple[Tensor | PackedSequence, tuple[Tensor, ...] | tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
+        """Outputs as of the one recurrent layer; final states as a tuple, indexed by layer and direction as there.
+
+        Args:
+            x: a batch of sequences, padded or packed.
+            hx: None: states begin at 0.
+
+        Raises:
+            ValueError: if states to begin with are given.
+        """
+        if hx is not None:
+            raise ValueError("a RecurrentStack begins with states of 0; got others")
+        finals: list[State] = []
+        for number, layer in enumerate(self.layers):
+            x, final = layer(x if number == 0 else self._dropped(x))
+            finals.append(final)
+        hidden = [final[0] if isinstance(final, tuple) else final for final in finals]
+        h = tuple(state for layer in hidden for state in layer)
+        if not isinstance(finals[0], tuple):
+            return x, h
+        return x, (h, tuple(state for final in finals for state in final[1]))
+
+    def _dropped(self, x: Tensor | PackedSequence) -> Tensor | PackedSequence:
+        if not isinstance(x, PackedSequence):
+            return dropout(x, self.dropout, self.training)
+        return x._replace(data=dropout(x.data, self.dropout, self.training))

@@ -1,0 +1,96 @@
+"""Which layer reads which, as far as names and ``nn.Sequential`` tell."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+# What does to each number the same, whichever it is, and has no weights.
+ELEMENTWISE = (
+    nn.Identity, nn.Dropout, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid,
+    nn.Tanh, nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Link:
+    """Which layer reads another's outputs.
+
+    Attributes:
+        source: name of an ``nn.Linear``, ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``.
+        reader: name of one of these, each of whose inputs is one of the source's outputs.
+        between: names of elementwise modules, in order. Picking a step or averaging over steps is no part of a link.
+    """
+
+    source: str
+    reader: str
+    between: tuple[str, ...] = ()
+
+
+def sequential_links(module: nn.Module) -> list[Link]:
+    """The links between linear layers that ``nn.Sequential`` states, with at most elementwise modules between.
+
+    Example:
+        >>> sequential_links(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
+        [Link(source='0', reader='2', between=('1',))]
+    """
+    links: list[Link] = []
+    inner: set[nn.Module] = set()
+    for name, part in module.named_modules():
+        if _is_sequence(part) and part not in inner:
+            inner.update(part.modules())
+            links += _links_of(_leaves(name, part))
+    return links
+
+
+def _links_of(leaves: list[tuple[str, nn.Module]]) -> list[Link]:
+    links = []
+    source: str | None = None
+    between: list[str] = []
+    for name, layer in leaves:
+        if type(layer) is nn.Linear:
+            if source is not None:
+                links.append(Link(source, name, tuple(between)))
+            source, between = name, []
+        elif isinstance(layer, ELEMENTWISE):
+            between.append(name)
+        else:
+            source = None
+    return links
+
+
+def recurrent_link(module: nn.Module, source: str, head: str) -> Link:
+    """The link from a recurrent layer to the first linear layer of the part that makes logits of its outputs.
+
+    Args:
+        module: holds both.
+        source: name of the recurrent layer.
+        head: name of an ``nn.Linear``, or of an ``nn.Sequential`` that begins with one or with elementwise modules.
+
+    Raises:
+        ValueError: if the head begins otherwise.
+
+    Example:
+        >>> net = nn.ModuleDict({"memory": nn.GRU(2, 3), "say": nn.Sequential(nn.ReLU(), nn.Linear(3, 1))})
+        >>> recurrent_link(net, "memory", "say")
+        Link(source='memory', reader='say.1', between=('say.0',))
+    """
+    between: list[str] = []
+    for name, layer in _leaves(head, module.get_submodule(head)):
+        if type(layer) is nn.Linear:
+            return Link(source, name, tuple(between))
+        if not isinstance(layer, ELEMENTWISE):
+            break
+        between.append(name)
+    raise ValueError(f"{head} does not begin with an nn.Linear, so what reads {source} is not known")
+
+
+def _is_sequence(part: nn.Module) -> bool:
+    return isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward
+
+
+def _leaves(name: str, part: nn.Module) -> list[tuple[str, nn.Module]]:
+    """What a sequence runs one after the other, sequences in it included."""
+    if not _is_sequence(part):
+        return [(name, part)]
+    children = [(f"{name}.{own}" if name else own, child) for own, child in part._modules.items() if child is not None]
+    return [leaf for own, child in children for leaf in _leaves(own, child)]
