@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
+from torch import nn
 
 from prunekit.errors import ConfigError, check_count, check_rate
 from prunekit.masks import HeldMask, Mask, find_parameter
@@ -98,6 +99,9 @@ class PruningCallback(pl.Callback, ABC):
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
         """The mask of ``self.parameters`` after the next round, given the model's mask so far."""
 
+    def adjust(self, trainer: pl.Trainer, module: pl.LightningModule, before: Mask, after: Mask) -> None:
+        """Change what stays to make up for what goes, while nothing has gone yet; by default nothing is changed."""
+
     def report(self) -> dict[str, Any]:
         """What results say of this callback."""
         return {}
@@ -179,8 +183,9 @@ class PruningCallback(pl.Callback, ABC):
                 raise ConfigError("model.optimizer", got, "settings under which training does not diverge")
         started = time.perf_counter()
         selected = self.select(module, before)
-        self.seconds += time.perf_counter() - started
         self._require_subset(selected, before)
+        self.adjust(trainer, module, before, selected)
+        self.seconds += time.perf_counter() - started
         self.mask = selected
         _require_equal_on_ranks(trainer, self.mask)
         self.rounds_done += 1
@@ -252,6 +257,14 @@ def pruning_callbacks(trainer: pl.Trainer) -> list[PruningCallback]:
 def current_mask(trainer: pl.Trainer) -> Mask:
     """What all pruning callbacks of a trainer keep together."""
     return reduce(and_, (callback.mask for callback in pruning_callbacks(trainer)), Mask({}))
+
+
+@torch.no_grad()
+def equal_on_ranks(trainer: pl.Trainer, parameters: Iterable[nn.Parameter]) -> None:
+    """Give all ranks rank 0's values: what each has computed may differ in the last bits on unequal machines."""
+    if trainer.world_size > 1:
+        for parameter in parameters:
+            parameter.copy_(trainer.strategy.broadcast(parameter.detach()))
 
 
 def _require_equal_on_ranks(trainer: pl.Trainer, mask: Mask) -> None:

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -16,6 +18,8 @@ from prunekit.runs.files import write_whole
 from prunekit.runs.rank import is_rank_zero
 from prunekit.runs.reuse import SharedScores, network_digest
 from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.links import recurrent_link
+from prunekit.units.moments import OutputMoments
 from prunekit.units.series import Recorder, UnitSeries
 
 log = logging.getLogger("prunekit")
@@ -36,6 +40,25 @@ def find_lstm(module: pl.LightningModule, name: str, key: str) -> nn.LSTM:
     return found
 
 
+def find_reader(module: pl.LightningModule, lstm: str, head: str, key: str) -> tuple[str, nn.Linear]:
+    """The linear layer that reads an LSTM's outputs as they are, or means of them, and its name.
+
+    Raises:
+        ConfigError: if the head does not begin with one.
+    """
+    accepted = "a head that begins with an nn.Linear"
+    try:
+        link = recurrent_link(module, lstm, head)
+    except ValueError as error:
+        raise ConfigError(f"{key}.head", f"{head}: {error}", accepted) from None
+    for name in link.between:
+        if not isinstance(module.get_submodule(name), nn.Identity | nn.Dropout):
+            raise ConfigError(f"{key}.head", f"{head}, where {name} is between {lstm} and {link.reader}", accepted)
+    reader = module.get_submodule(link.reader)
+    assert isinstance(reader, nn.Linear)
+    return link.reader, reader
+
+
 def check_head(module: pl.LightningModule, name: str, key: str) -> None:
     """Refuse a name that is no part of ``module``.
 
@@ -49,6 +72,20 @@ def check_head(module: pl.LightningModule, name: str, key: str) -> None:
         )
 
 
+class Scored(NamedTuple):
+    """What is known of the units of an LSTM.
+
+    Attributes:
+        scores: by criterion.
+        series: what the units did over the training clips, if there was a pass.
+        moments: of their outputs, if they were asked for.
+    """
+
+    scores: dict[str, Scores]
+    series: UnitSeries | None
+    moments: OutputMoments | None
+
+
 def score(
     module: pl.LightningModule,
     lstm: str,
@@ -57,10 +94,11 @@ def score(
     key: str,
     shared: SharedScores | None = None,
     watch: bool = False,
-) -> tuple[dict[str, Scores], UnitSeries | None]:
+    moments: bool = False,
+) -> Scored:
     """Score the units of an LSTM by several criteria, with at most one pass over the training clips.
 
-    Scores that need the pass are taken from ``shared`` where they are, and left there where they are not.
+    What needs the pass is taken from ``shared`` where it is there, and left there where it is not.
 
     Args:
         module: attached to a trainer whose data module serves the clips.
@@ -70,64 +108,83 @@ def score(
         key: the config key of the callback, for messages.
         shared: where runs with one dense network keep scores for each other; None for nowhere.
         watch: whether the series are wanted even if all scores are known.
-
-    Returns:
-        Scores by name, and the series if there was a pass.
+        moments: whether the moments of the outputs are wanted too.
 
     Raises:
         ConfigError: if the model or what it gives cannot be scored.
     """
     layer = find_lstm(module, lstm, f"{key}.lstm")
-    with _known(module, lstm, head, criteria, shared) as (known, leave):
+    with _known(module, lstm, head, criteria, shared, moments) as (known, known_moments, leave):
         todo = {name: criterion for name, criterion in criteria.items() if name not in known}
+        take_moments = known_moments is None and (moments or any(c.needs_moments for c in todo.values()))
         try:
-            passed = watch or any(criterion.needs_series for criterion in todo.values())
-            series = _record(module, layer, head) if passed else None
+            passed = watch or take_moments or any(criterion.needs_series for criterion in todo.values())
+            series = _record(module, layer, head, take_moments) if passed else None
+            if series is not None and any(criterion.needs_moments for criterion in todo.values()):
+                read_by = find_reader(module, lstm, head, key)[1].weight.detach()
+                series = replace(series, moments=known_moments or series.moments, read_by=read_by)
             found = {name: criterion.scores(layer, series) for name, criterion in todo.items()}
         except (ValueError, TypeError) as error:
             got = f"{lstm} and {head} of {type(module).__name__}: {error}"
             raise ConfigError(key, got, "units to score") from error
-        leave(found)
+        new_moments = series.moments if take_moments and series is not None else None
+        leave(found, new_moments)
     scores = {name: known[name] if name in known else found[name] for name in criteria}
     for name, (values, _) in scores.items():
         if bool((values == values[0]).all()):
             log.warning("%s: all units have the same score, so they go in the order of their numbers", name)
-    return scores, series
+    return Scored(scores, series, known_moments or new_moments)
+
+
+Leave = Callable[[Mapping[str, Scores], OutputMoments | None], None]
 
 
 @contextmanager
 def _known(
-    module: pl.LightningModule, lstm: str, head: str, criteria: Mapping[str, Criterion], shared: SharedScores | None
-) -> Iterator[tuple[dict[str, Scores], Callable[[Mapping[str, Scores]], None]]]:
-    """The scores that others have left, and how to leave more; meanwhile nobody else works on the same."""
+    module: pl.LightningModule,
+    lstm: str,
+    head: str,
+    criteria: Mapping[str, Criterion],
+    shared: SharedScores | None,
+    moments: bool,
+) -> Iterator[tuple[dict[str, Scores], OutputMoments | None, Leave]]:
+    """What others have left, and how to leave more; meanwhile nobody else works on the same."""
     strategy = module.trainer.strategy
-    if shared is None or not any(criterion.needs_series for criterion in criteria.values()):
-        yield {}, lambda found: None
+    if shared is None or not (moments or any(criterion.needs_series for criterion in criteria.values())):
+        yield {}, None, lambda found, moments: None
         return
     places: dict[str, Path] = {}
+    moments_place: Path | None = None
     if is_rank_zero():
         network = network_digest(module)
         for name, criterion in criteria.items():
             place = shared.place(network, lstm, head, criterion) if criterion.needs_series else None
             if place is not None:
                 places[name] = place
+        if moments or any(criterion.needs_moments for criterion in criteria.values()):
+            moments_place = shared.moments_place(network, lstm)
 
-    def leave(found: Mapping[str, Scores]) -> None:
-        for name, new in found.items():
+    def leave(found: Mapping[str, Scores], new: OutputMoments | None) -> None:
+        for name, scores in found.items():
             if name in places:
-                shared.save(places[name], new)
+                shared.save(places[name], scores)
+        if moments_place is not None and new is not None:
+            shared.save_moments(moments_place, new)
 
-    with shared.hold(places.values()):
+    with shared.hold([*places.values(), *([moments_place] if moments_place is not None else [])]):
         there = {name: old for name, place in places.items() if (old := shared.load(place)) is not None}
-        yield strategy.broadcast(there), leave
+        wanted = moments or any(c.needs_moments for name, c in criteria.items() if name not in there)
+        old_moments = shared.load_moments(moments_place) if wanted and moments_place is not None else None
+        there, old_moments = strategy.broadcast((there, old_moments))
+        yield there, old_moments, leave
 
 
-def _record(module: pl.LightningModule, layer: nn.LSTM, head: str) -> UnitSeries:
+def _record(module: pl.LightningModule, layer: nn.LSTM, head: str, moments: bool) -> UnitSeries:
     trainer = module.trainer
     data = trainer.datamodule  # type: ignore[attr-defined]
     serve: Callable[[], object] = getattr(data, "scoring_dataloader", data.train_dataloader)
     batches = serve()
-    recorder = Recorder(layer, module.get_submodule(head))
+    recorder = Recorder(layer, module.get_submodule(head), moments)
     with evaluating(module, trainer.strategy.root_device):
 
         def on_device() -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import pytorch_lightning as pl
 import torch
@@ -14,14 +14,16 @@ from torch.utils.tensorboard import SummaryWriter
 from callbacks.images import log_png
 from callbacks.measure import TEST, accuracy
 from callbacks.pruning import PruningObserver, pruning_callbacks
-from callbacks.scoring import check_head, find_lstm, leave_scores, score
+from callbacks.scoring import check_head, find_lstm, find_reader, leave_scores, score
 from prunekit.errors import ConfigError, check_choice, check_rate
 from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
 from prunekit.masks import exact_count, find_parameter
 from prunekit.runs.files import write_json
 from prunekit.runs.folder import read_json
 from prunekit.runs.reuse import SharedScores
+from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.moments import OutputMoments
 from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters
 from prunekit.units.series import UnitSeries
 
@@ -48,9 +50,12 @@ class UnitCurve(PruningObserver):
     Args:
         criteria: by name.
         rates: shares of the units to remove, in [0, 1].
-        orders: ``ascending``, ``descending`` or both.
+        orders: ``ascending``, ``descending`` or both; a criterion that makes sense in one only is measured in that one.
         lstm: name of an ``nn.LSTM`` in the model, whose last layer's units these are.
         head: name of the part that makes logits of its outputs, at any step.
+        compensation: ``none``, or ``linear``: at each point what removed units said is said by a
+            linear map of the rest.
+        ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
 
     Attributes:
         shared_scores: where runs keep scores for each other; None for nowhere.
@@ -66,6 +71,8 @@ class UnitCurve(PruningObserver):
         orders: Sequence[Literal["ascending", "descending"]] = ("descending", "ascending"),
         lstm: str = "lstm",
         head: str = "head",
+        compensation: Literal["none", "linear"] = "none",
+        ridge: float = RIDGE,
     ) -> None:
         if not criteria or not rates or not orders:
             raise ConfigError("callbacks.unit_curve", "no criteria, rates or orders", "at least one of each")
@@ -74,6 +81,11 @@ class UnitCurve(PruningObserver):
         for order in orders:
             check_choice("callbacks.unit_curve.orders", order, ORDERS)
         self.orders, self.lstm, self.head = list(orders), lstm, head
+        if not self._lines():
+            accepted = f"an order that {', '.join(self.criteria)} makes sense in"
+            raise ConfigError("callbacks.unit_curve.orders", self.orders, accepted)
+        check_choice("callbacks.unit_curve.compensation", compensation, COMPENSATIONS)
+        self.compensation, self.ridge = compensation, check_ridge("callbacks.unit_curve.ridge", ridge)
         self.shared_scores: SharedScores | None = None
         self.rows: list[Row] = []
         self.seconds = {"score": 0.0, "curve": 0.0}
@@ -81,8 +93,11 @@ class UnitCurve(PruningObserver):
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
         find_lstm(module, self.lstm, "callbacks.unit_curve.lstm")
-        if any(criterion.needs_series for criterion in self.criteria.values()):
+        linear, criteria = self.compensation != "none", self.criteria.values()
+        if linear or any(criterion.needs_series for criterion in criteria):
             check_head(module, self.head, "callbacks.unit_curve.head")
+        if linear or any(criterion.needs_moments for criterion in criteria):
+            find_reader(module, self.lstm, self.head, "callbacks.unit_curve")
 
     def report(self) -> dict[str, Any]:
         """All rows."""
@@ -102,23 +117,32 @@ class UnitCurve(PruningObserver):
 
     def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         started = time.perf_counter()
-        key, shared = "callbacks.unit_curve.criteria", self.shared_scores
-        scores, series = score(module, self.lstm, self.head, self.criteria, key, shared, watch=True)
+        key, linear = "callbacks.unit_curve", self.compensation != "none"
+        scores, series, moments = score(
+            module, self.lstm, self.head, self.criteria, key, self.shared_scores, watch=True, moments=linear
+        )
         self.seconds["score"] = time.perf_counter() - started
-        self._measure(trainer, module, scores)
+        self._measure(trainer, module, scores, moments if linear else None)
         self.seconds["curve"] = time.perf_counter() - started - self.seconds["score"]
         leave_scores(trainer, "unit_scores.safetensors", scores)
         if trainer.is_global_zero:
             self._show(trainer, scores, series)
 
-    def _measure(self, trainer: pl.Trainer, module: pl.LightningModule, scores: Mapping[str, Scores]) -> None:
+    def _measure(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        scores: Mapping[str, Scores],
+        moments: OutputMoments | None,
+    ) -> None:
         """Measure the rows that are not on disk yet."""
         path = Path(trainer.default_root_dir) / ROWS
         done = {(row["criterion"], row["order"], row["rate"]): row for row in read_json(path, "paths.runs_dir") or []}
         measured: dict[bytes, float] = {}  # by what is kept: rate 0 is the same network for all
         self.rows = []
-        with Removal(module, self.lstm) as removal:
-            for name, order, rate in ((n, o, r) for n in self.criteria for o in self.orders for r in self.rates):
+        compensated = None if moments is None else Compensated(self.head, moments, self.ridge)
+        with Removal(module, self.lstm, compensated) as removal:
+            for name, order, rate in ((n, o, r) for n, o in self._lines() for r in self.rates):
                 row = done.get((name, order, rate))
                 if row is None:
                     values = scores[name].values
@@ -149,25 +173,45 @@ class UnitCurve(PruningObserver):
             if isinstance(logger, TensorBoardLogger):
                 self._overlay(folder / "units")
 
+    def _lines(self) -> list[tuple[str, str]]:
+        """Criteria and orders; a criterion that has one order only is measured in that one."""
+        return [(name, order) for name, c in self.criteria.items() for order in self.orders if order in c.orders]
+
     def _overlay(self, folder: Path) -> None:
-        for name in self.criteria:
-            for order in self.orders:
-                run = folder / f"{name}_{order}"
-                for old in run.glob("events.out.tfevents.*"):
-                    old.unlink()
-                with SummaryWriter(str(run)) as writer:
-                    for row in self.rows:
-                        if (row["criterion"], row["order"]) == (name, order):
-                            writer.add_scalar("accuracy/units_removed", row["test_acc"], round(100 * row["rate"]))
+        for name, order in self._lines():
+            run = folder / f"{name}_{order}"
+            for old in run.glob("events.out.tfevents.*"):
+                old.unlink()
+            with SummaryWriter(str(run)) as writer:
+                for row in self.rows:
+                    if (row["criterion"], row["order"]) == (name, order):
+                        writer.add_scalar("accuracy/units_removed", row["test_acc"], round(100 * row["rate"]))
+
+
+class Compensated(NamedTuple):
+    """That removals are compensated, and what that takes."""
+
+    head: str
+    moments: OutputMoments
+    ridge: float
 
 
 class Removal:
-    """Removes units of a module's LSTM for a while; on leaving every weight is as it was, to the bit."""
+    """Removes units of a module's LSTM for a while; on leaving every weight is as it was, to the bit.
 
-    def __init__(self, module: pl.LightningModule, lstm: str) -> None:
-        self._module, self._name = module, lstm
+    Args:
+        module: whose units.
+        lstm: name of the LSTM.
+        compensated: how the rest makes up for them; None for not at all.
+    """
+
+    def __init__(self, module: pl.LightningModule, lstm: str, compensated: Compensated | None = None) -> None:
+        self._module, self._name, self._compensated = module, lstm, compensated
         self._lstm = find_lstm(module, lstm, "lstm")
         self._names = unit_parameters(self._lstm, lstm)
+        if compensated is not None:
+            name, self._reader = find_reader(module, lstm, compensated.head, "unit_curve")
+            self._names += [f"{name}.{own}" for own, _ in self._reader.named_parameters()]
         self._saved: dict[str, Tensor] = {}
 
     def __enter__(self) -> "Removal":
@@ -180,6 +224,8 @@ class Removal:
     def keep(self, kept: Tensor) -> None:
         """Have these units, ``(units,)`` bool, and no others."""
         self._restore()
+        if self._compensated is not None:
+            compensate(self._lstm, [self._reader], self._compensated.moments, kept, ridge=self._compensated.ridge)
         unit_mask(self._lstm, self._name, kept).apply(self._module)
 
     @torch.no_grad()

@@ -4,12 +4,14 @@ from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 
-from callbacks.pruning import PruningCallback
-from callbacks.scoring import check_head, find_lstm, leave_scores, score
-from prunekit.errors import check_choice
+from callbacks.pruning import PruningCallback, equal_on_ranks
+from callbacks.scoring import check_head, find_lstm, find_reader, leave_scores, score
+from prunekit.errors import ConfigError, check_choice
 from prunekit.masks import Mask, exact_count, gradual_rate
 from prunekit.runs.reuse import SharedScores
+from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion
+from prunekit.units.moments import OutputMoments
 from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters, units_kept
 
 
@@ -18,7 +20,8 @@ class UnitMask(PruningCallback):
 
     Exactly ``round(rate * units)`` are gone after the last round, ties by index; of several rounds each removes the
     same share of what is left. A removed unit's output is exactly 0 at every step. Leaves ``scores.safetensors``, the
-    last round's scores by criterion.
+    last round's scores by criterion. With linear compensation the layers that read the units change as well, in the
+    columns of those that stay and in their biases: see :mod:`prunekit.units.compensation`.
 
     Args:
         criterion: what scores units, on training data only.
@@ -26,6 +29,8 @@ class UnitMask(PruningCallback):
         order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
         lstm: name of an ``nn.LSTM`` in the model.
         head: name of the part that makes logits of its outputs, at any step.
+        compensation: ``none``, or ``linear``: what removed units said is said by a linear map of those that stay.
+        ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
         rounds: number of events.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
@@ -46,33 +51,57 @@ class UnitMask(PruningCallback):
         order: Literal["ascending", "descending"] = "descending",
         lstm: str = "lstm",
         head: str = "head",
+        compensation: Literal["none", "linear"] = "none",
+        ridge: float = RIDGE,
         rounds: int = 1,
         retrain_epochs: int = 0,
         start_epoch: int = 0,
     ) -> None:
         super().__init__([], rate, rounds, retrain_epochs, start_epoch)
         check_choice(self.key("order"), order, ORDERS)
+        if order not in criterion.orders:
+            accepted = f"{' or '.join(criterion.orders)} for {criterion.name}"
+            raise ConfigError(self.key("order"), order, accepted)
+        check_choice(self.key("compensation"), compensation, COMPENSATIONS)
+        self.compensation, self.ridge = compensation, check_ridge(self.key("ridge"), ridge)
+        self._moments: OutputMoments | None = None
         self.criterion, self.order, self.lstm, self.head = criterion, order, lstm, head
         self.shared_scores: SharedScores | None = None
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
         self.parameters = unit_parameters(find_lstm(module, self.lstm, self.key("lstm")), self.lstm)
-        if self.criterion.needs_series:
+        if self.criterion.needs_series or self.compensation != "none":
             check_head(module, self.head, self.key("head"))
+        if self.criterion.needs_moments or self.compensation != "none":
+            find_reader(module, self.lstm, self.head, f"callbacks.{self.name}")
         super().check(module)
 
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
         """Score the units as they are now and keep all but the first in the order."""
         criteria = {self.criterion.name: self.criterion}
         shared = self.shared_scores if self.rounds_done == 0 else None  # a retrained network is this run's alone
-        scores, _ = score(module, self.lstm, self.head, criteria, self.key("criterion"), shared)
+        wanted = self.compensation != "none"
+        key = f"callbacks.{self.name}"
+        scores, _, self._moments = score(module, self.lstm, self.head, criteria, key, shared, moments=wanted)
         found = scores[self.criterion.name]
         before = units_kept(mask, self.parameters[0])
         k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))
         kept = kept_units(found.values, k, self.order, before)
         leave_scores(module.trainer, "scores.safetensors", scores)
         return unit_mask(find_lstm(module, self.lstm, self.key("lstm")), self.lstm, kept) & mask
+
+    def adjust(self, trainer: pl.Trainer, module: pl.LightningModule, before: Mask, after: Mask) -> None:
+        """Compensate what the mask is about to remove."""
+        if self.compensation == "none":
+            return
+        assert self._moments is not None
+        layer = find_lstm(module, self.lstm, self.key("lstm"))
+        _, reader = find_reader(module, self.lstm, self.head, f"callbacks.{self.name}")
+        kept, there = (units_kept(mask, self.parameters[0]) for mask in (after, before))
+        compensate(layer, [reader], self._moments, kept, there, self.ridge)
+        self._moments = None
+        equal_on_ranks(trainer, [*layer.parameters(), *reader.parameters()])
 
     def achieved(self) -> dict[str, float]:
         """The share of units removed."""
@@ -84,7 +113,8 @@ class UnitMask(PruningCallback):
             return {}
         kept = self._kept()
         units = {"count": len(kept), "removed": int((~kept).sum())}
-        return {"criterion": self.criterion.name, "order": self.order, "rate": self.rate, "units": units}
+        setting = {"criterion": self.criterion.name, "order": self.order, "rate": self.rate}
+        return {**setting, "compensation": self.compensation, "units": units}
 
     def _kept(self) -> Any:
         return units_kept(self.mask, self.parameters[0])

@@ -1,4 +1,4 @@
-"""What the runs of a sweep share beside their dense networks: the scores of its units."""
+"""What the runs of a sweep share beside their dense networks: the scores of units, and the moments of their outputs."""
 
 import hashlib
 import inspect
@@ -11,14 +11,16 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit import units
 from prunekit.runs.files import write_whole
 from prunekit.runs.folder import locked
 from prunekit.runs.identity import digest
 from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.moments import Moments, OutputMoments
 
+PARTS, SUMS = ("read", "fed_back"), ("count", "total", "products")
 log = logging.getLogger("prunekit")
 
 
@@ -41,15 +43,15 @@ def network_digest(module: nn.Module) -> str:
 
 
 @cache
-def _code(criterion: type[Criterion]) -> str:
-    """A hash of the code that scores are made by: after a change to it they are others."""
+def _code(criterion: type[Criterion] | None = None) -> str:
+    """A hash of the code that moments, or a criterion's scores, are made by: after a change to it they are others."""
     sources = sorted(Path(units.__file__).parent.glob("*.py"))
-    own = inspect.getsourcefile(criterion)
+    own = inspect.getsourcefile(criterion) if criterion else None
     return digest([path.read_text() for path in [*sources, *([Path(own)] if own else [])]])
 
 
 class SharedScores:
-    """Scores that runs with one dense network leave for each other, a file for each network and criterion.
+    """Scores and moments that runs with one dense network leave for each other, each in a place of its own.
 
     Any number of processes, on any machines that see the folder, may use it at once.
 
@@ -75,6 +77,15 @@ class SharedScores:
         except TypeError:  # it holds something that is no plain value
             return None
 
+    def moments_place(self, network: str, lstm: str) -> Path:
+        """The folder of the moments of an LSTM's outputs.
+
+        Args:
+            network: :func:`network_digest` of the network as it is.
+            lstm: name of the LSTM in it.
+        """
+        return self._folder / digest([network, lstm, "moments", _code()])
+
     @contextmanager
     def hold(self, places: Iterable[Path]) -> Iterator[None]:
         """Lock some places, so that of two runs that start at once the second finds the first's scores."""
@@ -84,20 +95,39 @@ class SharedScores:
             yield
 
     def load(self, place: Path) -> Scores | None:
-        """What lies there; None if there is nothing, or it is damaged."""
-        path = place / "scores.safetensors"
-        try:
-            content = load_file(path)
-            scores = Scores(content["values"], content.get("p_values"))
-        except FileNotFoundError:
-            return None
-        except (SafetensorError, OSError, KeyError) as error:
-            log.warning("%s is damaged (%s); units are scored again", path, error)
-            return None
-        log.info("scores: taken from %s", place)
-        return scores
+        """The scores that lie there; None if there are none, or they are damaged."""
+        content = _load(place / "scores.safetensors", ["values"])
+        return None if content is None else Scores(content["values"], content.get("p_values"))
 
     def save(self, place: Path, scores: Scores) -> None:
         """Leave scores there, whole or not at all."""
         content = {key: value for key, value in scores._asdict().items() if value is not None}
         write_whole(place / "scores.safetensors", lambda file: file.write(save(content)))
+
+    def load_moments(self, place: Path) -> OutputMoments | None:
+        """The moments that lie there; None if there are none, or they are damaged."""
+        content = _load(place / "moments.safetensors", [f"{part}.{name}" for part in PARTS for name in SUMS])
+        if content is None:
+            return None
+        return OutputMoments(*(Moments(*(content[f"{part}.{name}"] for name in SUMS)) for part in PARTS))
+
+    def save_moments(self, place: Path, moments: OutputMoments) -> None:
+        """Leave moments there, whole or not at all."""
+        parts = {part: getattr(moments, part) for part in PARTS}
+        content = {f"{part}.{name}": getattr(sums, name).cpu() for part, sums in parts.items() for name in SUMS}
+        write_whole(place / "moments.safetensors", lambda file: file.write(save(content)))
+
+
+def _load(path: Path, names: Iterable[str]) -> dict[str, Tensor] | None:
+    """The tensors of a file; None if there is none, or it is damaged or lacks one of these."""
+    try:
+        content: dict[str, Tensor] = load_file(path)
+        for name in names:
+            content[name]
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, KeyError) as error:
+        log.warning("%s is damaged (%s); it is made again", path, error)
+        return None
+    log.info("%s: taken from %s", path.stem, path.parent)
+    return content

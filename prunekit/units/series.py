@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunekit.units.moments import OutputMoments
 from prunekit.units.transfer_entropy import encode_outputs
 
 TARGETS = ("probability", "hit", "accuracy")
@@ -26,6 +27,8 @@ class UnitSeries:
         probability: ``(clips, T)`` float32, softmax of the true class when the head is applied at each step.
         hit: ``(clips, T)`` bool, whether that class has the largest.
         rows: ``(clips here,)`` int64, which of all clips these are.
+        moments: of the units' outputs over all clips; None if they were not asked for.
+        read_by: ``(m, units)`` float, the rows of the layer that reads the outputs; None if nobody has named it.
         sum_over_ranks: adds a tensor up over all ranks.
     """
 
@@ -34,6 +37,8 @@ class UnitSeries:
     probability: Tensor
     hit: Tensor
     rows: Tensor
+    moments: OutputMoments | None = None
+    read_by: Tensor | None = None
     sum_over_ranks: Callable[[Tensor], Tensor] = field(default=_alone, repr=False)
 
     def target(self, name: str) -> Tensor:
@@ -54,28 +59,38 @@ class Recorder:
     Args:
         lstm: one direction, without projection.
         head: outputs ``(..., units)`` -> logits ``(..., classes)``.
+        moments: whether to take the outputs' moments too.
 
     Raises:
         ValueError: if the LSTM has two directions or a projection.
     """
 
-    def __init__(self, lstm: nn.LSTM, head: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, lstm: nn.LSTM, head: Callable[[Tensor], Tensor], moments: bool = False) -> None:
         if lstm.bidirectional or lstm.proj_size:
             raise ValueError("an LSTM of two directions or with a projection, whose outputs are not its units'")
         self._lstm, self._head = lstm, head
         self._levels: list[Tensor] = []
         self._magnitude: Tensor | float = 0.0
         self._success: list[tuple[Tensor, Tensor]] = []
+        self._wants_moments, self._moments = moments, list[OutputMoments]()
 
     @torch.no_grad()
     def run(self, model: Callable[[Tensor], Any], batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Pass batches of (inputs, int64 classes) through ``model`` and take down what the LSTM gives.
 
         Raises:
-            ValueError: if the model does not call the LSTM once a batch with sequences, or an output is NaN.
+            ValueError: if the model does not call the LSTM once a batch with sequences and states of 0 to start
+                with, or an output is NaN.
         """
         seen: list[Tensor] = []
-        hook = self._lstm.register_forward_hook(lambda lstm, inputs, outputs: seen.append(outputs[0]))
+
+        def take_down(lstm: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], outputs: Any) -> None:
+            start = named.get("hx", inputs[1] if len(inputs) > 1 else None)
+            if start is not None and any(state.any() for state in start):
+                raise ValueError("a model whose LSTM starts with states other than 0")
+            seen.append(outputs[0])
+
+        hook = self._lstm.register_forward_hook(take_down, with_kwargs=True)
         try:
             for x, y in batches:
                 seen.clear()
@@ -93,6 +108,9 @@ class Recorder:
         truth = y[:, None, None].expand(-1, h.shape[1], 1)
         probability = logits.softmax(-1).gather(2, truth)[..., 0]
         self._success.append((probability.float().cpu(), (logits.argmax(2) == y[:, None]).cpu()))
+        if self._wants_moments:
+            new = OutputMoments.of(h)
+            self._moments = [self._moments[0] + new] if self._moments else [new]
 
     def series(
         self, rows: Tensor | None = None, clips: int | None = None, sum_over_ranks: Callable[[Tensor], Tensor] = _alone
@@ -117,4 +135,5 @@ class Recorder:
         whole[:, rows] = torch.stack([probability, hit.float()])
         whole = sum_over_ranks(whole)
         magnitude = sum_over_ranks(torch.as_tensor(self._magnitude)) / clips
-        return UnitSeries(levels, magnitude, whole[0], whole[1] > 0, rows, sum_over_ranks)
+        moments = self._moments[0].map(lambda local: sum_over_ranks(local).cpu()) if self._moments else None
+        return UnitSeries(levels, magnitude, whole[0], whole[1] > 0, rows, moments, sum_over_ranks=sum_over_ranks)

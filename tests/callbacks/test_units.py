@@ -81,7 +81,8 @@ def test_units_go_in_the_order_of_their_scores(criterion, order, tmp_path):
         if name not in mask.parameters:
             assert torch.equal(parameter, dict(dense.named_parameters())[name])
     assert mask.report() == {
-        "criterion": criterion.name, "order": order, "rate": 0.5, "units": {"count": 12, "removed": 6},
+        "criterion": criterion.name, "order": order, "rate": 0.5, "compensation": "none",
+        "units": {"count": 12, "removed": 6},
     }  # fmt: skip
     assert mask.achieved() == {"net.memory.units": 0.5}
 

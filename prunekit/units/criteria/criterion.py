@@ -5,6 +5,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from prunekit.units.removal import ORDERS
 from prunekit.units.series import UnitSeries
 
 
@@ -21,10 +22,14 @@ class Criterion(ABC):
     Attributes:
         name: in results, curves and figures.
         needs_series: whether it looks at what the units do; if not, no pass over the clips is made for it.
+        needs_moments: whether that includes the moments of their outputs, and the weights that read them.
+        orders: those in which removing by it makes sense.
     """
 
     name: ClassVar[str]
     needs_series: ClassVar[bool] = True
+    needs_moments: ClassVar[bool] = False
+    orders: ClassVar[tuple[str, ...]] = ORDERS
 
     @abstractmethod
     def scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:

@@ -1,0 +1,116 @@
+"""Linear compensation: the kept units say what the removed ones would have said, as far as a linear map can.
+
+Over training clips the removed units' outputs are regressed on the kept ones' and a constant, h_r ~ A h_k + b, by ridge
+regression in closed form. What reads h_r through weights W_r then reads W_r A h_k + W_r b instead: A goes into the
+weights that read h_k, b into the bias. No network is trained.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.errors import ConfigError
+from prunekit.units.moments import Moments, OutputMoments
+
+COMPENSATIONS = ("none", "linear")
+RIDGE = 1e-4
+
+
+class Fit(NamedTuple):
+    """h_r ~ A h_k + b: A ``(removed, kept)`` and b ``(removed,)``, float64."""
+
+    coefficients: Tensor
+    constant: Tensor
+
+
+def check_ridge(key: str, ridge: float) -> float:
+    """Accept a finite number above 0.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    if not 0 < ridge < float("inf"):
+        raise ConfigError(key, ridge, "a number above 0, such as 0.0001")
+    return ridge
+
+
+def fit(moments: Moments, kept: Tensor, removed: Tensor, ridge: float = RIDGE, constant: bool = True) -> Fit:
+    """Ridge-regress removed units on kept ones: A = C_rk (C_kk + ridge * m I)^-1, b = mean_r - A mean_k.
+
+    C is the covariance, m the mean of its diagonal, so that the ridge does not depend on the outputs' scale.
+
+    Args:
+        moments: of all units.
+        kept: ``(k,)`` int64, indices of units.
+        removed: ``(r,)`` int64.
+        ridge: above 0.
+        constant: whether there is a b; if not, C is taken about 0.
+
+    Example:
+        >>> h = torch.rand(50, 1, dtype=torch.float64) @ torch.tensor([[1.0, 2.0]], dtype=torch.float64) + 3
+        >>> found = fit(Moments.of(h), torch.tensor([0]), torch.tensor([1]), ridge=1e-9)
+        >>> round(found.coefficients.item(), 3), round(found.constant.item(), 3)
+        (2.0, -3.0)
+    """
+    covariance = moments.covariance(about_zero=not constant)
+    among_kept = covariance[kept][:, kept]
+    among_kept.diagonal().add_(ridge * covariance.diagonal().mean())
+    coefficients = torch.linalg.solve(among_kept, covariance[kept][:, removed]).T
+    mean = moments.mean()
+    intercept = mean[removed] - coefficients @ mean[kept] if constant else torch.zeros_like(mean[removed])
+    return Fit(coefficients, intercept)
+
+
+@torch.no_grad()
+def fold(weight: Tensor, bias: Tensor | None, found: Fit, kept: Tensor, removed: Tensor) -> None:
+    """Have a layer read kept units instead of removed ones, in place.
+
+    Args:
+        weight: ``(m, units)``, of which the columns of kept units change.
+        bias: ``(m,)``; None if the fit has no constant.
+        found: the fit.
+        kept: as it was fitted.
+        removed: as it was fitted.
+    """
+    given = weight[:, removed].double()
+    weight[:, kept] += (given @ found.coefficients.to(given.device)).to(weight.dtype)
+    if bias is not None:
+        bias += (given @ found.constant.to(given.device)).to(bias.dtype)
+
+
+def compensate(
+    lstm: nn.LSTM,
+    readers: Sequence[nn.Linear],
+    moments: OutputMoments,
+    kept: Tensor,
+    before: Tensor | None = None,
+    ridge: float = RIDGE,
+) -> None:
+    """Change what reads the units of an LSTM's last layer, so that some of them can go.
+
+    Recurrent weights follow a fit over h_-1 .. h_T-2, where h_-1 = 0, and readers one over h_0 .. h_T-1. The rows of
+    removed units are left for a mask to clear. Where a layer has no bias its fit has no constant.
+
+    Args:
+        lstm: one direction, no projection, called without states to start with.
+        readers: all layers that read its outputs, or means of them over steps.
+        moments: of its outputs over training clips, before anything is removed.
+        kept: ``(units,)`` bool, True = kept.
+        before: ``(units,)`` bool, the units there were; None for all.
+        ridge: relative to the outputs' mean variance, above 0.
+    """
+    gone = ~kept if before is None else before & ~kept
+    if not gone.any():
+        return
+    stay, go = kept.nonzero().flatten(), gone.nonzero().flatten()
+    last = f"_l{lstm.num_layers - 1}"
+    recurrent = lstm.get_parameter(f"weight_hh{last}"), lstm.get_parameter(f"bias_hh{last}") if lstm.bias else None
+    places = [(*recurrent, moments.fed_back), *((reader.weight, reader.bias, moments.read) for reader in readers)]
+    fits: dict[tuple[int, bool], Fit] = {}
+    for weight, bias, seen in places:
+        key = id(seen), bias is not None
+        if key not in fits:
+            fits[key] = fit(seen, stay, go, ridge, constant=bias is not None)
+        fold(weight, bias, fits[key], stay, go)
