@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
-from benchmarks.timing import show
+from benchmarks.tables import show
 from callbacks.checkpoints import Checkpoints, WholeCheckpointIO
 from callbacks.curves import Curves
 from callbacks.l2_mask import L2Mask

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from benchmarks.timing import medians, show
+from benchmarks.tables import show
 from callbacks.checkpoints import WholeCheckpointIO
 from data_modules.digits import Digits
+from prunekit.latency import medians
 from prunekit.models.mlp import Mlp
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 from skimage.measure import label
 
-from benchmarks.timing import medians, show
+from benchmarks.tables import show
+from prunekit.latency import medians
 from prunekit.regions.labels import label_regions
 from prunekit.regions.removal import remove_regions
 

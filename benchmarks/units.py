@@ -12,10 +12,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from benchmarks.timing import medians, show
+from benchmarks.tables import show
 from callbacks.measure import TEST, accuracy
 from callbacks.unit_curve import UnitCurve
 from data_modules.in_memory import Arrays, InMemoryDataModule
+from prunekit.latency import medians
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.criteria.entropy import Entropy
 from prunekit.units.criteria.l1_norm import L1Norm

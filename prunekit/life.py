@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Callback
 
 from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
+from callbacks.measure import evaluating
 from callbacks.pruning import PruningCallback, PruningObserver, check_averaging, current_mask, pruning_callbacks
 from callbacks.unit_curve import UnitCurve
 from callbacks.unit_mask import UnitMask
@@ -23,6 +24,7 @@ from prunekit.build import build, build_callbacks, build_model, build_trainer, f
 from prunekit.dense import dense_checkpoint, read_record
 from prunekit.errors import ConfigError, check_count
 from prunekit.runs import results as leave
+from prunekit.runs.accounting import account
 from prunekit.runs.checkpoint_file import CheckpointFile, newest_readable, read_checkpoint
 from prunekit.runs.files import write_json, write_whole
 from prunekit.runs.folder import clear, clear_remains, locked, read_json
@@ -215,7 +217,10 @@ class Run:
         sparsity = leave.sparsity(module, mask, {callback.name: callback.rate for callback in pruners})
         sparsity["achieved"] |= {name: share for callback in pruners for name, share in callback.achieved().items()}
         regularization = self.config["model"].get("regularization")
-        example = next(iter(data.test_dataloader()))[0][:1].to(module.device)
+        recurrent = [(c.lstm, c.head) for c in reporting if isinstance(c, UnitMask | UnitCurve)]
+        with evaluating(module, device):
+            example = next(iter(data.test_dataloader()))[0][:1].to(device)
+            cost = account(module, mask.removed(), recurrent, example)
         return {
             "experiment": self.config["name"],
             "seed": self.config["seed"],
@@ -230,8 +235,7 @@ class Run:
                 "final/test_acc": curves.final_test_acc,
             },
             "sparsity": sparsity,
-            "parameters": leave.parameter_counts(module, mask),
-            "macs": {"dense": leave.macs(module, example)},
+            **cost,
             "events": curves.events,
             **({"regularization": regularization} if regularization else {}),
             **{key: value for callback in reversed(reporting) for key, value in callback.report().items()},

@@ -12,22 +12,23 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.door import errors_told
-from prunekit.figures.sweeps import draw_settings, draw_units
-from prunekit.runs.collect import ACCURACY, CRITERION, MEASURES, ORDER, RATE, SEED, Runs, collect
+from prunekit.figures.sweeps import draw_costs, draw_settings, draw_units
+from prunekit.runs.collect import ACCURACY, CRITERION, MEASURES, ORDER, RATE, SEED, Runs, collect, pooled
 from prunekit.runs.files import write_whole
-from prunekit.runs.report_text import setting_table, state, unit_tables
-from prunekit.runs.summary import CONTROL, differences, plain_names, summarize
+from prunekit.runs.report_text import cost_table, setting_table, state, unit_tables
+from prunekit.runs.summary import CONTROL, COSTS, costs, differences, losses, plain_names, summarize
 
 # What goes on the horizontal axis where units are not what is pruned, the first that differs between runs.
 RATES = ("callbacks.region_mean_mask.rate", "callbacks.l2_mask.rate")
 
 
-def report(folder: Path, out: Path) -> list[Path]:
+def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
     """Write the report of a folder of runs.
 
     Args:
         folder: holds runs of one experiment, however deep.
         out: a folder for ``report.md``, ``results.csv``, ``times.csv``, figures as PNG and SVG and ``tensorboard/``.
+        pool: config keys whose values count as repetitions, as seeds do.
 
     Returns:
         What was written.
@@ -37,12 +38,15 @@ def report(folder: Path, out: Path) -> list[Path]:
     """
     runs = collect(folder)
     written = [_csv(runs.table, out / "results.csv"), _csv(runs.times, out / "times.csv")]
+    head = [f"# {runs.experiment}: {runs.table['config_hash'].nunique()} runs", "", *state(runs)]
+    if pool:
+        runs = pooled(runs, pool)
+        head += [f"Each value of {' and '.join(pool)} counts as a repetition, as each seed does; n counts both.", ""]
     part = _of_units if CRITERION in runs.table else _of_settings
     text, figures = part(runs, out / "tensorboard")
     for name, figure in figures.items():
         written += _save(figure, out / name)
         text += ["", f"![{name}]({name}.png)"]
-    head = [f"# {runs.experiment}: {runs.table['config_hash'].nunique()} runs", "", *state(runs)]
     constant = [f"{key}={value}" for key, value in runs.constant.items()]
     tail = ["", "<details><summary>The same in all runs</summary>", "", "```", *constant, "```", "</details>", ""]
     content = "\n".join([*head, *text, *tail])
@@ -60,6 +64,13 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     criteria = sorted(summary[CRITERION].unique())
     figures = {"accuracy": draw_units(summary, facets, dense, "test accuracy", criteria)}
     text = unit_tables(summary, dense, facets, "Test accuracy in %")
+    title = "Points of accuracy against the dense network, paired"
+    text += unit_tables(losses(runs.table, facets), None, facets, title)
+    priced = costs(runs)
+    if not priced.empty:
+        prices = summarize(priced, by, [ACCURACY, *COSTS])
+        figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria)
+        text += cost_table(summarize(priced, [*facets, RATE], COSTS), [*facets, RATE])
     against = differences(runs.table, facets)
     if against.empty and set(criteria) == {CONTROL}:
         return text, figures
@@ -77,15 +88,20 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
     measures = [name for name in MEASURES if name in runs.table]
     summary = summarize(runs.table, runs.axes, measures)
     text = setting_table(summary, runs.axes, measures)
+    priced, prices = costs(runs), {}
+    if not priced.empty:
+        priced = summarize(priced, runs.axes, [ACCURACY, *COSTS])
+        prices = {"costs": draw_costs(priced, [], [], [])}
+        text += cost_table(priced, runs.axes)
     numeric = [key for key in runs.axes if all(_is_number(value) for value in summary[key])]
     numeric.sort(key=lambda key: RATES.index(key) if key in RATES else len(RATES))
     if not numeric:
-        return text, {}
+        return text, prices
     x, colour = numeric[0], next(iter(numeric[1:]), None)
     columns = [f"{name}.{part}" for name in measures for part in ("mean", "half")]
     curves(summary, [key for key in runs.axes if key != x], x, columns, tensorboard)
     facets = [key for key in runs.axes if key not in (x, colour)]
-    return text, {"settings": draw_settings(summary, facets, x, colour)}
+    return text, {"settings": draw_settings(summary, facets, x, colour), **prices}
 
 
 def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[str], folder: Path) -> None:
@@ -130,9 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m prunekit.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="holds runs of one experiment, such as runs/ucf101_te")
     parser.add_argument("--out", type=Path, help="a folder for the report; default: FOLDER/report")
+    parser.add_argument(
+        "--pool", action="append", default=[], metavar="KEY", help="take a key's values for repetitions"
+    )
     given = parser.parse_args(arguments)
     with errors_told():
-        for path in report(given.folder, given.out or given.folder / "report"):
+        for path in report(given.folder, given.out or given.folder / "report", given.pool):
             print(path)
 
 

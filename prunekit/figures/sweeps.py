@@ -11,6 +11,11 @@ from matplotlib.lines import Line2D
 from prunekit.runs.collect import plain, sort_key
 
 STYLES: dict[str, Literal["-", "--"]] = {"descending": "-", "ascending": "--"}
+COSTS = {
+    "size": "bytes on disk, share of the dense network's",
+    "faster_1": "times faster, batch of 1",
+    "faster_64": "times faster, batch of 64",
+}
 MEASURES = {
     "final_test_acc": "test accuracy",
     "sparsity": "sparsity of all weights",
@@ -51,16 +56,19 @@ def draw_units(
         axes.set_title(", ".join(f"{short(key)} {value}" for key, value in where.items()), fontsize=10)
         axes.set_xlabel("rate of removed units")
     panels[0][1].set_ylabel(label)
-    orders = [order for order in STYLES if order in set(summary["order"])]
-    present = set(summary["criterion"])
-    handles = [
-        Line2D([], [], color=colours[name], label=name.replace("_", " ")) for name in criteria if name in present
-    ]
-    words = {"descending": "highest scores first", "ascending": "lowest scores first"}
-    handles += [Line2D([], [], color="0.3", linestyle=STYLES[order], label=words[order]) for order in orders]
+    handles = _legend(summary, colours)
     columns = max(2, int(figure.get_figwidth() / 2.4))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
     return figure
+
+
+def _legend(summary: pd.DataFrame, colours: dict[str, str]) -> list[Line2D]:
+    """A colour for each criterion that there is, a style for each order."""
+    present, orders = set(summary["criterion"]), set(summary["order"])
+    handles = [Line2D([], [], color=c, label=name.replace("_", " ")) for name, c in colours.items() if name in present]
+    words = {"descending": "highest scores first", "ascending": "lowest scores first"}
+    styles = [(words[order], style) for order, style in STYLES.items() if order in orders]
+    return [*handles, *(Line2D([], [], color="0.3", linestyle=style, label=label) for label, style in styles)]
 
 
 def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: str | None) -> Figure:
@@ -100,9 +108,46 @@ def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: 
     return figure
 
 
+def draw_costs(summary: pd.DataFrame, facets: Sequence[str], lines: Sequence[str], criteria: Sequence[str]) -> Figure:
+    """Draw accuracy against size and speed of the compact networks, a row of panels for each combination of facets.
+
+    Args:
+        summary: rows with the facets, ``final_test_acc.mean`` and ``.half``, and ``.mean`` of each of the costs.
+        facets: columns whose combinations lie one below the other.
+        lines: columns ``criterion`` and ``order``, whose combinations are lines; none for one line.
+        criteria: all that there are, so that each has one colour in all figures.
+    """
+    wheres = _combinations(summary, facets)
+    figure = Figure(figsize=(10.5, 1.0 + 2.9 * len(wheres)), dpi=100, layout="constrained")
+    grid = figure.subplots(len(wheres), len(COSTS), sharex="col", sharey=True, squeeze=False)
+    colours = {name: f"C{number}" for number, name in enumerate(criteria)}
+    for panels, where in zip(grid, wheres, strict=True):
+        here = _only(summary, where)
+        for axes, (cost, label) in zip(panels, COSTS.items(), strict=True):
+            axes.grid(alpha=0.3)
+            axes.set_xscale("log")
+            groups = here.groupby(list(lines), sort=False) if lines else [(("", "descending"), here)]
+            for (name, order), line in groups:
+                line = line.dropna(subset=[f"{cost}.mean"]).sort_values(f"{cost}.mean")  # noqa: PLW2901
+                colour = colours.get(name, "C0")
+                _line(axes, line, f"{cost}.mean", "final_test_acc.mean", "final_test_acc.half", colour, STYLES[order])
+            if panels is grid[-1]:
+                axes.set_xlabel(label)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
+        panels[0].set_ylabel(
+            "\n".join(["test accuracy", *(f"{short(key)} {value}" for key, value in where.items())]), fontsize=9
+        )
+        panels[0].set_ylim(*_limits(summary, "final_test_acc"))
+    if lines:
+        figure.legend(handles=_legend(summary, colours), loc="outside lower center", ncols=5, fontsize=9, frameon=False)
+    return figure
+
+
 def _limits(summary: pd.DataFrame, measure: str) -> tuple[float, float]:
     """Around the means of a share; wider intervals are cut."""
-    names = [f"{measure}.mean", *(["dense_test_acc.mean"] if measure == "final_test_acc" else [])]
+    names = [f"{measure}.mean", *(["dense_test_acc.mean"] if "dense_test_acc.mean" in summary else [])]
+    names = names if measure == "final_test_acc" else names[:1]
     return max(-0.02, summary[names].min().min() - 0.05), min(1.02, summary[names].max().max() + 0.05)
 
 

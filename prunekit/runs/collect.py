@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ class Runs(NamedTuple):
         experiment: its name.
         table: a row a run, or a row a point of its ``unit_curve``: ``config_hash``, ``seed``, the axes, for units
             ``criterion``, ``order`` and ``rate``, then what was measured; sorted.
-        times: a row a run, its seconds.
+        times: a row a run, its seconds: of its parts, and of a batch in the dense and in the compact network.
         axes: config keys that differ between runs, the seed and what follows from it apart.
         constant: config keys that do not, with their values.
         problems: runs that have not finished or cannot be read, a line each.
@@ -114,13 +114,24 @@ def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
     twice = table[table.duplicated(by, keep=False)]["config_hash"].unique()
     if len(twice):
         problems = [*problems, f"of equal settings, averaged within their seed: {', '.join(twice)}"]
-    times = [{"config_hash": r["config_hash"], "device": r["device"], **r["seconds"]} for _, r in found]
+    times = [
+        {"config_hash": r["config_hash"], "device": r["device"], **r["seconds"], **_latencies(r.get("latency", {}))}
+        for _, r in found
+    ]
     constant = {key: column[0] for key, column in values.items() if not _varies(column)}
     return Runs(experiment, table, pd.DataFrame(times).sort_values("config_hash"), axes, constant, problems)
 
 
+def _latencies(latency: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Seconds by network and batch size, as columns."""
+    return {f"batch_{size}_{name}": seconds for name, own in latency.items() for size, seconds in own.items()}
+
+
 def missing(runs: Runs) -> list[dict[str, Any]] | None:
-    """Combinations of the values seen, seeds included, that have no row; None if there are too many to go through."""
+    """Combinations of the values seen, seeds included, that have no row; None if there are too many to go through.
+
+    Criteria combine with the orders that they are seen in.
+    """
     by = [SEED, *runs.axes, *(name for name in (CRITERION, ORDER, RATE) if name in runs.table)]
     columns = [list(dict.fromkeys(map(plain, runs.table[name]))) for name in by]
     there = set(zip(*(map(plain, runs.table[name]) for name in by), strict=True))
@@ -129,7 +140,27 @@ def missing(runs: Runs) -> list[dict[str, Any]] | None:
         count *= len(column)
     if count > MOST_COMBINATIONS:
         return None
-    return [dict(zip(by, wanted, strict=True)) for wanted in product(*columns) if wanted not in there]
+    absent = [dict(zip(by, wanted, strict=True)) for wanted in product(*columns) if wanted not in there]
+    if CRITERION not in runs.table:
+        return absent
+    # A criterion need not make sense in every order.
+    pairs = set(zip(runs.table[CRITERION], runs.table[ORDER], strict=True))
+    return [row for row in absent if (row[CRITERION], row[ORDER]) in pairs]
+
+
+def pooled(runs: Runs, keys: Sequence[str]) -> Runs:
+    """The runs with some axes' values taken for repetitions, as seeds are.
+
+    Raises:
+        ConfigError: if a key is no axis.
+    """
+    for key in keys:
+        if key not in runs.axes:
+            raise ConfigError("--pool", key, f"a key that differs between runs: {', '.join(runs.axes) or 'none does'}")
+    table = runs.table.copy()
+    for key in keys:
+        table[SEED] = [f"{seed}, {value}" for seed, value in zip(table[SEED], table.pop(key), strict=True)]
+    return runs._replace(table=table, axes=[key for key in runs.axes if key not in keys])
 
 
 def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[dict[str, Any]]:
@@ -139,10 +170,12 @@ def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[di
         "pruned_test_acc": metrics["pruned/test_acc"],
         "final_test_acc": metrics["final/test_acc"],
         "sparsity": results["sparsity"]["overall"],
-        "parameters": results["parameters"]["dense"],
         "parameters_nonzero": results["parameters"]["nonzero"],
-        "macs": results["macs"]["dense"],
     }
+    for name in (
+        ("parameters", "macs", "file_bytes") if "file_bytes" in results else ()
+    ):  # early runs have no compact one
+        measured[f"{name}_compact"], measured[f"{name}_dense"] = results[name]["compact"], results[name]["dense"]
     measured |= {f"sparsity.{name}": share for name, share in results["sparsity"]["achieved"].items() if "." in name}
     measured |= {name: results["neurons"][name] for name in NEURONS if "neurons" in results}
     if CRITERION in results:

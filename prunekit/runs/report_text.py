@@ -8,6 +8,7 @@ import pandas as pd
 
 from prunekit.figures.sweeps import short
 from prunekit.runs.collect import CRITERION, ORDER, RATE, SEED, Runs, missing, plain
+from prunekit.runs.summary import COSTS
 
 SHOWN_MISSING = 30
 
@@ -86,6 +87,18 @@ def setting_table(summary: pd.DataFrame, axes: Sequence[str], measures: Sequence
             mean, half = row[f"{name}.mean"], row[f"{name}.half"]
             cells.append(_cell(mean, half) if name in shares else f"{mean:.1f}")
         lines.append(f"| {' | '.join([*cells, str(row['n'])])} |")
+    return [*lines, ""]
+
+
+def cost_table(summary: pd.DataFrame, by: Sequence[str]) -> list[str]:
+    """A table of what compact networks cost against their dense ones, a row for each setting."""
+    lines = ["## Cost of the compact network, against the dense one", ""]
+    names = ["bytes on disk", "fewer multiply-adds", "faster, batch of 1", "faster, batch of 64"]
+    lines += _markdown_head([*map(short, by), *names, "n"])
+    for row in summary.to_dict("records"):
+        times = ["" if math.isnan(row[f"{name}.mean"]) else f"{row[f'{name}.mean']:.1f}x" for name in COSTS[1:]]
+        cells = [*(str(plain(row[key])) for key in by), f"{row['size.mean']:.1%}", *times, str(row["n"])]
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 

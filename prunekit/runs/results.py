@@ -12,7 +12,6 @@ import torch
 from rich.table import Table
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from prunekit.masks import Mask, find_parameter, overall_sparsity
 from prunekit.runs.files import write_whole
@@ -51,47 +50,6 @@ def sparsity(module: nn.Module, mask: Mask, requested: Mapping[str, float]) -> d
         "achieved": {name: mask.sparsity(name) for name in mask},
         "overall": overall_sparsity(module, mask),
     }
-
-
-def parameter_counts(module: nn.Module, mask: Mask) -> dict[str, int]:
-    """Parameters of the network, and how many of them the mask keeps.
-
-    Example:
-        >>> import torch
-        >>> parameter_counts(nn.Linear(2, 1), Mask({"weight": torch.tensor([[True, False]])}))
-        {'dense': 3, 'nonzero': 2}
-    """
-    dense = sum(parameter.numel() for parameter in module.parameters())
-    return {"dense": dense, "nonzero": dense - mask.removed()}
-
-
-def macs(module: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulate operations of one forward pass over ``example``, ``(1, ...)``, as torch counts them.
-
-    Example:
-        >>> import torch
-        >>> macs(nn.Linear(3, 2), torch.zeros(1, 3)), macs(nn.LSTM(3, 2), torch.zeros(5, 1, 3))
-        (6, 200)
-    """
-    recurrent: int = 0
-
-    def count(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        nonlocal recurrent
-        assert isinstance(layer, nn.RNNBase)
-        steps = outputs[0].shape[:-1].numel()
-        recurrent += steps * sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
-
-    # Whether torch counts a recurrent layer depends on the library that runs it, so those are counted here.
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(example)
-    for hook in hooks:
-        hook.remove()
-    root = type(module).__name__
-    names = {f"{root}.{name}".rstrip(".") for name, layer in module.named_modules() if layer in layers}
-    counts = {name: int(sum(flops.values())) for name, flops in counter.get_flop_counts().items()}
-    return (counts.get("Global", 0) - sum(counts.get(name, 0) for name in names)) // 2 + recurrent
 
 
 def save_masks(path: Path, mask: Mask) -> None:
@@ -144,6 +102,24 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str) and value.startswith("<")
 
 
+def _costs(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the network costs, dense -> compact, a row each."""
+    words = {"parameters": "parameters", "macs": "multiply-adds a sample", "file_bytes": "bytes on disk"}
+    rows = [(words[key], _change(results[key])) for key in words]
+    latency = results["latency"]
+    for size in latency["dense"]:
+        change = {name: latency[name][size] for name in ("dense", "compact")}
+        if None not in change.values():
+            milliseconds = {name: 1000 * seconds for name, seconds in change.items()}
+            rows.append((f"milliseconds a batch of {size}", _change(milliseconds, ".1f")))
+    return rows
+
+
+def _change(value: Mapping[str, float], form: str = ",") -> str:
+    ratio = value["dense"] / value["compact"]
+    return f"{value['dense']:{form}} -> {value['compact']:{form}}, {ratio:.1f}x"
+
+
 def summary_table(results: Mapping[str, Any]) -> Table:
     """The table printed at the end of a run."""
     table = Table(title=f"{results['experiment']}, seed {results['seed']}", title_justify="left")
@@ -159,6 +135,11 @@ def summary_table(results: Mapping[str, Any]) -> Table:
         for name, share in results["sparsity"]["achieved"].items():
             table.add_row(f"sparsity of {name}", f"{share:.2%}")
         table.add_row("sparsity of all weights", f"{results['sparsity']['overall']:.2%}")
+    if results["events"]:
+        table.add_section()
+        table.add_row("network", "dense -> compact")
+        for rows in _costs(results):
+            table.add_row(*rows)
     if data := results.get("data"):
         table.add_section()
         table.add_row("split", data["split"])

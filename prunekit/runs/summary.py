@@ -1,13 +1,15 @@
 """From a table of runs to means with intervals, and to differences from the control."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
 
-from prunekit.runs.collect import ACCURACY, CRITERION, ORDER, RATE, SEED
+from prunekit.runs.collect import ACCURACY, CRITERION, ORDER, RATE, SEED, Runs
 from prunekit.statistics import t_interval
 
 CONTROL = "random"
+COSTS = ("size", "macs_fewer", "faster_1", "faster_64")
 
 
 def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
@@ -31,7 +33,9 @@ def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -
         row = dict(zip(by, key, strict=True))
         seeds = group.groupby(SEED)[list(measures)].mean()
         for measure in measures:
-            row[f"{measure}.mean"], row[f"{measure}.half"], _ = t_interval(seeds[measure].to_numpy(float))
+            values = seeds[measure].dropna().to_numpy(float)  # what was not measured takes no part
+            found = t_interval(values) if len(values) else (math.nan, math.nan)
+            row[f"{measure}.mean"], row[f"{measure}.half"] = found[:2]
         rows.append({**row, "n": len(seeds)})
     return pd.DataFrame(rows)
 
@@ -56,6 +60,36 @@ def differences(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
         return pd.DataFrame()
     paired["difference"] = paired[ACCURACY] - paired["control"]
     return plain_names(summarize(paired, [*axes, CRITERION, ORDER, RATE], ["difference"]), "difference")
+
+
+def losses(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """How much better than its dense network each pruned one is, as :func:`differences` gives it."""
+    table = table.assign(difference=table[ACCURACY] - table["dense_test_acc"])
+    return plain_names(summarize(table, [*axes, CRITERION, ORDER, RATE], ["difference"]), "difference")
+
+
+def costs(runs: Runs) -> pd.DataFrame:
+    """The table with what each compact network costs against its dense one, where runs have made one.
+
+    Args:
+        runs: of one experiment.
+
+    Returns:
+        The table with a column for each of :data:`COSTS`: ``size``, the share of bytes of a file; ``macs_fewer``, how
+        many times fewer multiply-adds; ``faster_1`` and ``faster_64``, how many times faster a batch of so many is,
+        NaN where that was not measured. Empty if no run has made a compact network.
+    """
+    if "file_bytes_compact" not in runs.table:
+        return pd.DataFrame()
+    batches = [name for name in runs.times if name.startswith("batch_")]
+    table = runs.table.merge(runs.times[["config_hash", *batches]], on="config_hash")
+    table["size"] = table["file_bytes_compact"] / table["file_bytes_dense"]
+    table["macs_fewer"] = table["macs_dense"] / table["macs_compact"]
+    for size in ("1", "64"):
+        table[f"faster_{size}"] = table[f"batch_{size}_dense"].astype(float) / table[f"batch_{size}_compact"].astype(
+            float
+        )
+    return table
 
 
 def plain_names(summary: pd.DataFrame, measure: str) -> pd.DataFrame:

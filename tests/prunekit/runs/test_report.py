@@ -18,7 +18,7 @@ from prunekit.report import main, report
 from prunekit.runs import jobs
 from prunekit.runs.collect import collect, missing
 from prunekit.runs.report_text import state
-from prunekit.runs.summary import differences, summarize
+from prunekit.runs.summary import costs, differences, summarize
 
 ACCURACIES = {"entropy": 0.7, "random": 0.6}
 
@@ -35,8 +35,10 @@ def write(folder, seed, accuracy, unit=None, config=None, paths="/a", **more):
     results = {
         "experiment": name, "seed": seed, "config_hash": folder.name, "device": "cpu",
         "metrics": {"dense/test_acc": 0.9, "pruned/test_acc": accuracy, "final/test_acc": accuracy},
-        "sparsity": {"overall": 0.5, "achieved": {}}, "parameters": {"dense": 10, "nonzero": 5},
-        "macs": {"dense": 10}, "seconds": {"train": 1.5}, **more,
+        "sparsity": {"overall": 0.5, "achieved": {}}, "parameters": {"dense": 10, "nonzero": 5, "compact": 6},
+        "macs": {"dense": 10, "compact": 5}, "file_bytes": {"dense": 100, "compact": 40},
+        "latency": {"dense": {"1": 0.1, "64": 0.6}, "compact": {"1": 0.05, "64": 0.1}},
+        "seconds": {"train": 1.5}, **more,
     }  # fmt: skip
     if unit is not None:
         criterion, order, rate = unit
@@ -179,7 +181,7 @@ def test_the_same_runs_give_the_same_files_and_tensorboard_has_the_curves(tmp_pa
         report(tmp_path / "runs", tmp_path / name)
     names = {path.name for path in (tmp_path / "a").iterdir()} - {"tensorboard"}
     assert names == {"report.md", "results.csv", "times.csv"} | {
-        f"{figure}.{kind}" for figure in ("accuracy", "difference") for kind in ("png", "svg")
+        f"{figure}.{kind}" for figure in ("accuracy", "costs", "difference") for kind in ("png", "svg")
     }
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
@@ -327,3 +329,49 @@ def test_folders_that_cannot_be_reported_are_refused(make, message, tmp_path, ca
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
+
+
+def test_costs_are_ratios_to_the_dense_network_and_apart_from_results(tmp_path):
+    write_grid(tmp_path / "runs")
+    slow = {"dense": {"1": 0.1, "64": None}, "compact": {"1": 0.025, "64": None}}
+    write(tmp_path / "runs" / "slow", 3, 0.5, ("entropy", "ascending", 0.2), latency=slow)
+    runs = collect(tmp_path / "runs")
+    priced = costs(runs)
+    assert set(priced["size"]) == {0.4}
+    assert set(priced["macs_fewer"]) == {2.0}
+    assert set(priced["faster_1"]) == {2.0, 4.0}
+    assert priced["faster_64"].dropna().tolist() == pytest.approx([6.0] * 24)
+    assert not [name for name in runs.table if "batch" in name]  # times are no results
+    assert {"batch_1_dense", "batch_64_compact"} <= set(runs.times)
+    report(tmp_path / "runs", tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| 0.6 | 40.0% | 2.0x | 2.0x | 6.0x | 3 |" in text
+    assert "| 0.2 | 40.0% | 2.0x | 2.5x | 6.0x | 4 |" in text
+    assert imread(tmp_path / "report" / "costs.png").std() > 0.01
+
+
+def test_pooled_keys_count_as_repetitions(tmp_path):
+    for seed, split, rate in product([0, 1], ["a", "b", "c"], [0.2, 0.6]):
+        accuracy = 0.5 + 0.1 * seed + 0.02 * "abc".index(split)
+        config = {"model": {"split": split}}
+        write(tmp_path / f"{seed}{split}{rate}", seed, accuracy, ("entropy", "ascending", rate), config)
+        write(tmp_path / f"r{seed}{split}{rate}", seed, accuracy - 0.1, ("random", "ascending", rate), config)
+    assert main([str(tmp_path), "--pool", "model.split"]) is None
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "| entropy | ascending | 6 | 57.0 ± 6.0 | 57.0 ± 6.0 |" in text
+    assert "| entropy | ascending | 6 | 10.0 ± 0.0 | 10.0 ± 0.0 |" in text  # against random
+    assert "| entropy | ascending | 6 | -33.0 ± 6.0 | -33.0 ± 6.0 |" in text  # against dense
+    assert "model.split counts as a repetition" in text
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--pool", "model.spilt"])
+    with pytest.raises(ConfigError, match=r"--pool: got 'x'; accepted: a key that differs between runs: model\.split"):
+        report(tmp_path, tmp_path / "report", ["x"])
+
+
+def test_a_criterion_that_has_one_order_lacks_nothing_in_the_other(tmp_path):
+    write_grid(tmp_path)
+    for seed, rate in product([0, 1, 2], [0.2, 0.6]):
+        if (seed, rate) != (1, 0.6):
+            write(tmp_path / f"one-{seed}-{rate}", seed, 0.5, ("reconstruction", "ascending", rate))
+    (row,) = missing(collect(tmp_path))
+    assert row == {"seed": 1, "criterion": "reconstruction", "order": "ascending", "rate": 0.6}

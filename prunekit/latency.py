@@ -1,0 +1,33 @@
+"""How long calls take, side by side: what is compared runs in turn in one process, and medians are compared."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def medians(rivals: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The median seconds of each rival over ``repeats`` turns; a first turn of each warms up and does not count.
+
+    What a GPU still has to do when a call returns is waited for.
+
+    Example:
+        >>> list(medians({"nothing": lambda: None, "a sum": lambda: sum(range(9))}, repeats=3))
+        ['nothing', 'a sum']
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(repeats + 1):
+        for name, rival in rivals.items():
+            _wait()
+            started = time.perf_counter()
+            rival()
+            _wait()
+            if turn > 0:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _wait() -> None:
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()

@@ -1,0 +1,142 @@
+"""What a network costs, masked and compact: parameters, operations, bytes and seconds."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypedDict
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from prunekit.latency import medians
+from prunekit.units.compaction import compact, difference
+from prunekit.units.links import recurrent_link, sequential_links
+
+log = logging.getLogger("prunekit")
+BATCHES = (1, 64)
+TURNS = 5
+LONGEST = 4.0  # seconds that one pass of one batch may take to be timed
+# Beyond rounding, in whatever precision: the layers are connected otherwise than was said.
+MOST_DIFFERENCE = 1e-2
+_known: dict[str, tuple["Cost", "Cost"]] = {}  # of this process; what networks cost depends on their shapes alone
+
+
+class Cost(TypedDict):
+    """Of one network.
+
+    Attributes:
+        parameters: numbers in them.
+        macs: multiply-accumulate operations of a forward pass over one sample.
+        file_bytes: of a safetensors file with its parameters and buffers.
+        latency: batch size -> median seconds of a forward pass; None where a pass takes too long to be timed.
+    """
+
+    parameters: int
+    macs: int
+    file_bytes: int
+    latency: dict[str, float | None]
+
+
+def account(module: nn.Module, removed: int, recurrent: Iterable[tuple[str, str]], example: Tensor) -> dict[str, Any]:
+    """What results say of a masked network's cost, and of the compact one's.
+
+    Latencies of the two are measured side by side, on the device where the module is and with this process's threads,
+    once for all networks of equal shapes. Where no compact network can be made, or it turns out that layers are
+    connected otherwise than it seemed, its numbers are the masked one's, and the log says why.
+
+    Args:
+        module: masked, in evaluation mode.
+        removed: parameters that the mask removes.
+        recurrent: names of an LSTM and of the part that makes logits of its outputs, for each LSTM that is pruned;
+            which linear layer reads which is seen from ``nn.Sequential``.
+        example: ``(1, ...)``, one sample, on the module's device.
+
+    Returns:
+        ``parameters``, ``macs``, ``file_bytes`` and ``latency``, each with ``dense`` and ``compact``, of parameters
+        ``nonzero`` too; and ``compaction``: by how much the outputs differ, relative to the larger of 1 and the
+        largest logit, or why there is no compact network.
+    """
+    smaller, how = _compacted(module, recurrent, example)
+    shapes = [[(name, tensor.shape) for name, tensor in each.state_dict().items()] for each in (module, smaller)]
+    key = repr((type(module), shapes, example.shape, example.dtype, example.device, torch.get_num_threads()))
+    if key not in _known:
+        _known[key] = _costs(module, smaller, example)
+    dense, small = _known[key]
+    found: dict[str, Any] = {name: {"dense": dense[name], "compact": small[name]} for name in dense}  # type: ignore[literal-required]
+    found["parameters"]["nonzero"] = dense["parameters"] - removed
+    return {**found, "compaction": how}
+
+
+def _compacted(
+    module: nn.Module, recurrent: Iterable[tuple[str, str]], example: Tensor
+) -> tuple[nn.Module, dict[str, Any]]:
+    try:
+        links = [recurrent_link(module, *names) for names in dict.fromkeys(recurrent)]
+        smaller = compact(module, [*links, *sequential_links(module)]).module
+        with torch.no_grad():
+            apart = difference(module(example), smaller(example))
+        if not apart <= MOST_DIFFERENCE:
+            raise ValueError(f"outputs differ by {apart:.2g}: layers are connected otherwise than by name or sequence")
+    except (ValueError, AttributeError, RuntimeError) as error:
+        log.warning("no compact network: %s", error)
+        return module, {"refused": str(error)}
+    return smaller, {"difference": apart}
+
+
+def _costs(module: nn.Module, smaller: nn.Module, example: Tensor) -> tuple[Cost, Cost]:
+    networks = {"dense": module, "compact": smaller}
+    latency = {str(size): _latency(networks, example.expand(size, *example.shape[1:])) for size in BATCHES}
+    dense, small = (
+        Cost(
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            macs=macs(network, example),
+            file_bytes=len(save({key: tensor.contiguous() for key, tensor in network.state_dict().items()})),
+            latency={size: found[name] for size, found in latency.items()},
+        )
+        for name, network in networks.items()
+    )
+    return dense, small
+
+
+@torch.no_grad()
+def _latency(networks: dict[str, nn.Module], batch: Tensor) -> dict[str, float | None]:
+    batch = batch.contiguous()
+    calls: dict[str, Callable[[], object]] = {name: partial(network, batch) for name, network in networks.items()}
+    if len(batch) > 1:  # one sample tells whether many would take too long
+        started = time.perf_counter()
+        networks["dense"](batch[:1])
+        if (time.perf_counter() - started) * len(batch) > LONGEST:
+            return dict.fromkeys(networks)
+    return dict(medians(calls, TURNS))
+
+
+def macs(module: nn.Module, example: Tensor) -> int:
+    """Multiply-accumulate operations of one forward pass over ``example``, ``(1, ...)``, as torch counts them.
+
+    Example:
+        >>> import torch
+        >>> macs(nn.Linear(3, 2), torch.zeros(1, 3)), macs(nn.LSTM(3, 2), torch.zeros(5, 1, 3))
+        (6, 200)
+    """
+    recurrent: int = 0
+
+    def count(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
+        nonlocal recurrent
+        assert isinstance(layer, nn.RNNBase)
+        steps = outputs[0].shape[:-1].numel()
+        recurrent += steps * sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
+
+    # Whether torch counts a recurrent layer depends on the library that runs it, so those are counted here.
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(example)
+    for hook in hooks:
+        hook.remove()
+    root = type(module).__name__
+    names = {f"{root}.{name}".rstrip(".") for name, layer in module.named_modules() if layer in layers}
+    counts = {name: int(sum(flops.values())) for name, flops in counter.get_flop_counts().items()}
+    return (counts.get("Global", 0) - sum(counts.get(name, 0) for name in names)) // 2 + recurrent
