@@ -7,7 +7,7 @@ MNIST is read from ``$PRUNEKIT_DATA_DIR`` (default ``data``) and unpacked or dow
 import os
 import warnings
 
-from benchmarks import clips, epoch, files, regions, units
+from benchmarks import clips, compaction, epoch, files, regions, units
 from prunekit.door import quiet_lightning
 
 
@@ -19,6 +19,7 @@ def main() -> None:
     files.main()
     clips.main()
     units.main()
+    compaction.main()
     epoch.main(os.environ.get("PRUNEKIT_DATA_DIR", "data"), os.environ.get("PRUNEKIT_CACHE_DIR", "cache"))
 
 

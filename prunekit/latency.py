@@ -7,10 +7,16 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def medians(rivals: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def medians(rivals: Mapping[str, Callable[[], object]], repeats: int, warm: bool = False) -> dict[str, float]:
     """The median seconds of each rival over ``repeats`` turns; a first turn of each warms up and does not count.
 
     What a GPU still has to do when a call returns is waited for.
+
+    Args:
+        rivals: what to call, by name.
+        repeats: turns that count.
+        warm: whether each call is made twice in a turn and the second one timed, so that a processor's caches hold what
+            they hold when nothing else is called in between.
 
     Example:
         >>> list(medians({"nothing": lambda: None, "a sum": lambda: sum(range(9))}, repeats=3))
@@ -19,6 +25,8 @@ def medians(rivals: Mapping[str, Callable[[], object]], repeats: int) -> dict[st
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(repeats + 1):
         for name, rival in rivals.items():
+            if warm:
+                rival()
             _wait()
             started = time.perf_counter()
             rival()

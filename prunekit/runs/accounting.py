@@ -110,7 +110,7 @@ def _latency(networks: dict[str, nn.Module], batch: Tensor) -> dict[str, float |
         networks["dense"](batch[:1])
         if (time.perf_counter() - started) * len(batch) > LONGEST:
             return dict.fromkeys(networks)
-    return dict(medians(calls, TURNS))
+    return dict(medians(calls, TURNS, warm=True))
 
 
 def macs(module: nn.Module, example: Tensor) -> int:

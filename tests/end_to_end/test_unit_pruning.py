@@ -32,7 +32,7 @@ def test_results_say_what_was_pruned(new_run, miniature):
     assert results["parameters"]["nonzero"] == results["parameters"]["dense"] - removed - 5 * 4 * 2
     mask = load_file(run.folder / "masks.safetensors")
     assert set(mask) == {f"lstm.{kind}_l0" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-    assert len(results["unit_curve"]) == 4 * 2 * 10
+    assert len(results["unit_curve"]) == (4 * 2 + 1) * 10  # reconstruction has one order
     at_zero = {row["test_acc"] for row in results["unit_curve"] if row["rate"] == 0}
     assert at_zero == {results["metrics"]["dense/test_acc"]}
     same = [
