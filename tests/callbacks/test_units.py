@@ -16,12 +16,17 @@ from callbacks.unit_curve import Removal, UnitCurve
 from callbacks.unit_mask import UnitMask
 from prunekit.errors import ConfigError
 from prunekit.figures.units import draw_scatter, draw_scores
+from prunekit.masks import Mask
+from prunekit.runs.reuse import SharedScores
+from prunekit.units.compensation import compensate
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.criteria.entropy import Entropy
 from prunekit.units.criteria.l1_norm import L1Norm
 from prunekit.units.criteria.random import Random
+from prunekit.units.criteria.reconstruction import Reconstruction
 from prunekit.units.criteria.transfer_entropy import TransferEntropy
-from prunekit.units.removal import kept_units
+from prunekit.units.moments import OutputMoments
+from prunekit.units.removal import kept_units, unit_mask, unit_parameters
 from tests.callbacks.lightning import Foreign, TheirData, trainer
 
 UNITS = 12
@@ -98,6 +103,52 @@ def test_scores_are_those_of_the_whole_training_data_at_the_event(tmp_path):
     assert expected.abs().sum() > 0
 
 
+def moments(module):
+    h = states(module).transpose(0, 1)
+    return OutputMoments.of(h)
+
+
+def test_compensation_changes_what_reads_the_units_and_nothing_else(tmp_path):
+    mask = UnitMask(Random(3), 0.5, **NAMES, compensation="linear", start_epoch=2)
+    module, _ = fit(tmp_path, [mask], 2)
+    dense, _ = fit(tmp_path / "dense", [], 2)
+    kept = mask._kept()
+    assert mask.report()["compensation"] == "linear"
+    compensate(dense.net["memory"], [dense.net["say"]], moments(dense), kept)
+    unit_mask(dense.net["memory"], NAMES["lstm"], kept).apply(dense)
+    plain, _ = fit(tmp_path / "plain", [UnitMask(Random(3), 0.5, **NAMES, start_epoch=2)], 2)
+    changed = set()
+    for name, parameter in module.named_parameters():
+        assert torch.allclose(parameter, dict(dense.named_parameters())[name], rtol=1e-5, atol=1e-6)
+        if not torch.equal(parameter, dict(plain.named_parameters())[name]):
+            changed.add(name)
+    assert changed == {"net.memory.weight_hh_l1", "net.memory.bias_hh_l1", "net.say.weight", "net.say.bias"}
+
+
+def test_compensation_takes_the_dense_networks_moments_where_others_left_them(tmp_path, monkeypatch):
+    def make():
+        mask = UnitMask(Reconstruction(), 0.5, "ascending", **NAMES, compensation="linear", start_epoch=2)
+        mask.shared_scores = SharedScores(tmp_path / "shared")
+        return mask
+
+    one, _ = fit(tmp_path / "a", [make()], 2)
+    assert len(list((tmp_path / "shared").rglob("*.safetensors"))) == 2
+    monkeypatch.setattr("callbacks.scoring._record", None)  # no pass is made
+    other, _ = fit(tmp_path / "b", [make()], 2)
+    for name, parameter in one.named_parameters():
+        assert torch.equal(parameter, dict(other.named_parameters())[name])
+    next((tmp_path / "shared").rglob("moments.safetensors")).write_bytes(b"x")
+    with pytest.raises(ConfigError, match="not callable"):
+        make().select(*selectable(tmp_path / "c", other))
+
+
+def selectable(folder, module):
+    """A module in a trainer, and its full mask, outside a fit."""
+    done = trainer(folder, [], 0)
+    done.fit(module, Sequences())
+    return module, Mask.full(module, unit_parameters(module.net["memory"], NAMES["lstm"]))
+
+
 class Alike(Criterion):
     name, needs_series = "alike", False
 
@@ -125,7 +176,8 @@ class Watch(pl.Callback):
 
 
 def test_rounds_with_retraining_hold_their_units_and_remove_more_each_time(tmp_path):
-    mask = UnitMask(Entropy(), 0.75, "ascending", **NAMES, rounds=2, retrain_epochs=2, start_epoch=1)
+    arguments = {"rounds": 2, "retrain_epochs": 2, "start_epoch": 1, "compensation": "linear"}
+    mask = UnitMask(Entropy(), 0.75, "ascending", **NAMES, **arguments)
     watch = Watch(mask)
     fit(tmp_path, [mask, watch], 5, Reader(torch.optim.AdamW, lr=0.05, weight_decay=0.1))
     assert watch.steps == 12
@@ -142,9 +194,11 @@ class SaveAfter(pl.Callback):
             trainer.save_checkpoint(f"{trainer.default_root_dir}/a.ckpt")
 
 
-def test_a_run_resumes_to_the_same_units_and_weights(tmp_path):
+@pytest.mark.parametrize("compensation", ["none", "linear"])
+def test_a_run_resumes_to_the_same_units_and_weights(compensation, tmp_path):
     def make():
-        return UnitMask(TransferEntropy(), 0.75, **NAMES, rounds=2, retrain_epochs=2, start_epoch=1)
+        arguments = {"rounds": 2, "retrain_epochs": 2, "start_epoch": 1, "compensation": compensation}
+        return UnitMask(TransferEntropy(), 0.75, **NAMES, **arguments)
 
     whole, _ = fit(tmp_path / "a", [make()], 5)
     fit(tmp_path / "b", [make(), SaveAfter(3)], 5)
@@ -177,9 +231,24 @@ def test_a_curve_is_what_removing_units_one_setting_at_a_time_gives(tmp_path):
     assert curve.report() == {"unit_curve": curve.rows}
 
 
-def test_a_curve_leaves_the_network_as_it_was(tmp_path):
+def test_points_of_a_compensated_curve_are_those_of_single_runs(tmp_path):
+    criteria = {"reconstruction": Reconstruction(), "random": Random(0)}
+    curve = UnitCurve(criteria, [0.0, 0.5, 0.75], **NAMES, compensation="linear")
+    fit(tmp_path / "curve", [curve], 2)
+    lines = {(row["criterion"], row["order"]) for row in curve.rows}
+    assert lines == {("reconstruction", "ascending"), ("random", "ascending"), ("random", "descending")}
+    for row in curve.rows:
+        where = tmp_path / f"{row['criterion']}{row['order']}{row['rate']}"
+        criterion, names = criteria[row["criterion"]], {**NAMES, "compensation": "linear", "start_epoch": 2}
+        module, done = fit(where, [UnitMask(criterion, row["rate"], row["order"], **names)], 2)
+        assert row["test_acc"] == accuracy(done, module, "test"), row
+    assert len({row["test_acc"] for row in curve.rows}) > 2
+
+
+@pytest.mark.parametrize("compensation", ["none", "linear"])
+def test_a_curve_leaves_the_network_as_it_was(compensation, tmp_path):
     plain, _ = fit(tmp_path / "plain", [], 2)
-    module, _ = fit(tmp_path / "curve", [UnitCurve(CRITERIA, RATES, **NAMES)], 2)
+    module, _ = fit(tmp_path / "curve", [UnitCurve(CRITERIA, RATES, **NAMES, compensation=compensation)], 2)
     for name, parameter in plain.named_parameters():
         assert torch.equal(parameter, dict(module.named_parameters())[name])
 
@@ -249,6 +318,19 @@ def test_equal_scores_are_drawn_too():
     [
         (lambda: UnitMask(Random(0), 1.5), r"callbacks\.unit_mask\.rate: got 1.5"),
         (lambda: UnitMask(Random(0), 0.5, "up"), r"callbacks\.unit_mask\.order: got 'up'"),
+        (
+            lambda: UnitMask(Reconstruction(), 0.5, "descending"),
+            r"unit_mask\.order: got 'descending'; accepted: ascending for reconstruction",
+        ),
+        (
+            lambda: UnitMask(Random(0), 0.5, compensation="ridge"),
+            r"compensation: got 'ridge'; accepted: one of 'none', 'linear'",
+        ),
+        (lambda: UnitMask(Random(0), 0.5, ridge=0.0), r"callbacks\.unit_mask\.ridge: got 0.0"),
+        (
+            lambda: UnitCurve({"r": Reconstruction()}, RATES, ["descending"]),
+            r"unit_curve\.orders: got \['descending'\]; accepted: an order that r makes sense in",
+        ),
         (lambda: UnitCurve({}, RATES), r"callbacks\.unit_curve: .*at least one of each"),
         (lambda: UnitCurve(CRITERIA, [2.0]), r"callbacks\.unit_curve\.rates: got 2.0"),
         (lambda: UnitCurve(CRITERIA, RATES, ["up"]), r"callbacks\.unit_curve\.orders: got 'up'"),
@@ -270,6 +352,12 @@ def test_names_that_are_not_the_models_are_refused_before_training(make, tmp_pat
         make().check(module)
     with pytest.raises(ConfigError, match=r"\.head: got 'head'; accepted: the part of the model.*net\.say"):
         make(lstm="net.memory").check(module)
+    linear = make(**NAMES)
+    linear.compensation = "linear"
+    module.net["say"] = nn.Sequential(nn.Tanh(), nn.Linear(UNITS, 3))
+    with pytest.raises(ConfigError, match=r"\.head: got 'net\.say, where net\.say\.0 is between net\.memory and net"):
+        linear.check(module)
+    make(**NAMES).check(module)
     module.net["memory"] = nn.LSTM(3, 4, bidirectional=True)
     with pytest.raises(ConfigError, match="one direction and without projection"):
         make(**NAMES).check(module)

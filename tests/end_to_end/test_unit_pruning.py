@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from callbacks.checkpoints import list_checkpoints
 from prunekit.errors import ConfigError
+from prunekit.runs.checkpoint_file import read_checkpoint
 from tests.end_to_end import killing
 
 SMALL = ("model.units=16", "model.hidden=8", "dense_epochs=2", "~callbacks.sample_frames")
@@ -43,7 +45,7 @@ def test_results_say_what_was_pruned(new_run, miniature):
     assert same[0]["test_acc"] == results["metrics"]["pruned/test_acc"]
 
 
-@pytest.mark.parametrize("criterion", ["entropy", "l1_norm", "random"])
+@pytest.mark.parametrize("criterion", ["entropy", "l1_norm", "random", "reconstruction"])
 def test_the_command_chooses_the_criterion(criterion, new_run, miniature):
     extra = ("~callbacks.unit_curve", f"criterion={criterion}", "callbacks.unit_mask.order=ascending")
     results = new_run(EXPERIMENT, *SMALL, *extra, *miniature("synthetic_te")).go()
@@ -71,6 +73,9 @@ def test_criteria_orders_and_rates_share_the_dense_network(new_run, miniature):
         ("callbacks.unit_mask.head=tail", r"callbacks\.unit_mask\.head: got 'tail'"),
         ("criterion.bins=3", r"criterion.bins: got 3"),
         ("criterion.target=loss", r"target: got 'loss'; accepted: probability \| hit \| accuracy"),
+        ("criterion=reconstruction", r"callbacks\.unit_mask\.order: got 'descending'; accepted: ascending for recon"),
+        ("callbacks.unit_mask.compensation=some", r"compensation: got 'some'; accepted: none \| linear"),
+        ("callbacks.unit_curve.ridge=0", r"callbacks\.unit_curve\.ridge: got 0"),
         ("~criterion", r"callbacks\.unit_mask\.criterion: got .*Interpolation key 'criterion' not found"),
         ("callbacks.unit_curve.criteria.entropy.bins=5", r"bins: got 5"),
         ("callbacks.unit_curve.rates=[2]", r"rates: got 2"),
@@ -87,6 +92,7 @@ BASE = (
     "data.frame_size=[32,32]", "model.units=32", "model.hidden=16", "dense_epochs=4", "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false", "data.device=cpu", "~callbacks.sample_frames",
     "callbacks.unit_curve.rates=[0.0,0.5,0.9]", "callbacks.unit_mask.rounds=2", "callbacks.unit_mask.retrain_epochs=1",
+    "callbacks.unit_mask.compensation=linear", "callbacks.unit_curve.compensation=linear",
 )  # fmt: skip
 
 
@@ -100,6 +106,7 @@ def outcome(folder: Path) -> dict:
     scores = {name: load_file(folder / name) for name in ("scores.safetensors", "unit_scores.safetensors")}
     return {
         "results": {key: results[key] for key in keys},
+        "weights": read_checkpoint(list_checkpoints(folder / "checkpoints")[-1]).content["state_dict"],
         "scores": scores,
         "masks": load_file(folder / "masks.safetensors"),
     }
@@ -147,7 +154,7 @@ def test_two_ranks_find_the_scores_and_the_mask_of_one(tmp_path):
             f"paths.cache_dir={tmp_path / 'cache'}", f"paths.runs_dir={tmp_path / 'runs'}",
             f"run_dir={tmp_path / str(devices)}", "trainer=ddp", f"trainer.devices={devices}",
             "criterion.correction=surrogate", "criterion.surrogates=5", "trainer.accelerator=cpu",
-            "model.optimizer.lr=0.0",
+            "model.optimizer.lr=0.0", "callbacks.unit_mask.compensation=linear",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
