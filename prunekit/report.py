@@ -68,7 +68,7 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     text += unit_tables(losses(runs.table, facets), None, facets, title)
     priced = costs(runs)
     if not priced.empty:
-        prices = summarize(priced, by, [ACCURACY, *COSTS])
+        prices = summarize(priced, by, [ACCURACY, "dense_test_acc", *COSTS])
         figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria)
         text += cost_table(summarize(priced, [*facets, RATE], COSTS), [*facets, RATE])
     against = differences(runs.table, facets)
@@ -90,7 +90,7 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
     text = setting_table(summary, runs.axes, measures)
     priced, prices = costs(runs), {}
     if not priced.empty:
-        priced = summarize(priced, runs.axes, [ACCURACY, *COSTS])
+        priced = summarize(priced, runs.axes, [ACCURACY, "dense_test_acc", *COSTS])
         prices = {"costs": draw_costs(priced, [], [], [])}
         text += cost_table(priced, runs.axes)
     numeric = [key for key in runs.axes if all(_is_number(value) for value in summary[key])]
