@@ -28,7 +28,7 @@ from prunekit.units.layers import (
     remade,
     suffixes,
 )
-from prunekit.units.links import Link
+from prunekit.units.links import Link, default_links
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -78,7 +78,7 @@ def _carried(key: str, value: object, parameter: Tensor, indices: Indices) -> ob
     return cut(value, indices)
 
 
-def compact(module: M, links: Sequence[Link]) -> Compaction[M]:
+def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
     """A copy of a network without the units and neurons that a mask has removed.
 
     A recurrent layer keeps in each layer the units that live there, in two directions as many as the larger of both
@@ -91,7 +91,8 @@ def compact(module: M, links: Sequence[Link]) -> Compaction[M]:
 
     Args:
         module: masked.
-        links: the layers to make smaller, each with all that read it.
+        links: the layers to make smaller, each with all that read it; None for those of prunekit's own networks,
+            :func:`~prunekit.units.links.default_links`.
 
     Returns:
         The compact network; its outputs are equal up to rounding in evaluation mode.
@@ -101,11 +102,10 @@ def compact(module: M, links: Sequence[Link]) -> Compaction[M]:
             the layer that it is to read.
 
     Example:
-        >>> from prunekit.units.links import sequential_links
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1))
         >>> with torch.no_grad():
         ...     _ = net[0].weight[1].zero_()
-        >>> compact(net, sequential_links(net)).module
+        >>> compact(net).module
         Sequential(
           (0): Linear(in_features=2, out_features=2, bias=True)
           (1): Sigmoid()
@@ -113,6 +113,7 @@ def compact(module: M, links: Sequence[Link]) -> Compaction[M]:
         )
     """
     readers: dict[str, list[Link]] = defaultdict(list)
+    links = default_links(module) if links is None else links
     for link in links:
         _check(module, link)
         readers[link.source].append(link)

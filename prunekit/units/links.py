@@ -84,6 +84,19 @@ def recurrent_link(module: nn.Module, source: str, head: str) -> Link:
     raise ValueError(f"{head} does not begin with an nn.Linear, so what reads {source} is not known")
 
 
+def default_links(module: nn.Module) -> list[Link]:
+    """The links of prunekit's own networks: those of ``nn.Sequential``, and from ``lstm``, if there is one, to ``head``.
+
+    Example:
+        >>> net = nn.ModuleDict({"lstm": nn.LSTM(2, 3), "head": nn.Linear(3, 1)})
+        >>> default_links(net)
+        [Link(source='lstm', reader='head', between=())]
+    """
+    own = dict(module.named_children())
+    recurrent = [recurrent_link(module, "lstm", "head")] if isinstance(own.get("lstm"), nn.RNNBase) else []
+    return [*recurrent, *sequential_links(module)]
+
+
 def _is_sequence(part: nn.Module) -> bool:
     return isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward
 

@@ -17,7 +17,7 @@ from prunekit.models.mlp import Mlp
 from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.units.compaction import compact, difference
-from prunekit.units.links import Link, recurrent_link, sequential_links
+from prunekit.units.links import Link, default_links, recurrent_link, sequential_links
 from prunekit.units.removal import unit_mask
 
 KINDS = {
@@ -114,9 +114,8 @@ def test_our_recognizer_states_its_links_itself(layers, readout):
     net = recognizer(layers=layers, readout=readout).eval()
     kept = torch.arange(8) % 2 == 0
     unit_mask(net.lstm, "lstm", kept).apply(net)
-    links = [recurrent_link(net, "lstm", "head"), *sequential_links(net)]
-    assert links == LINKS
-    made = compact(net, links).module
+    assert default_links(net) == LINKS
+    made = compact(net).module
     x = torch.randn(5, 7, 3)
     assert difference(net(x), made(x)) <= 1e-6
     assert made.head.hidden.in_features == 4

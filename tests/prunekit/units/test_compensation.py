@@ -234,6 +234,20 @@ def test_reconstruction_keeps_what_the_rest_can_be_said_by():
     assert int(scores.argmax()) % 6 == int(np.argmin(best)) % 6  # of a unit and its copy either
 
 
+@pytest.mark.parametrize("size", [1, 7, 59])
+def test_units_are_chosen_alike_whatever_the_batches(size):
+    from dataclasses import replace
+
+    net = network().float()
+    chosen = []
+    for batch in (60, size):
+        recorder = Recorder(net.lstm, net.head, moments=True)
+        recorder.run(net, zip(X.float().split(batch), (torch.arange(60) % 3).split(batch), strict=True))
+        series = replace(recorder.series(), read_by=net.head.hidden.weight)
+        chosen.append(Reconstruction().scores(net.lstm, series).values)
+    assert torch.equal(*chosen)
+
+
 def test_reconstruction_wants_moments_and_a_ridge():
     net = network()
     with pytest.raises(ValueError, match="needs moments"):
