@@ -75,6 +75,24 @@ def resolve(cfg: DictConfig) -> tuple[Config, Config]:
     return resolved[0], resolved[1]
 
 
+def with_references(absolute: Any, nameless: Any) -> Any:
+    """The first of :func:`resolve`'s configs with references to ``paths`` where the second has names of paths.
+
+    Such a config is the same run when it is read again, wherever its paths are moved to.
+
+    Example:
+        >>> with_references({"file": "/x/y", "other": "/x/z"}, {"file": "<data_dir>/y", "other": "/x/z"})
+        {'file': '${paths.data_dir}/y', 'other': '/x/z'}
+    """
+    if isinstance(absolute, dict):
+        return {key: with_references(value, nameless[key]) for key, value in absolute.items()}
+    if isinstance(absolute, list):
+        return [with_references(*pair) for pair in zip(absolute, nameless, strict=True)]
+    if isinstance(absolute, str) and absolute != nameless:
+        return re.sub(r"^<(\w+)>", r"${paths.\1}", nameless)
+    return absolute
+
+
 def build(node: Config, key: str, **injected: Any) -> Any:
     """Instantiate one node of the config.
 

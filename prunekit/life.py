@@ -20,7 +20,16 @@ from callbacks.measure import evaluating
 from callbacks.pruning import PruningCallback, PruningObserver, check_averaging, current_mask, pruning_callbacks
 from callbacks.unit_curve import UnitCurve
 from callbacks.unit_mask import UnitMask
-from prunekit.build import build, build_callbacks, build_model, build_trainer, fit, resolve, schedule_end
+from prunekit.build import (
+    build,
+    build_callbacks,
+    build_model,
+    build_trainer,
+    fit,
+    resolve,
+    schedule_end,
+    with_references,
+)
 from prunekit.dense import dense_checkpoint, read_record
 from prunekit.errors import ConfigError, check_count
 from prunekit.runs import results as leave
@@ -49,10 +58,15 @@ class Run:
         config_hash: which run it is.
         folder: where it lies.
         home: where all runs lie.
+        data: the data module, once the run has begun in this process.
+        module: the network, likewise; the final one when it is over.
 
     Raises:
         ConfigError: if the config cannot be resolved or the checkpoint that it names cannot be read.
     """
+
+    data: Any
+    module: pl.LightningModule
 
     def __init__(self, cfg: DictConfig, keep_data: bool = False) -> None:
         self._keep_data = keep_data
@@ -116,6 +130,7 @@ class Run:
         data = self._data()
         pl.seed_everything(self.config["seed"], workers=True, verbose=False)
         module = build_model(self.config["model"], data.model_arguments())
+        self.data, self.module = data, module
         stamp = {"config_hash": self.config_hash, "config": self._identity}
         callbacks = build_callbacks(self.config, stamp)
         self._check(callbacks, module)
@@ -126,7 +141,8 @@ class Run:
         dense_id = stamp["dense_hash"] = dense_hash(self._identity, data.fingerprint(), device.type)
         if is_rank_zero():
             devices = self._identity["trainer"].get("devices", 1)  # as asked for, whatever use_gpu set
-            shown = {**self.config, "trainer": {**self.config["trainer"], "devices": devices}}
+            shown = {**with_references(self.config, self._identity), "paths": self.config["paths"]}
+            shown["trainer"]["devices"] = devices
             text = OmegaConf.to_yaml({"config_hash": self.config_hash, **shown})
             write_whole(self.folder / CONFIG, lambda file: file.write(text.encode()))
 

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from prunekit.errors import ConfigError, check_choice, check_count
 from prunekit.models.classifier import Classifier
+from prunekit.models.networks import MlpNetwork
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -31,7 +32,7 @@ INITIALISATIONS: dict[str, Callable[[nn.Linear], None]] = {
 }
 
 
-class Mlp(Classifier):
+class Mlp(MlpNetwork, Classifier):
     """A fully connected classifier trained with softmax cross-entropy.
 
     Its layers are ``layers.hidden1``, ``layers.hidden2``, ... and ``layers.output``.
@@ -61,14 +62,13 @@ class Mlp(Classifier):
         activation: str = "sigmoid",
         initialisation: str = "normal",
     ) -> None:
-        super().__init__()
         if len(sizes) < 2:
             raise ConfigError("model.sizes", list(sizes), "inputs, hidden layers if any, and classes")
         for size in sizes:
             check_count("model.sizes", size, least=1)
         check_choice("model.activation", activation, ACTIVATIONS)
         check_choice("model.initialisation", initialisation, INITIALISATIONS)
-        self.layers = nn.Sequential()
+        super().__init__(nn.Sequential())
         for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
             last = number == len(sizes) - 1
             layer = nn.Linear(inputs, outputs)
@@ -77,11 +77,6 @@ class Mlp(Classifier):
             if not last:
                 self.layers.add_module(f"activation{number}", ACTIVATIONS[activation]())
         self._optimizer = optimizer
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, ``(N, classes)`` float, of images ``(N, ...)`` float with ``sizes[0]`` values each."""
-        logits: Tensor = self.layers(x.flatten(1))
-        return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The mean cross-entropy of a batch of (images, int64 classes)."""

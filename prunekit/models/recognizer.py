@@ -9,8 +9,8 @@ from torch.optim import Optimizer
 
 from prunekit.errors import ConfigError, check_choice, check_count
 from prunekit.models.classifier import Classifier
+from prunekit.models.networks import READOUTS, RecognizerNetwork
 
-READOUTS = ("last", "mean")
 REGULARIZED = ("recurrent", "all")
 
 
@@ -37,7 +37,7 @@ PENALTIES: dict[str, tuple[Callable[[Iterable[nn.Parameter]], Tensor], float]] =
 }
 
 
-class Recognizer(Classifier):
+class Recognizer(RecognizerNetwork, Classifier):
     """An LSTM that reads a clip's features frame by frame, and a head of two fully connected layers.
 
     Its modules are ``lstm`` and ``head``, whose parts are ``head.hidden``, ``head.activation`` (ReLU) and
@@ -82,7 +82,6 @@ class Recognizer(Classifier):
         strength: float | None = None,
         backbone: nn.Module | None = None,
     ) -> None:
-        super().__init__()
         sizes = {"inputs": inputs, "classes": classes, "units": units, "layers": layers, "hidden": hidden}
         for name, size in sizes.items():
             check_count(f"model.{name}", size, least=1)
@@ -91,37 +90,15 @@ class Recognizer(Classifier):
         check_choice("model.regularized", regularized, REGULARIZED)
         if strength is not None and not 0 <= strength < float("inf"):
             raise ConfigError("model.strength", strength, "null, or a number of 0 or more")
-        self.backbone = backbone
-        self.lstm = nn.LSTM(inputs, units, layers, batch_first=True)
-        self.head = nn.Sequential()
-        self.head.add_module("hidden", nn.Linear(units, hidden))
-        self.head.add_module("activation", nn.ReLU())
-        self.head.add_module("output", nn.Linear(hidden, classes))
-        self.readout, self.regularization, self.regularized = readout, regularization, regularized
+        lstm = nn.LSTM(inputs, units, layers, batch_first=True)
+        head = nn.Sequential()
+        head.add_module("hidden", nn.Linear(units, hidden))
+        head.add_module("activation", nn.ReLU())
+        head.add_module("output", nn.Linear(hidden, classes))
+        super().__init__(lstm, head, readout, backbone)
+        self.regularization, self.regularized = regularization, regularized
         self.strength = PENALTIES[regularization][1] if strength is None and regularization != "none" else strength
         self._optimizer = optimizer
-
-    def states(self, x: Tensor) -> Tensor:
-        """The LSTM's outputs h, ``(N, T, units)`` float, for features ``(N, T, inputs)`` float.
-
-        With a backbone the inputs are frames ``(N, T, height, width, 3)`` uint8.
-        """
-        h: Tensor = self.lstm(x if self.backbone is None else self.backbone(x))[0]
-        return h
-
-    def read(self, h: Tensor) -> Tensor:
-        """Logits, ``(N, classes)`` float, from the LSTM's outputs ``(N, T, units)``."""
-        logits: Tensor = self.head(h[:, -1] if self.readout == "last" else h.mean(dim=1))
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, ``(N, classes)`` float, of clips."""
-        return self.read(self.states(x))
-
-    def steps(self, x: Tensor) -> Tensor:
-        """Logits, ``(N, T, classes)`` float: the head applied at every step, whatever the readout."""
-        logits: Tensor = self.head(self.states(x))
-        return logits
 
     def penalty(self) -> Tensor | float:
         """What the loss adds to the cross-entropy; 0.0 without regularisation."""

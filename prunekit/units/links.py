@@ -85,7 +85,7 @@ def recurrent_link(module: nn.Module, source: str, head: str) -> Link:
 
 
 def default_links(module: nn.Module) -> list[Link]:
-    """The links of prunekit's own networks: those of ``nn.Sequential``, and from ``lstm``, if there is one, to ``head``.
+    """The links of our own networks: those of ``nn.Sequential``, and from ``lstm`` to ``head`` if they are there.
 
     Example:
         >>> net = nn.ModuleDict({"lstm": nn.LSTM(2, 3), "head": nn.Linear(3, 1)})

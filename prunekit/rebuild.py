@@ -1,0 +1,83 @@
+"""The final network of a finished run, made again from what the run has left.
+
+Jobs that only prune keep a mask and no weights: their network is the shared dense one, pruned. It is made by the same
+code as in the run, from the dense network or the run's own newest checkpoint, and held against the run's mask.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from callbacks.checkpoints import Checkpoints, list_checkpoints
+from callbacks.curves import Curves
+from callbacks.pruning import PruningCallback
+from prunekit.errors import ConfigError
+from prunekit.life import CONFIG, Run
+from prunekit.masks import Mask
+from prunekit.runs.folder import read_json
+from prunekit.runs.results import MASKS, RESULTS, load_masks
+
+KEY = "run"
+NEEDED = (PruningCallback, Curves, Checkpoints, pl.callbacks.ProgressBar)
+log = logging.getLogger("prunekit")
+
+
+class Rebuilt(NamedTuple):
+    """A run's network made again.
+
+    Attributes:
+        module: masked.
+        data: what the run was on.
+        results: what the run had left.
+        recurrent: names of the recurrent layers pruned or measured, and of what reads them.
+    """
+
+    module: pl.LightningModule
+    data: pl.LightningDataModule
+    results: dict[str, Any]
+    recurrent: list[tuple[str, str]]
+
+
+def rebuild(folder: Path) -> Rebuilt:
+    """Make a finished run's network again.
+
+    Raises:
+        ConfigError: if there is no finished run, or what is made now has another mask.
+    """
+    results = read_json(folder / RESULTS, KEY)
+    if results is None or not (folder / CONFIG).exists():
+        raise ConfigError(KEY, str(folder), f"the folder of a finished run, with {CONFIG} and {RESULTS}")
+    config: Any = OmegaConf.load(folder / CONFIG)
+    stored = config.pop("config_hash")
+    config.force, config.ckpt_path = False, None
+    if Run(config).config_hash != stored:
+        got = f"{folder}, whose config is not the one that it was run with, or that began from another run's checkpoint"
+        raise ConfigError(KEY, got, "a run as it was left")
+    recurrent = [(node.lstm, node.head) for node in config.callbacks.values() if "lstm" in node and "head" in node]
+    # What only measures or draws is left out, which makes no other network.
+    config.callbacks = {
+        name: node for name, node in config.callbacks.items() if issubclass(get_class(node._target_), NEEDED)
+    }
+    config.logger = None
+    with TemporaryDirectory() as scratch:
+        config.run_dir = scratch
+        for checkpoint in list_checkpoints(folder / "checkpoints")[-1:]:
+            (Path(scratch) / "checkpoints").mkdir()
+            shutil.copy(checkpoint, Path(scratch) / "checkpoints")
+        run = Run(config)
+        again = run.go()
+        made = load_masks(Path(scratch) / MASKS, run.module)
+        wanted = load_masks(folder / MASKS, run.module) if (folder / MASKS).exists() else Mask({})
+    if made != wanted:
+        got = f"{folder}, which now comes out with another mask: its data, the code or the machine has changed"
+        raise ConfigError(KEY, got, "a run that can be made again here; run it anew with force=true")
+    now, then = (each["metrics"]["final/test_acc"] for each in (again, results))
+    if now != then:
+        log.warning("test accuracy is %.2f %% now and was %.2f %% then", 100 * now, 100 * then)
+    return Rebuilt(run.module, run.data, results, recurrent)

@@ -1,0 +1,145 @@
+"""From a finished run to files, and from a video file to an action."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from prunekit.errors import ConfigError
+from prunekit.export import CHECK, export
+from prunekit.export import main as export_main
+from prunekit.predict import Predictor
+from prunekit.predict import main as predict_main
+from prunekit.rebuild import rebuild
+from prunekit.runs.exports import load_compact
+
+ROOT = Path(__file__).parents[2]
+UNITS = (
+    "experiment=synthetic_te", "model.units=16", "model.hidden=8", "dense_epochs=2", "~callbacks.sample_frames",
+    "criterion=reconstruction", "callbacks.unit_mask.order=ascending", "callbacks.unit_mask.compensation=linear",
+    "callbacks.unit_mask.rate=0.75", "callbacks.unit_curve.rates=[0.0,0.5]",
+)  # fmt: skip
+
+
+def test_a_run_that_only_pruned_is_made_again_to_the_bit(new_run, miniature):
+    run = new_run(*UNITS, *miniature("synthetic_te"))
+    run.go()
+    assert not list((run.folder / "checkpoints").glob("*"))  # there is nothing to load
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    again = rebuild(run.folder)
+    for name, tensor in run.module.state_dict().items():
+        assert torch.equal(tensor.cpu(), again.module.state_dict()[name].cpu()), name
+    assert again.recurrent == [("lstm", "head")] * 2
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniature, tmp_path, capsys):
+    run = new_run(*UNITS, *miniature("synthetic_te"))
+    run.go()
+    out = tmp_path / "export"
+    export_main([str(run.folder), "--out", str(out)])
+    printed = capsys.readouterr().out
+    check = json.loads((out / CHECK).read_text())
+    wanted = {"dense", "compact.safetensors", "compact.pt2"}
+    wanted |= {"compact.onnx"} if importlib.util.find_spec("onnxruntime") else set()
+    assert set(check) == wanted
+    for name, one in check.items():
+        assert one["difference"] <= 1e-6
+        assert set(one["latency"]) == {"1", "64"}
+        if name != "dense":
+            assert one["file_bytes"] == (out / name).stat().st_size
+            assert Path(name).suffix in printed
+    assert load_compact(out).lstm.hidden_size == 4
+    assert export(run.folder, out)["dense"]["file_bytes"] > check["compact.safetensors"]["file_bytes"]  # over the first
+    assert [path.name for path in out.parent.iterdir() if path.name.startswith(".export")] == []
+
+    clips = sorted((tmp_path / "cache").rglob("*.avi")) or sorted((tmp_path / "cache").rglob("*.mp4"))
+    found = Predictor(out)(clips[0])
+    assert list(found.probabilities) == sorted(found.probabilities, key=found.probabilities.get, reverse=True)
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    data = run.data
+    split = data.made_split
+    where = [clip.path for clip in split.test].index(clips[0]) if clips[0] in [c.path for c in split.test] else None
+    part = split.train if where is None else split.test
+    where = [clip.path for clip in part].index(clips[0])
+    features = (data.arrays.train_x if part is split.train else data.arrays.test_x)[where]
+    with torch.no_grad():
+        shares = run.module.cpu().eval()(features[None])[0].softmax(0)
+    for name, share in zip(data.classes, shares.tolist(), strict=True):
+        assert found.probabilities[name] == pytest.approx(share, abs=1e-5)
+
+    text = tmp_path / "text.avi"
+    text.write_text("no video")
+    with pytest.raises(SystemExit, match="2"):
+        predict_main([str(out), str(text), str(clips[0]), str(tmp_path / "none.avi")])
+    printed = capsys.readouterr()
+    assert f"error: {text}: decoding stopped after 0 frames" in printed.err
+    assert "none.avi: it cannot be read" in printed.err
+    assert "%" in printed.out
+    predict_main([str(out), str(clips[0]), "--top", "1"])
+    assert capsys.readouterr().out.count("%") == 1
+
+    (out / "backbone.safetensors").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="the backbone that was exported with the network"):
+        Predictor(out)
+
+
+@pytest.mark.slow
+def test_a_retrained_mlp_is_exported_from_its_checkpoint(short_run, monkeypatch):
+    run = short_run("callbacks.l2_mask.rate=0.9", "callbacks.region_mean_mask.rate=0.9")
+    run.go()
+    calls = []
+    monkeypatch.setattr("prunekit.models.mlp.Mlp.training_step", lambda *a: calls.append(1))
+    again = rebuild(run.folder)
+    assert not calls  # nothing is trained again
+    for name, tensor in run.module.state_dict().items():
+        assert torch.equal(tensor.cpu(), again.module.state_dict()[name].cpu()), name
+    check = export(run.folder, run.folder / "export")
+    assert max(one["difference"] for one in check.values()) <= 1e-6
+    with pytest.raises(ConfigError, match=r"network\.json, which says nothing of video clips"):
+        Predictor(run.folder / "export")
+
+
+def test_what_cannot_be_exported_is_refused(short_run, tmp_path, capsys):
+    run = short_run()
+    with pytest.raises(ConfigError, match=r"run: got .*accepted: the folder of a finished run"):
+        rebuild(run.folder)
+    run.go()
+    (tmp_path / "full").mkdir()
+    with pytest.raises(ConfigError, match=r"--out: got .*full, which is there and no export"):
+        export(run.folder, tmp_path / "full")
+    masks = run.folder / "masks.safetensors"
+    whole = load_file(masks)
+    save_file({name: torch.ones_like(kept) for name, kept in whole.items()}, masks)
+    with pytest.raises(SystemExit, match="2"):
+        export_main([str(run.folder)])
+    assert "which now comes out with another mask" in capsys.readouterr().err
+    save_file(whole, masks)
+    config = run.folder / "config.yaml"
+    config.write_text(re.sub("rate: 0.4", "rate: 0.3", config.read_text()))
+    with pytest.raises(ConfigError, match="whose config is not the one that it was run with"):
+        rebuild(run.folder)
+    assert not (run.folder / "export").exists()
+
+
+@pytest.mark.slow
+def test_the_example_of_ones_own_model_prunes_compensates_compacts_and_exports(real_data, tmp_path):
+    spec = importlib.util.spec_from_file_location("own_model", ROOT / "docs" / "own_model.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's hints on a trainer without validation
+        found = example.main(tmp_path, str(real_data), str(tmp_path / "cache"), batches=80)
+    assert found["units"] == 64
+    assert found["dense"] > 0.75
+    assert found["retrained"] > found["dense"] - 0.02
+    assert found["difference"] <= 1e-6
+    assert found.get("difference of ONNX", 0.0) <= 1e-6
+    assert {"network.json", "compact.safetensors"} <= {path.name for path in tmp_path.iterdir()}
