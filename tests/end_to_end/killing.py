@@ -7,6 +7,7 @@ import functools
 import json
 import multiprocessing
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -80,6 +81,22 @@ def kill_after(seconds: float, *overrides: str) -> bool:
     process.kill()
     process.join()
     return process.exitcode == -signal.SIGKILL
+
+
+def kill_often(
+    rng: random.Random, seconds: float, share: tuple[float, float], times: int, wanted: int, home: Path,
+    overrides: Callable[[Path], tuple[str, ...]],
+) -> Path:  # fmt: skip
+    """Kill a run ``times`` times in a row after random shares of the seconds it takes; return its folder.
+
+    A machine that has become faster is done too soon to be killed ``wanted`` times: then anew, with half the seconds.
+    """
+    for attempt in range(6):
+        folder = home / f"run{attempt}"
+        killed = [kill_after(rng.uniform(*share) * seconds / 2**attempt, *overrides(folder)) for _ in range(times)]
+        if sum(killed) >= wanted:
+            return folder
+    raise AssertionError(f"of {times} times a run was killed {sum(killed)} times at most")
 
 
 def die() -> None:

@@ -66,11 +66,9 @@ def test_killed_at_random_moments(optimizer, saving, whole, tmp_path):
     """Five times in a row in each of eight settings: the moments, and what was there to go on from, differ."""
     expected, seconds = whole(optimizer, saving)
     moments = random.Random(f"{optimizer} {saving}")
-    folder = tmp_path / "run"
-    killed = 0
-    for _ in range(5):
-        killed += killing.kill_after(moments.uniform(0.1, 0.6) * seconds, *overrides(folder, optimizer, saving))
-    assert killed >= 2
+    folder = killing.kill_often(
+        moments, seconds, (0.1, 0.6), 5, 2, tmp_path, lambda folder: overrides(folder, optimizer, saving)
+    )
     check_resumed(folder, optimizer, saving, expected)
 
 

@@ -79,9 +79,7 @@ def test_killed_at_a_chosen_moment(moment, whole, tmp_path):
 
 def test_killed_at_random_moments(whole, tmp_path):
     moments = random.Random(4)
-    folder = tmp_path / "run"
-    killed = [killing.kill_after(moments.uniform(0.05, 0.7) * whole[2], *overrides(folder)) for _ in range(8)]
-    assert sum(killed) >= 3
+    folder = killing.kill_often(moments, whole[2], (0.05, 0.7), 8, 3, tmp_path, overrides)
     check_resumed(folder, whole)
 
 
