@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.errors import ConfigError, check_count, check_rate
 from prunekit.masks import HeldMask, Mask, find_parameter
@@ -66,6 +66,11 @@ class PruningCallback(pl.Callback, ABC):
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
 
+    Attributes:
+        mask: of the parameters, after this callback's last event.
+        values: what removed entries of all callbacks are held at after it, where that is not 0.
+        event_number: which of all callbacks' events its last one was, from 1.
+
     Raises:
         ConfigError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
     """
@@ -86,6 +91,8 @@ class PruningCallback(pl.Callback, ABC):
         # Made once: Lightning asks for it at every hook of every step.
         self._state_key = self._generate_state_key(parameters=self.parameters, start_epoch=self.start_epoch)
         self.mask = Mask({})
+        self.values: dict[str, Tensor] = {}
+        self.event_number = 0
         self.rounds_done = 0
         self.seconds = 0.0
         self.held: HeldMask | None = None
@@ -101,6 +108,16 @@ class PruningCallback(pl.Callback, ABC):
 
     def adjust(self, trainer: pl.Trainer, module: pl.LightningModule, before: Mask, after: Mask) -> None:
         """Change what stays to make up for what goes, while nothing has gone yet; by default nothing is changed."""
+
+    def hold_at(self, values: dict[str, Tensor], before: Mask, after: Mask) -> dict[str, Tensor]:
+        """What removed entries are held at after an event, given what they were held at; by default no more than that.
+
+        Args:
+            values: parameter name -> tensor of its shape, 0 where an entry is kept or held at 0.
+            before: as :meth:`adjust` has it.
+            after: likewise.
+        """
+        return values
 
     def report(self) -> dict[str, Any]:
         """What results say of this callback."""
@@ -126,12 +143,14 @@ class PruningCallback(pl.Callback, ABC):
         return self._state_key
 
     def state_dict(self) -> dict[str, Any]:
-        """The mask and the rounds done, as plain tensors and numbers."""
-        return {"mask": dict(self.mask), "rounds_done": self.rounds_done}
+        """The mask, the values and the rounds done, as plain tensors and numbers."""
+        plain = {"values": self.values, "event_number": self.event_number, "rounds_done": self.rounds_done}
+        return {"mask": dict(self.mask), **plain}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's mask; it is held from the first step on."""
         self.mask, self.rounds_done = Mask(state_dict["mask"]), state_dict["rounds_done"]
+        self.values, self.event_number = state_dict["values"], state_dict["event_number"]
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that lacks a named parameter."""
@@ -186,6 +205,8 @@ class PruningCallback(pl.Callback, ABC):
         self._require_subset(selected, before)
         self.adjust(trainer, module, before, selected)
         self.seconds += time.perf_counter() - started
+        self.values = self.hold_at(current_values(trainer), before, selected)
+        self.event_number = 1 + sum(callback.rounds_done for callback in pruning_callbacks(trainer))
         self.mask = selected
         _require_equal_on_ranks(trainer, self.mask)
         self.rounds_done += 1
@@ -234,7 +255,7 @@ def hold(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     first = pruning_callbacks(trainer)[0]
     if first.held is not None:
         first.held.release()
-    first.held = HeldMask(current_mask(trainer), module, trainer.optimizers)
+    first.held = HeldMask(current_mask(trainer), module, trainer.optimizers, current_values(trainer))
 
 
 def check_parameter(key: str, module: pl.LightningModule, name: str) -> None:
@@ -265,6 +286,11 @@ def equal_on_ranks(trainer: pl.Trainer, parameters: Iterable[nn.Parameter]) -> N
     if trainer.world_size > 1:
         for parameter in parameters:
             parameter.copy_(trainer.strategy.broadcast(parameter.detach()))
+
+
+def current_values(trainer: pl.Trainer) -> dict[str, Tensor]:
+    """What removed entries are held at where that is not 0, by parameter: the callback that pruned last knows."""
+    return max(pruning_callbacks(trainer), key=lambda callback: callback.event_number).values
 
 
 def _require_equal_on_ranks(trainer: pl.Trainer, mask: Mask) -> None:

@@ -1,7 +1,7 @@
 """Units scored inside ``fit``: one pass over the training clips, without gradients."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from callbacks.measure import evaluating
-from prunekit.errors import ConfigError
+from prunekit.errors import ConfigError, check_choice
 from prunekit.runs.files import write_whole
 from prunekit.runs.rank import is_rank_zero
 from prunekit.runs.reuse import SharedScores, network_digest
 from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.gates import check_gates
 from prunekit.units.links import recurrent_link
 from prunekit.units.moments import OutputMoments
 from prunekit.units.series import Recorder, UnitSeries
@@ -59,6 +60,35 @@ def find_reader(module: pl.LightningModule, lstm: str, head: str, key: str) -> t
     return link.reader, reader
 
 
+def check_grain(key: str, grain: str, criteria: Iterable[Criterion], compensation: str) -> str:
+    """Accept what is pruned, each ``unit`` or each ``gate``, if all criteria can score it.
+
+    Raises:
+        ConfigError: otherwise, and for gates with compensation.
+    """
+    check_choice(f"{key}.granularity", grain, ("unit", "gate"))
+    for criterion in criteria:
+        if grain not in criterion.grains:
+            accepted = f"{' or '.join(criterion.grains)} for {criterion.name}"
+            raise ConfigError(f"{key}.granularity", grain, accepted)
+    if grain == "gate" and compensation != "none":
+        accepted = "none with granularity=gate: a removed gate is no linear map of others"
+        raise ConfigError(f"{key}.compensation", compensation, accepted)
+    return grain
+
+
+def check_gates_of(lstm: nn.LSTM, name: str, key: str) -> None:
+    """Refuse an LSTM whose gates cannot be seen or held.
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    try:
+        check_gates(lstm)
+    except ValueError as error:
+        raise ConfigError(key, f"{name}, {error}", "for gates an LSTM of one layer with biases") from None
+
+
 def check_head(module: pl.LightningModule, name: str, key: str) -> None:
     """Refuse a name that is no part of ``module``.
 
@@ -95,6 +125,7 @@ def score(
     shared: SharedScores | None = None,
     watch: bool = False,
     moments: bool = False,
+    grain: str = "unit",
 ) -> Scored:
     """Score the units of an LSTM by several criteria, with at most one pass over the training clips.
 
@@ -109,21 +140,25 @@ def score(
         shared: where runs with one dense network keep scores for each other; None for nowhere.
         watch: whether the series are wanted even if all scores are known.
         moments: whether the moments of the outputs are wanted too.
+        grain: what is scored, each ``unit`` or each ``gate``.
 
     Raises:
         ConfigError: if the model or what it gives cannot be scored.
     """
     layer = find_lstm(module, lstm, f"{key}.lstm")
-    with _known(module, lstm, head, criteria, shared, moments) as (known, known_moments, leave):
+    with _known(module, lstm, head, criteria, shared, moments, grain) as (known, known_moments, leave):
         todo = {name: criterion for name, criterion in criteria.items() if name not in known}
         take_moments = known_moments is None and (moments or any(c.needs_moments for c in todo.values()))
         try:
             passed = watch or take_moments or any(criterion.needs_series for criterion in todo.values())
-            series = _record(module, layer, head, take_moments) if passed else None
+            series = _record(module, layer, head, take_moments, grain) if passed else None
             if series is not None and any(criterion.needs_moments for criterion in todo.values()):
                 read_by = find_reader(module, lstm, head, key)[1].weight.detach()
                 series = replace(series, moments=known_moments or series.moments, read_by=read_by)
-            found = {name: criterion.scores(layer, series) for name, criterion in todo.items()}
+            found = {
+                name: criterion.scores(layer, series) if grain == "unit" else criterion.gate_scores(layer, series)
+                for name, criterion in todo.items()
+            }
         except (ValueError, TypeError) as error:
             got = f"{lstm} and {head} of {type(module).__name__}: {error}"
             raise ConfigError(key, got, "units to score") from error
@@ -147,6 +182,7 @@ def _known(
     criteria: Mapping[str, Criterion],
     shared: SharedScores | None,
     moments: bool,
+    grain: str,
 ) -> Iterator[tuple[dict[str, Scores], OutputMoments | None, Leave]]:
     """What others have left, and how to leave more; meanwhile nobody else works on the same."""
     strategy = module.trainer.strategy
@@ -158,7 +194,7 @@ def _known(
     if is_rank_zero():
         network = network_digest(module)
         for name, criterion in criteria.items():
-            place = shared.place(network, lstm, head, criterion) if criterion.needs_series else None
+            place = shared.place(network, lstm, head, criterion, grain) if criterion.needs_series else None
             if place is not None:
                 places[name] = place
         if moments or any(criterion.needs_moments for criterion in criteria.values()):
@@ -179,12 +215,12 @@ def _known(
         yield there, old_moments, leave
 
 
-def _record(module: pl.LightningModule, layer: nn.LSTM, head: str, moments: bool) -> UnitSeries:
+def _record(module: pl.LightningModule, layer: nn.LSTM, head: str, moments: bool, grain: str) -> UnitSeries:
     trainer = module.trainer
     data = trainer.datamodule  # type: ignore[attr-defined]
     serve: Callable[[], object] = getattr(data, "scoring_dataloader", data.train_dataloader)
     batches = serve()
-    recorder = Recorder(layer, module.get_submodule(head), moments)
+    recorder = Recorder(layer, module.get_submodule(head), moments, gates=grain == "gate")
     with evaluating(module, trainer.strategy.root_device):
 
         def on_device() -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from callbacks.images import log_png
 from callbacks.measure import TEST, accuracy
 from callbacks.pruning import PruningObserver, pruning_callbacks
-from callbacks.scoring import check_head, find_lstm, find_reader, leave_scores, score
+from callbacks.scoring import check_gates_of, check_grain, check_head, find_lstm, find_reader, leave_scores, score
 from prunekit.errors import ConfigError, check_choice, check_rate
 from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
 from prunekit.masks import exact_count, find_parameter
@@ -23,20 +23,26 @@ from prunekit.runs.folder import read_json
 from prunekit.runs.reuse import SharedScores
 from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.criteria.gate_means import GateMeans
+from prunekit.units.gates import gate_constants, gate_mask
 from prunekit.units.moments import OutputMoments
-from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters
+from prunekit.units.removal import ORDERS, kept_units, saved_share, unit_mask, unit_parameters
 from prunekit.units.series import UnitSeries
 
 ROWS = "unit_curve.json"
 
 
 class Row(TypedDict):
-    """One point: the network with so many units removed, without retraining."""
+    """One point: the network with so many units or gates removed, without retraining.
+
+    ``saved`` is the share of the LSTM's multiply-adds that need no longer be done.
+    """
 
     criterion: str
     order: str
     rate: float
     removed: int
+    saved: float
     test_acc: float
 
 
@@ -56,6 +62,7 @@ class UnitCurve(PruningObserver):
         compensation: ``none``, or ``linear``: at each point what removed units said is said by a
             linear map of the rest.
         ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
+        granularity: what is removed, each ``unit`` or each ``gate``, which then becomes its mean.
 
     Attributes:
         shared_scores: where runs keep scores for each other; None for nowhere.
@@ -73,10 +80,14 @@ class UnitCurve(PruningObserver):
         head: str = "head",
         compensation: Literal["none", "linear"] = "none",
         ridge: float = RIDGE,
+        granularity: Literal["unit", "gate"] = "unit",
     ) -> None:
         if not criteria or not rates or not orders:
             raise ConfigError("callbacks.unit_curve", "no criteria, rates or orders", "at least one of each")
-        self.criteria = dict(criteria)
+        self.criteria = {name: one for name, one in criteria.items() if granularity in one.grains}
+        self.granularity = check_grain("callbacks.unit_curve", granularity, self.criteria.values(), compensation)
+        if not self.criteria:
+            raise ConfigError("callbacks.unit_curve.granularity", granularity, "what one of the criteria scores")
         self.rates = [check_rate("callbacks.unit_curve.rates", rate) for rate in rates]
         for order in orders:
             check_choice("callbacks.unit_curve.orders", order, ORDERS)
@@ -92,7 +103,10 @@ class UnitCurve(PruningObserver):
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
-        find_lstm(module, self.lstm, "callbacks.unit_curve.lstm")
+        layer = find_lstm(module, self.lstm, "callbacks.unit_curve.lstm")
+        if self.granularity == "gate":
+            check_gates_of(layer, self.lstm, "callbacks.unit_curve.lstm")
+            check_head(module, self.head, "callbacks.unit_curve.head")
         linear, criteria = self.compensation != "none", self.criteria.values()
         if linear or any(criterion.needs_series for criterion in criteria):
             check_head(module, self.head, "callbacks.unit_curve.head")
@@ -118,11 +132,23 @@ class UnitCurve(PruningObserver):
     def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         started = time.perf_counter()
         key, linear = "callbacks.unit_curve", self.compensation != "none"
+        gates = self.granularity == "gate"
+        criteria = {**self.criteria, **({GateMeans.name: GateMeans()} if gates else {})}
         scores, series, moments = score(
-            module, self.lstm, self.head, self.criteria, key, self.shared_scores, watch=True, moments=linear
+            module,
+            self.lstm,
+            self.head,
+            criteria,
+            key,
+            self.shared_scores,
+            watch=True,
+            moments=linear,
+            grain=self.granularity,
         )
+        means = scores.pop(GateMeans.name).values if gates else None
         self.seconds["score"] = time.perf_counter() - started
-        self._measure(trainer, module, scores, moments if linear else None)
+        compensated = Compensated(self.head, moments, self.ridge) if linear and moments is not None else None
+        self._measure(trainer, module, scores, Removal(module, self.lstm, compensated, means))
         self.seconds["curve"] = time.perf_counter() - started - self.seconds["score"]
         leave_scores(trainer, "unit_scores.safetensors", scores)
         if trainer.is_global_zero:
@@ -133,15 +159,14 @@ class UnitCurve(PruningObserver):
         trainer: pl.Trainer,
         module: pl.LightningModule,
         scores: Mapping[str, Scores],
-        moments: OutputMoments | None,
+        removal: "Removal",
     ) -> None:
         """Measure the rows that are not on disk yet."""
         path = Path(trainer.default_root_dir) / ROWS
         done = {(row["criterion"], row["order"], row["rate"]): row for row in read_json(path, "paths.runs_dir") or []}
         measured: dict[bytes, float] = {}  # by what is kept: rate 0 is the same network for all
         self.rows = []
-        compensated = None if moments is None else Compensated(self.head, moments, self.ridge)
-        with Removal(module, self.lstm, compensated) as removal:
+        with removal:
             for name, order, rate in ((n, o, r) for n, o in self._lines() for r in self.rates):
                 row = done.get((name, order, rate))
                 if row is None:
@@ -152,7 +177,14 @@ class UnitCurve(PruningObserver):
                     if key not in measured:
                         removal.keep(kept)
                         measured[key] = accuracy(trainer, module, TEST)
-                    row = Row(criterion=name, order=order, rate=rate, removed=removed, test_acc=measured[key])
+                    row = Row(
+                        criterion=name,
+                        order=order,
+                        rate=rate,
+                        removed=removed,
+                        saved=removal.saved(removed),
+                        test_acc=measured[key],
+                    )
                     done[name, order, rate] = row
                     if trainer.is_global_zero:
                         write_json(path, [*self.rows, row])
@@ -203,10 +235,17 @@ class Removal:
         module: whose units.
         lstm: name of the LSTM.
         compensated: how the rest makes up for them; None for not at all.
+        means: of the gates, if gates are removed instead of units.
     """
 
-    def __init__(self, module: pl.LightningModule, lstm: str, compensated: Compensated | None = None) -> None:
-        self._module, self._name, self._compensated = module, lstm, compensated
+    def __init__(
+        self,
+        module: pl.LightningModule,
+        lstm: str,
+        compensated: Compensated | None = None,
+        means: Tensor | None = None,
+    ) -> None:
+        self._module, self._name, self._compensated, self._means = module, lstm, compensated, means
         self._lstm = find_lstm(module, lstm, "lstm")
         self._names = unit_parameters(self._lstm, lstm)
         if compensated is not None:
@@ -222,11 +261,21 @@ class Removal:
         self._restore()
 
     def keep(self, kept: Tensor) -> None:
-        """Have these units, ``(units,)`` bool, and no others."""
+        """Have these units, ``(units,)`` bool, and no others; or these gates, ``(4 * units,)``."""
         self._restore()
         if self._compensated is not None:
             compensate(self._lstm, [self._reader], self._compensated.moments, kept, ridge=self._compensated.ridge)
-        unit_mask(self._lstm, self._name, kept).apply(self._module)
+        if self._means is None:
+            unit_mask(self._lstm, self._name, kept).apply(self._module)
+        else:
+            constants = gate_constants(self._name, ~kept, self._means)
+            gate_mask(self._lstm, self._name, kept).apply(self._module, constants)
+
+    def saved(self, removed: int) -> float:
+        """The share of the last layer's multiply-adds that so many removed units or gates save."""
+        lstm = self._lstm
+        inputs = lstm.get_parameter(self._names[0].rpartition(".")[2]).shape[1]
+        return saved_share(inputs, lstm.hidden_size, removed, "unit" if self._means is None else "gate")
 
     @torch.no_grad()
     def _restore(self) -> None:

@@ -1,16 +1,19 @@
-"""Unit pruning: the units of an LSTM that a criterion puts first go."""
+"""Unit pruning: the units of an LSTM, or single gates of units, that a criterion puts first go."""
 
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from callbacks.pruning import PruningCallback, equal_on_ranks
-from callbacks.scoring import check_head, find_lstm, find_reader, leave_scores, score
+from callbacks.scoring import check_gates_of, check_grain, check_head, find_lstm, find_reader, leave_scores, score
 from prunekit.errors import ConfigError, check_choice
 from prunekit.masks import Mask, exact_count, gradual_rate
 from prunekit.runs.reuse import SharedScores
 from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion
+from prunekit.units.criteria.gate_means import GateMeans
+from prunekit.units.gates import gate_constants, gate_mask, gates_kept
 from prunekit.units.moments import OutputMoments
 from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters, units_kept
 
@@ -23,14 +26,18 @@ class UnitMask(PruningCallback):
     last round's scores by criterion. With linear compensation the layers that read the units change as well, in the
     columns of those that stay and in their biases: see :mod:`prunekit.units.compensation`.
 
+    With ``granularity=gate`` it is gates that go, of four times as many: a removed gate is at every step the mean that
+    it was over the training clips, and is held there (:mod:`prunekit.units.gates`).
+
     Args:
-        criterion: what scores units, on training data only.
-        rate: share of the units removed in the end, in [0, 1].
+        criterion: what scores units or gates, on training data only.
+        rate: share of the units or gates removed in the end, in [0, 1].
         order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
         lstm: name of an ``nn.LSTM`` in the model.
         head: name of the part that makes logits of its outputs, at any step.
         compensation: ``none``, or ``linear``: what removed units said is said by a linear map of those that stay.
         ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
+        granularity: what goes, each ``unit`` or each ``gate``; gates of an LSTM of one layer, without compensation.
         rounds: number of events.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
@@ -53,6 +60,7 @@ class UnitMask(PruningCallback):
         head: str = "head",
         compensation: Literal["none", "linear"] = "none",
         ridge: float = RIDGE,
+        granularity: Literal["unit", "gate"] = "unit",
         rounds: int = 1,
         retrain_epochs: int = 0,
         start_epoch: int = 0,
@@ -64,13 +72,20 @@ class UnitMask(PruningCallback):
             raise ConfigError(self.key("order"), order, accepted)
         check_choice(self.key("compensation"), compensation, COMPENSATIONS)
         self.compensation, self.ridge = compensation, check_ridge(self.key("ridge"), ridge)
+        self.granularity = check_grain(f"callbacks.{self.name}", granularity, [criterion], compensation)
         self._moments: OutputMoments | None = None
+        self._means: Tensor | None = None
+        self._state_key = self._generate_state_key(lstm=lstm, granularity=granularity, start_epoch=start_epoch)
         self.criterion, self.order, self.lstm, self.head = criterion, order, lstm, head
         self.shared_scores: SharedScores | None = None
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
-        self.parameters = unit_parameters(find_lstm(module, self.lstm, self.key("lstm")), self.lstm)
+        layer = find_lstm(module, self.lstm, self.key("lstm"))
+        self.parameters = unit_parameters(layer, self.lstm)
+        if self.granularity == "gate":
+            check_gates_of(layer, self.lstm, self.key("lstm"))
+            check_head(module, self.head, self.key("head"))
         if self.criterion.needs_series or self.compensation != "none":
             check_head(module, self.head, self.key("head"))
         if self.criterion.needs_moments or self.compensation != "none":
@@ -78,18 +93,37 @@ class UnitMask(PruningCallback):
         super().check(module)
 
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
-        """Score the units as they are now and keep all but the first in the order."""
-        criteria = {self.criterion.name: self.criterion}
+        """Score the units or gates as they are now and keep all but the first in the order."""
+        criteria: dict[str, Criterion] = {self.criterion.name: self.criterion}
+        gates = self.granularity == "gate"
+        criteria |= {GateMeans.name: GateMeans()} if gates else {}
         shared = self.shared_scores if self.rounds_done == 0 else None  # a retrained network is this run's alone
         wanted = self.compensation != "none"
         key = f"callbacks.{self.name}"
-        scores, _, self._moments = score(module, self.lstm, self.head, criteria, key, shared, moments=wanted)
+        scores, _, self._moments = score(
+            module, self.lstm, self.head, criteria, key, shared, moments=wanted, grain=self.granularity
+        )
         found = scores[self.criterion.name]
-        before = units_kept(mask, self.parameters[0])
+        self._means = scores.pop(GateMeans.name).values if gates else None
+        before = self._of(mask)
         k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))
         kept = kept_units(found.values, k, self.order, before)
         leave_scores(module.trainer, "scores.safetensors", scores)
-        return unit_mask(find_lstm(module, self.lstm, self.key("lstm")), self.lstm, kept) & mask
+        layer = find_lstm(module, self.lstm, self.key("lstm"))
+        return (gate_mask if gates else unit_mask)(layer, self.lstm, kept) & mask
+
+    def hold_at(self, values: dict[str, Tensor], before: Mask, after: Mask) -> dict[str, Tensor]:
+        """Gates that go become their means; units that go take any constants of their gates along."""
+        kept = self._of(after)
+        if self.granularity == "unit":
+            gone = ~kept.repeat(4)
+            return {
+                name: value.masked_fill(gone, 0.0) if name in self.parameters else value
+                for name, value in values.items()
+            }
+        assert self._means is not None
+        new = gate_constants(self.lstm, self._of(before) & ~kept, self._means)
+        return {**values, **{name: value + values.get(name, 0.0) for name, value in new.items()}}
 
     def adjust(self, trainer: pl.Trainer, module: pl.LightningModule, before: Mask, after: Mask) -> None:
         """Compensate what the mask is about to remove."""
@@ -104,17 +138,21 @@ class UnitMask(PruningCallback):
         equal_on_ranks(trainer, [*layer.parameters(), *reader.parameters()])
 
     def achieved(self) -> dict[str, float]:
-        """The share of units removed."""
-        return {f"{self.lstm}.units": 1 - float(self._kept().double().mean())} if self.mask else {}
+        """The share of units or gates removed."""
+        return {f"{self.lstm}.{self.granularity}s": 1 - float(self._kept().double().mean())} if self.mask else {}
 
     def report(self) -> dict[str, Any]:
         """Criterion, order and rate, and how many units there were and went."""
         if not self.mask:
             return {}
         kept = self._kept()
-        units = {"count": len(kept), "removed": int((~kept).sum())}
+        number = {"count": len(kept), "removed": int((~kept).sum())}
         setting = {"criterion": self.criterion.name, "order": self.order, "rate": self.rate}
-        return {**setting, "compensation": self.compensation, "units": units}
+        return {**setting, "compensation": self.compensation, f"{self.granularity}s": number}
 
-    def _kept(self) -> Any:
-        return units_kept(self.mask, self.parameters[0])
+    def _kept(self) -> Tensor:
+        return self._of(self.mask)
+
+    def _of(self, mask: Mask) -> Tensor:
+        """What a mask keeps: units, or gates."""
+        return (gates_kept if self.granularity == "gate" else units_kept)(mask, self.parameters[0])

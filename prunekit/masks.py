@@ -165,8 +165,12 @@ class Mask(Mapping[str, Tensor]):
                 raise ValueError(f"{name} has shape {tuple(shape)}, its mask {tuple(kept.shape)}")
 
     @torch.no_grad()
-    def apply(self, module: nn.Module) -> None:
+    def apply(self, module: nn.Module, values: Mapping[str, Tensor] | None = None) -> None:
         """Set every removed entry of ``module`` to exactly 0.0, whatever it was (NaN and infinities too).
+
+        Args:
+            module: whose parameters the mask names.
+            values: parameter name -> what its removed entries become instead of 0.0, in the parameter's shape.
 
         Example:
             >>> layer = nn.Linear(2, 1)
@@ -177,21 +181,23 @@ class Mask(Mapping[str, Tensor]):
         self.check(module)
         for name, kept in self.items():
             parameter = find_parameter(module, name)
-            parameter.masked_fill_(~kept.to(parameter.device), 0.0)
+            value = (values or {}).get(name, torch.zeros(())).to(parameter.device, parameter.dtype)
+            parameter.copy_(torch.where(kept.to(parameter.device), parameter, value))
 
 
 class HeldMask:
     """Holds a module to a mask through the steps of its optimizers.
 
-    After each optimizer step removed entries are exactly 0.0 again, whatever the optimizer did to them: momentum,
-    Adam's moments and weight decay included. Gradients of removed entries are zeroed as they are produced, so
-    they enter neither an accumulation nor a clip norm. The gradient hook is a tensor hook and not one that runs
-    after accumulation, because DDP copies its reduced gradients over what the latter would have written.
+    After each optimizer step removed entries are exactly 0.0 again, or what ``values`` says, whatever the optimizer did
+    to them: momentum, Adam's moments and weight decay included. Gradients of removed entries are zeroed as they are
+    produced, so they enter neither an accumulation nor a clip norm. The gradient hook is a tensor hook and not one
+    that runs after accumulation, because DDP copies its reduced gradients over what the latter would have written.
 
     Args:
         mask: what to hold; it is applied at once.
         module: its parameters must be on their final device.
         optimizers: those that step these parameters.
+        values: parameter name -> what its removed entries are held at instead of 0.0, in the parameter's shape.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -203,25 +209,31 @@ class HeldMask:
         >>> held.release()
     """
 
-    def __init__(self, mask: Mask, module: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-        mask.apply(module)
-        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
-        self._zeros: dict[torch.dtype, Tensor] = {}
+    def __init__(
+        self,
+        mask: Mask,
+        module: nn.Module,
+        optimizers: Iterable[Optimizer],
+        values: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        mask.apply(module, values)
+        self._held: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         self._handles: list[RemovableHandle] = []
         for name, kept in mask.items():
             parameter = find_parameter(module, name)
             # Multiplying by 0 and 1 costs a tenth of masked_fill_.
             factor = kept.to(parameter.device, parameter.dtype)
-            self._pairs.append((parameter, factor))
-            self._zeros[parameter.dtype] = factor.new_zeros(())
+            value = (values or {}).get(name)
+            held_at = factor.new_zeros(()) if value is None else value.to(factor) * (1 - factor)
+            self._held.append((parameter, factor, held_at))
             self._handles.append(parameter.register_hook(factor.mul))  # type: ignore[no-untyped-call]
         self._handles += [optimizer.register_step_post_hook(self._zero) for optimizer in optimizers]
 
     @torch.no_grad()
     def _zero(self, *_: Any) -> None:
-        for parameter, factor in self._pairs:
+        for parameter, factor, held_at in self._held:
             # 0 + w * factor: one pass, and +0.0 where a plain product would leave -0.0.
-            torch.addcmul(self._zeros[parameter.dtype], parameter, factor, out=parameter)
+            torch.addcmul(held_at, parameter, factor, out=parameter)
 
     def release(self) -> None:
         """Let go: later steps may move removed entries again."""

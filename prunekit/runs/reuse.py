@@ -62,7 +62,7 @@ class SharedScores:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def place(self, network: str, lstm: str, head: str, criterion: Criterion) -> Path | None:
+    def place(self, network: str, lstm: str, head: str, criterion: Criterion, grain: str = "unit") -> Path | None:
         """The folder of a criterion's scores; None if it cannot be told apart from another by its values.
 
         Args:
@@ -70,10 +70,11 @@ class SharedScores:
             lstm: name of the LSTM in it.
             head: name of the head.
             criterion: what scores.
+            grain: what is scored, ``unit`` or ``gate``.
         """
         kind = f"{type(criterion).__module__}.{type(criterion).__qualname__}"
         try:
-            return self._folder / digest([network, lstm, head, kind, _code(type(criterion)), vars(criterion)])
+            return self._folder / digest([network, lstm, head, grain, kind, _code(type(criterion)), vars(criterion)])
         except TypeError:  # it holds something that is no plain value
             return None
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunekit.units.gates import check_gates, gate_activations, on_one_scale
 from prunekit.units.moments import OutputMoments
 from prunekit.units.transfer_entropy import encode_outputs
 
@@ -19,11 +20,15 @@ def _alone(local: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class UnitSeries:
-    """Time series over training clips. Under DDP a rank has the outputs of its own clips and the targets of all.
+    """Time series over training clips: of units' outputs, or of gates' activations, four times as many.
+
+    Gates come in the order of the LSTM's rows; levels are of activations on the scale of outputs, magnitudes and means
+    of activations as they are. Under DDP a rank has the outputs of its own clips and the targets of all.
 
     Attributes:
         levels: ``(clips here, T, units)`` uint8, the units' outputs as :func:`encode_outputs` gives them.
         magnitude: ``(T, units)`` float64, the mean of ``|h|`` over all clips.
+        mean: ``(units,)`` float64, the mean over all clips and steps.
         probability: ``(clips, T)`` float32, softmax of the true class when the head is applied at each step.
         hit: ``(clips, T)`` bool, whether that class has the largest.
         rows: ``(clips here,)`` int64, which of all clips these are.
@@ -34,6 +39,7 @@ class UnitSeries:
 
     levels: Tensor
     magnitude: Tensor
+    mean: Tensor
     probability: Tensor
     hit: Tensor
     rows: Tensor
@@ -60,17 +66,24 @@ class Recorder:
         lstm: one direction, without projection.
         head: outputs ``(..., units)`` -> logits ``(..., classes)``.
         moments: whether to take the outputs' moments too.
+        gates: whether the series are those of the gates instead of the units.
 
     Raises:
         ValueError: if the LSTM has two directions or a projection.
     """
 
-    def __init__(self, lstm: nn.LSTM, head: Callable[[Tensor], Tensor], moments: bool = False) -> None:
+    def __init__(
+        self, lstm: nn.LSTM, head: Callable[[Tensor], Tensor], moments: bool = False, gates: bool = False
+    ) -> None:
         if lstm.bidirectional or lstm.proj_size:
             raise ValueError("an LSTM of two directions or with a projection, whose outputs are not its units'")
         self._lstm, self._head = lstm, head
         self._levels: list[Tensor] = []
+        if gates:
+            check_gates(lstm)
+        self._gates = gates
         self._magnitude: Tensor | float = 0.0
+        self._total: Tensor | float = 0.0
         self._success: list[tuple[Tensor, Tensor]] = []
         self._wants_moments, self._moments = moments, list[OutputMoments]()
 
@@ -88,23 +101,25 @@ class Recorder:
             start = named.get("hx", inputs[1] if len(inputs) > 1 else None)
             if start is not None and any(state.any() for state in start):
                 raise ValueError("a model whose LSTM starts with states other than 0")
-            seen.append(outputs[0])
+            seen.extend([outputs[0], inputs[0] if inputs else named["input"]])
 
         hook = self._lstm.register_forward_hook(take_down, with_kwargs=True)
         try:
             for x, y in batches:
                 seen.clear()
                 model(x)
-                if len(seen) != 1 or not isinstance(seen[0], Tensor) or seen[0].dim() != 3:
+                if len(seen) != 2 or not isinstance(seen[0], Tensor) or seen[0].dim() != 3:
                     raise ValueError("a model that does not call its LSTM once, with a batch of unpacked sequences")
-                self._take(seen[0] if self._lstm.batch_first else seen[0].transpose(0, 1), y)
+                h, inputs = (each if self._lstm.batch_first else each.transpose(0, 1) for each in seen)
+                self._take(h, y, gate_activations(self._lstm, inputs, h) if self._gates else h)
         finally:
             hook.remove()
 
-    def _take(self, h: Tensor, y: Tensor) -> None:
+    def _take(self, h: Tensor, y: Tensor, watched: Tensor) -> None:
         logits = self._head(h)
-        self._levels.append(encode_outputs(h).cpu())
-        self._magnitude = self._magnitude + h.abs().sum(0).double().cpu()
+        self._levels.append(encode_outputs(on_one_scale(watched) if self._gates else watched).cpu())
+        self._magnitude = self._magnitude + watched.abs().sum(0).double().cpu()
+        self._total = self._total + watched.sum((0, 1), dtype=torch.float64).cpu()
         truth = y[:, None, None].expand(-1, h.shape[1], 1)
         probability = logits.softmax(-1).gather(2, truth)[..., 0]
         self._success.append((probability.float().cpu(), (logits.argmax(2) == y[:, None]).cpu()))
@@ -135,5 +150,6 @@ class Recorder:
         whole[:, rows] = torch.stack([probability, hit.float()])
         whole = sum_over_ranks(whole)
         magnitude = sum_over_ranks(torch.as_tensor(self._magnitude)) / clips
+        mean = sum_over_ranks(torch.as_tensor(self._total)) / (clips * levels.shape[1])
         moments = self._moments[0].map(lambda local: sum_over_ranks(local).cpu()) if self._moments else None
-        return UnitSeries(levels, magnitude, whole[0], whole[1] > 0, rows, moments, sum_over_ranks=sum_over_ranks)
+        return UnitSeries(levels, magnitude, mean, whole[0], whole[1] > 0, rows, moments, sum_over_ranks=sum_over_ranks)

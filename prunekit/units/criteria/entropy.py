@@ -19,6 +19,7 @@ class Entropy(Criterion):
     """
 
     name = "entropy"
+    grains = ("unit", "gate")
 
     def __init__(self, bins: int = 16) -> None:
         check_choice("criterion.bins", bins, (2, 4, 8, 16))
@@ -29,3 +30,7 @@ class Entropy(Criterion):
         assert series is not None
         counts = count_levels(equal_width(series.levels, self.bins), self.bins)
         return Scores(entropy(series.sum_over_ranks(counts)))
+
+    def gate_scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
+        """The same of gates' activations."""
+        return self.scores(lstm, series)

@@ -19,12 +19,16 @@ class L1Norm(Criterion):
     """
 
     name = "l1_norm"
+    grains = ("unit", "gate")
     needs_series = False
 
     @torch.no_grad()
     def scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
         """Norms; ``series`` is not looked at."""
+        return Scores(self.gate_scores(lstm, None).values.view(4, lstm.hidden_size).sum(0))
+
+    def gate_scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
+        """The norms of the single gates' rows."""
         layer = lstm.num_layers - 1
-        weights = [getattr(lstm, f"weight_{kind}_l{layer}").detach().double().cpu() for kind in ("ih", "hh")]
-        sums = sum(weight.abs().sum(1).view(4, lstm.hidden_size).sum(0) for weight in weights)
-        return Scores(torch.as_tensor(sums))
+        weights = [lstm.get_parameter(f"weight_{kind}_l{layer}").detach().double().cpu() for kind in ("ih", "hh")]
+        return Scores(weights[0].abs().sum(1) + weights[1].abs().sum(1))

@@ -24,6 +24,7 @@ class Random(Criterion):
     """
 
     name = "random"
+    grains = ("unit", "gate")
     needs_series = False
 
     def __init__(self, seed: int) -> None:
@@ -31,5 +32,12 @@ class Random(Criterion):
 
     def scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
         """Numbers in [0, 1); neither argument is looked at but for the number of units."""
+        return self._drawn(lstm.hidden_size)
+
+    def gate_scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
+        """As many for gates."""
+        return self._drawn(4 * lstm.hidden_size)
+
+    def _drawn(self, count: int) -> Scores:
         generator = torch.Generator().manual_seed(self.seed)
-        return Scores(torch.rand(lstm.hidden_size, dtype=torch.float64, generator=generator))
+        return Scores(torch.rand(count, dtype=torch.float64, generator=generator))

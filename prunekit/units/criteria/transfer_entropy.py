@@ -38,6 +38,7 @@ class TransferEntropy(Criterion):
     """
 
     name = "transfer_entropy"
+    grains = ("unit", "gate")
 
     def __init__(
         self,
@@ -76,3 +77,7 @@ class TransferEntropy(Criterion):
         counts = series.sum_over_ranks(count_transitions(x, y[series.rows], *bins))
         bits = transfer_entropy(counts)
         return Scores(bits + miller_madow(counts) if self.correction == "miller_madow" else bits)
+
+    def gate_scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
+        """The same of gates' activations."""
+        return self.scores(lstm, series)
