@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.door import errors_told
-from prunekit.figures.sweeps import draw_costs, draw_settings, draw_units
-from prunekit.runs.collect import ACCURACY, CRITERION, MEASURES, ORDER, RATE, SEED, Runs, collect, pooled
+from prunekit.figures.sweeps import draw_costs, draw_grains, draw_settings, draw_units
+from prunekit.runs.collect import ACCURACY, CRITERION, GRAIN, MEASURES, ORDER, RATE, SAVED, SEED, Runs, collect, pooled
 from prunekit.runs.files import write_whole
 from prunekit.runs.report_text import cost_table, setting_table, state, unit_tables
 from prunekit.runs.summary import CONTROL, COSTS, costs, differences, losses, plain_names, summarize
@@ -64,6 +64,9 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     criteria = sorted(summary[CRITERION].unique())
     figures = {"accuracy": draw_units(summary, facets, dense, "test accuracy", criteria)}
     text = unit_tables(summary, dense, facets, "Test accuracy in %")
+    if GRAIN in facets and SAVED in runs.table:
+        of_saved = summarize(runs.table, by, [ACCURACY, "dense_test_acc", SAVED])
+        figures["grains"] = draw_grains(of_saved, GRAIN, criteria)
     title = "Points of accuracy against the dense network, paired"
     text += unit_tables(losses(runs.table, facets), None, facets, title)
     priced = costs(runs)

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
-from prunekit.runs.collect import plain, sort_key
+from prunekit.runs.collect import SAVED, plain, sort_key
 
 STYLES: dict[str, Literal["-", "--"]] = {"descending": "-", "ascending": "--"}
+GRAINS: dict[str, Literal["-", ":"]] = {"unit": "-", "gate": ":"}
 COSTS = {
     "size": "bytes on disk, of the dense network's",
     "faster_1": "times faster, batch of 1",
@@ -151,6 +152,41 @@ def draw_costs(summary: pd.DataFrame, facets: Sequence[str], lines: Sequence[str
     return figure
 
 
+def draw_grains(summary: pd.DataFrame, grain: str, criteria: Sequence[str]) -> Figure:
+    """Draw accuracy against the share of the LSTM's multiply-adds saved, removed units and removed gates in one panel.
+
+    A panel for each order; units are drawn solid, gates dotted. Of other facets all lines are drawn.
+
+    Args:
+        summary: rows with ``grain``, ``criterion``, ``order``, ``saved.mean``, ``final_test_acc.mean`` and ``.half``,
+            and ``dense_test_acc.mean``.
+        grain: the column that says ``unit`` or ``gate``.
+        criteria: all that there are, so that each has one colour in all figures.
+    """
+    orders = [order for order in STYLES if order in set(summary["order"])]
+    figure = Figure(figsize=(1.2 + 4.6 * len(orders), 4.6), dpi=100, layout="constrained")
+    colours = {name: f"C{number}" for number, name in enumerate(criteria)}
+    for axes, order in zip(figure.subplots(1, len(orders), sharey=True, squeeze=False)[0], orders, strict=True):
+        here = summary[summary["order"] == order]
+        for (name, size), line in here.groupby(["criterion", grain], sort=False):
+            values = "final_test_acc.mean", "final_test_acc.half", colours[name], GRAINS[size]
+            _line(axes, line.sort_values(f"{SAVED}.mean"), f"{SAVED}.mean", *values)
+        axes.axhline(here["dense_test_acc.mean"].mean(), color="0.4", linewidth=1)
+        axes.grid(alpha=0.3)
+        axes.set_ylim(0, 1.02)
+        axes.set_title({"descending": "highest scores first", "ascending": "lowest scores first"}[order], fontsize=10)
+        axes.set_xlabel("share of the LSTM's multiply-adds saved")
+    figure.axes[0].set_ylabel("test accuracy")
+    present = set(summary["criterion"])
+    handles = [Line2D([], [], color=c, label=name.replace("_", " ")) for name, c in colours.items() if name in present]
+    handles += [
+        Line2D([], [], color="0.3", linestyle="-", label="units"),
+        Line2D([], [], color="0.3", linestyle=":", label="gates"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    return figure
+
+
 def _limits(summary: pd.DataFrame, measure: str) -> tuple[float, float]:
     """Around the means of a share; wider intervals are cut."""
     names = [f"{measure}.mean", *(["dense_test_acc.mean"] if "dense_test_acc.mean" in summary else [])]
@@ -208,7 +244,7 @@ def _line(
     mean: str,
     half: str,
     colour: str,
-    style: Literal["-", "--"],
+    style: Literal["-", "--", ":"],
     shift: float = 0.0,
 ) -> None:
     """A line with bars for its intervals, ``shift`` to the right so that lines do not hide each other's bars."""

@@ -56,10 +56,11 @@ def account(module: nn.Module, removed: int, recurrent: Iterable[tuple[str, str]
 
     Returns:
         ``parameters``, ``macs``, ``file_bytes`` and ``latency``, each with ``dense`` and ``compact``, of parameters
-        ``nonzero`` too; and ``compaction``: by how much the outputs differ, relative to the larger of 1 and the
-        largest logit, or why there is no compact network.
+        ``nonzero`` too, of multiply-adds also the compact network's ``without_empty_rows`` of recurrent layers: removed
+        gates leave such rows, and torch computes them all the same. And ``compaction``: by how much the outputs differ,
+        relative to the larger of 1 and the largest logit, or why there is no compact network.
     """
-    smaller, how = _compacted(module, recurrent, example)
+    smaller, how, empty = _compacted(module, recurrent, example)
     shapes = [[(name, tensor.shape) for name, tensor in each.state_dict().items()] for each in (module, smaller)]
     key = repr((type(module), shapes, example.shape, example.dtype, example.device, torch.get_num_threads()))
     if key not in _known:
@@ -67,23 +68,35 @@ def account(module: nn.Module, removed: int, recurrent: Iterable[tuple[str, str]
     dense, small = _known[key]
     found: dict[str, Any] = {name: {"dense": dense[name], "compact": small[name]} for name in dense}  # type: ignore[literal-required]
     found["parameters"]["nonzero"] = dense["parameters"] - removed
+    found["macs"]["without_empty_rows"] = small["macs"] - empty
     return {**found, "compaction": how}
 
 
 def _compacted(
     module: nn.Module, recurrent: Iterable[tuple[str, str]], example: Tensor
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[nn.Module, dict[str, Any], int]:
+    empty = 0
+
+    def count(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
+        nonlocal empty
+        for name, weight in layer.named_parameters():
+            if name.startswith("weight"):
+                empty += outputs[0].shape[:-1].numel() * int((weight == 0).all(1).sum()) * weight.shape[1]
+
     try:
         links = [recurrent_link(module, *names) for names in dict.fromkeys(recurrent)]
         smaller = compact(module, [*links, *sequential_links(module)]).module
+        hooks = [part.register_forward_hook(count) for part in smaller.modules() if isinstance(part, nn.RNNBase)]
         with torch.no_grad():
             apart = difference(module(example), smaller(example))
+        for hook in hooks:
+            hook.remove()
         if not apart <= MOST_DIFFERENCE:
             raise ValueError(f"outputs differ by {apart:.2g}: layers are connected otherwise than by name or sequence")
     except (ValueError, AttributeError, RuntimeError) as error:
         log.warning("no compact network: %s", error)
-        return module, {"refused": str(error)}
-    return smaller, {"difference": apart}
+        return module, {"refused": str(error)}, 0
+    return smaller, {"difference": apart}, empty
 
 
 def _costs(module: nn.Module, smaller: nn.Module, example: Tensor) -> tuple[Cost, Cost]:

@@ -23,6 +23,8 @@ SEED, CRITERION, ORDER, RATE = "seed", "criterion", "order", "rate"
 CRITERIA = ("callbacks.unit_mask.criterion.", "callbacks.unit_curve.criteria.")
 SETTINGS = tuple(f"callbacks.unit_{key}" for key in ("mask.order", "mask.rate", "curve.orders", "curve.rates"))
 ACCURACY = "final_test_acc"
+SAVED = "saved"  # share of the LSTM's multiply-adds
+GRAIN = "callbacks.unit_curve.granularity"
 NEURONS = ("at_least_90", "at_most_40", "alive", "median_area")
 MEASURES = ("dense_test_acc", "pruned_test_acc", ACCURACY, "sparsity", *NEURONS)
 MOST_COMBINATIONS = 100_000  # beyond these no grid is filled in to see what is missing
@@ -186,6 +188,7 @@ def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[di
         return [
             {CRITERION: label[row[CRITERION]], ORDER: row[ORDER], RATE: row[RATE], **dense}
             | {"pruned_test_acc": row["test_acc"], "final_test_acc": row["test_acc"]}
+            | ({SAVED: row["saved"]} if "saved" in row else {})
             for row in results["unit_curve"]
         ]
     return [measured]

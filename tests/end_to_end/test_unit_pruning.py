@@ -146,15 +146,25 @@ def test_killed_while_units_are_scored_or_measured(moment, whole, tmp_path):
     killing.assert_equal(outcome(folder), whole)
 
 
+GRAINS = {
+    "unit": ("callbacks.unit_mask.compensation=linear",),
+    "gate": (
+        "callbacks.unit_mask.granularity=gate", "callbacks.unit_curve.granularity=gate",
+        "callbacks.unit_curve.compensation=none",
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.slow
-def test_two_ranks_find_the_scores_and_the_mask_of_one(tmp_path):
+@pytest.mark.parametrize("grain", GRAINS)
+def test_two_ranks_find_the_scores_and_the_mask_of_one(grain, tmp_path):
     for devices in (1, 2):
         command = [
             sys.executable, "-m", "prunekit.train", *(o for o in BASE if not o.startswith("callbacks.unit_mask")),
             f"paths.cache_dir={tmp_path / 'cache'}", f"paths.runs_dir={tmp_path / 'runs'}",
             f"run_dir={tmp_path / str(devices)}", "trainer=ddp", f"trainer.devices={devices}",
             "criterion.correction=surrogate", "criterion.surrogates=5", "trainer.accelerator=cpu",
-            "model.optimizer.lr=0.0", "callbacks.unit_mask.compensation=linear",
+            "model.optimizer.lr=0.0", *GRAINS[grain],
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr

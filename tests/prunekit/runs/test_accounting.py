@@ -13,6 +13,7 @@ from prunekit.models.recognizer import Recognizer
 from prunekit.runs import accounting
 from prunekit.runs.accounting import account
 from prunekit.runs.results import summary_table
+from prunekit.units.gates import gate_constants, gate_mask
 from prunekit.units.removal import unit_mask
 
 IN, UNITS, HIDDEN, CLASSES, STEPS = 3, 8, 6, 4, 5
@@ -41,7 +42,7 @@ def test_a_recognizer_without_half_of_its_units(tmp_path):
     assert found["parameters"] == {
         "dense": parameters(8), "compact": parameters(4), "nonzero": parameters(8) - removed,
     }  # fmt: skip
-    assert found["macs"] == {"dense": macs(8), "compact": macs(4)}
+    assert found["macs"] == {"dense": macs(8), "compact": macs(4), "without_empty_rows": macs(4)}
     assert found["compaction"]["difference"] <= 1e-6
     file = tmp_path / "x.safetensors"
     save_file(net.state_dict(), file)
@@ -49,6 +50,16 @@ def test_a_recognizer_without_half_of_its_units(tmp_path):
     for latency in found["latency"].values():
         assert set(latency) == {"1", "64"}
         assert all(0 < seconds < 1 for seconds in latency.values())
+
+
+def test_a_constant_gate_leaves_an_empty_row_that_torch_computes():
+    net = recognizer()
+    kept = torch.arange(4 * UNITS) % 4 != 1
+    mask = gate_mask(net.lstm, "lstm", kept)
+    mask.apply(net, gate_constants("lstm", ~kept, torch.full((4 * UNITS,), 0.3)))
+    found = account(net, mask.removed(), [("lstm", "head")], torch.randn(1, STEPS, IN))
+    assert found["macs"]["compact"] == found["macs"]["dense"] == macs(8)
+    assert found["macs"]["without_empty_rows"] == macs(8) - STEPS * UNITS * (IN + UNITS)
 
 
 def test_larger_networks_take_longer():

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunekit.errors import ConfigError
-from prunekit.figures.sweeps import draw_settings, draw_units
+from prunekit.figures.sweeps import draw_grains, draw_settings, draw_units
 from prunekit.report import main, report
 from prunekit.runs import jobs
 from prunekit.runs.collect import collect, missing
@@ -375,3 +375,25 @@ def test_a_criterion_that_has_one_order_lacks_nothing_in_the_other(tmp_path):
             write(tmp_path / f"one-{seed}-{rate}", seed, 0.5, ("reconstruction", "ascending", rate))
     (row,) = missing(collect(tmp_path))
     assert row == {"seed": 1, "criterion": "reconstruction", "order": "ascending", "rate": 0.6}
+
+
+def test_units_and_gates_are_drawn_against_what_they_save(tmp_path):
+    for seed, grain in product([0, 1], ["unit", "gate"]):
+        rows = [
+            {"criterion": "entropy", "order": order, "rate": rate, "removed": 1, "saved": saved, "test_acc": 1 - rate}
+            for order in ("ascending", "descending")
+            for rate, saved in ((0.2, 0.2), (0.6, 0.6 if grain == "gate" else 0.7))
+        ]
+        callbacks = {"unit_curve": {"granularity": grain, "criteria": {"entropy": {"bins": 4}}}}
+        write(tmp_path / f"{seed}{grain}", seed, 0.9, None, {"callbacks": callbacks}, unit_curve=rows)
+    runs = collect(tmp_path)
+    assert runs.axes == ["callbacks.unit_curve.granularity"]
+    report(tmp_path, tmp_path / "report")
+    assert imread(tmp_path / "report" / "grains.png").std() > 0.01
+    by = [*runs.axes, "criterion", "order", "rate"]
+    summary = summarize(runs.table, by, ["final_test_acc", "dense_test_acc", "saved"])
+    figure = draw_grains(summary, runs.axes[0], ["entropy"])
+    assert [axes.get_title() for axes in figure.axes] == ["highest scores first", "lowest scores first"]
+    for axes in figure.axes:
+        lines = {line.get_linestyle(): list(line.get_xdata()) for line in axes.get_lines() if line.get_marker() == "o"}
+        assert lines == {"-": [0.2, 0.7], ":": [0.2, 0.6]}
