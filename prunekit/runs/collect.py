@@ -132,7 +132,7 @@ def _latencies(latency: Mapping[str, Mapping[str, float | None]]) -> dict[str, f
 def missing(runs: Runs) -> list[dict[str, Any]] | None:
     """Combinations of the values seen, seeds included, that have no row; None if there are too many to go through.
 
-    Criteria combine with the orders that they are seen in.
+    Criteria combine with the orders and granularities that they are seen in.
     """
     by = [SEED, *runs.axes, *(name for name in (CRITERION, ORDER, RATE) if name in runs.table)]
     columns = [list(dict.fromkeys(map(plain, runs.table[name]))) for name in by]
@@ -145,9 +145,10 @@ def missing(runs: Runs) -> list[dict[str, Any]] | None:
     absent = [dict(zip(by, wanted, strict=True)) for wanted in product(*columns) if wanted not in there]
     if CRITERION not in runs.table:
         return absent
-    # A criterion need not make sense in every order.
-    pairs = set(zip(runs.table[CRITERION], runs.table[ORDER], strict=True))
-    return [row for row in absent if (row[CRITERION], row[ORDER]) in pairs]
+    # A criterion need not make sense in every order, nor for gates.
+    together = [CRITERION, ORDER, *(key for key in runs.axes if key.endswith(".granularity"))]
+    seen = set(zip(*(map(plain, runs.table[key]) for key in together), strict=True))
+    return [row for row in absent if tuple(row[key] for key in together) in seen]
 
 
 def pooled(runs: Runs, keys: Sequence[str]) -> Runs:
