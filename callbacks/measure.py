@@ -74,7 +74,7 @@ def predictions(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> I
     batches = data.val_dataloader() if part == VALIDATION else data.test_dataloader()
     with evaluating(module, trainer.strategy.root_device):
         for batch in batches:
-            x, y = trainer.strategy.batch_to_device(batch)
+            x, y = trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch))
             with trainer.precision_plugin.forward_context():
                 logits = module(x)
             yield logits, y

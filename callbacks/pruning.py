@@ -150,7 +150,9 @@ class PruningCallback(pl.Callback, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's mask; it is held from the first step on."""
         self.mask, self.rounds_done = Mask(state_dict["mask"]), state_dict["rounds_done"]
-        self.values, self.event_number = state_dict["values"], state_dict["event_number"]
+        # Absent in checkpoints from before there were values.
+        self.values = state_dict.get("values", {})
+        self.event_number = state_dict.get("event_number", self.rounds_done)
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that lacks a named parameter."""
@@ -205,7 +207,8 @@ class PruningCallback(pl.Callback, ABC):
         self._require_subset(selected, before)
         self.adjust(trainer, module, before, selected)
         self.seconds += time.perf_counter() - started
-        self.values = self.hold_at(current_values(trainer), before, selected)
+        values = self.hold_at(current_values(trainer), before, selected)
+        self.values = trainer.strategy.broadcast(values) if trainer.world_size > 1 else values
         self.event_number = 1 + sum(callback.rounds_done for callback in pruning_callbacks(trainer))
         self.mask = selected
         _require_equal_on_ranks(trainer, self.mask)
@@ -290,7 +293,8 @@ def equal_on_ranks(trainer: pl.Trainer, parameters: Iterable[nn.Parameter]) -> N
 
 def current_values(trainer: pl.Trainer) -> dict[str, Tensor]:
     """What removed entries are held at where that is not 0, by parameter: the callback that pruned last knows."""
-    return max(pruning_callbacks(trainer), key=lambda callback: callback.event_number).values
+    latest = max(pruning_callbacks(trainer), key=lambda callback: callback.event_number, default=None)
+    return latest.values if latest else {}
 
 
 def _require_equal_on_ranks(trainer: pl.Trainer, mask: Mask) -> None:

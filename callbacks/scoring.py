@@ -225,7 +225,7 @@ def _record(module: pl.LightningModule, layer: nn.LSTM, head: str, moments: bool
 
         def on_device() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in batches:  # type: ignore[attr-defined]
-                yield trainer.strategy.batch_to_device(batch)
+                yield trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch))
 
         with trainer.precision_plugin.forward_context():
             recorder.run(module, on_device())

@@ -3,9 +3,10 @@
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
-from callbacks.pruning import PruningCallback, equal_on_ranks
+from callbacks.pruning import PruningCallback, current_values, equal_on_ranks
 from callbacks.scoring import check_gates_of, check_grain, check_head, find_lstm, find_reader, leave_scores, score
 from prunekit.errors import ConfigError, check_choice
 from prunekit.masks import Mask, exact_count, gradual_rate
@@ -75,9 +76,22 @@ class UnitMask(PruningCallback):
         self.granularity = check_grain(f"callbacks.{self.name}", granularity, [criterion], compensation)
         self._moments: OutputMoments | None = None
         self._means: Tensor | None = None
-        self._state_key = self._generate_state_key(lstm=lstm, granularity=granularity, start_epoch=start_epoch)
+        self._kept = torch.ones(0, dtype=torch.bool)
+        if granularity == "gate":  # beside a callback that removes units
+            self._state_key = self._generate_state_key(lstm=lstm, granularity=granularity, start_epoch=start_epoch)
         self.criterion, self.order, self.lstm, self.head = criterion, order, lstm, head
         self.shared_scores: SharedScores | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What every pruning callback's is, and the units or gates kept."""
+        return {**super().state_dict(), "kept": self._kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a checkpoint's mask."""
+        super().load_state_dict(state_dict)
+        if self.mask:  # checkpoints from before there were gates say what is kept by the mask alone
+            first = next(iter(self.mask))
+            self._kept = state_dict["kept"] if "kept" in state_dict else units_kept(self.mask, first)
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
@@ -105,24 +119,24 @@ class UnitMask(PruningCallback):
         )
         found = scores[self.criterion.name]
         self._means = scores.pop(GateMeans.name).values if gates else None
-        before = self._of(mask)
+        before = self._there(module.trainer, mask)
         k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))
         kept = kept_units(found.values, k, self.order, before)
+        self._kept = kept
         leave_scores(module.trainer, "scores.safetensors", scores)
         layer = find_lstm(module, self.lstm, self.key("lstm"))
         return (gate_mask if gates else unit_mask)(layer, self.lstm, kept) & mask
 
     def hold_at(self, values: dict[str, Tensor], before: Mask, after: Mask) -> dict[str, Tensor]:
         """Gates that go become their means; units that go take any constants of their gates along."""
-        kept = self._of(after)
         if self.granularity == "unit":
-            gone = ~kept.repeat(4)
+            gone = ~self._kept.repeat(4)
             return {
                 name: value.masked_fill(gone, 0.0) if name in self.parameters else value
                 for name, value in values.items()
             }
         assert self._means is not None
-        new = gate_constants(self.lstm, self._of(before) & ~kept, self._means)
+        new = gate_constants(self.lstm, gates_kept(before, self.parameters[0]) & ~self._kept, self._means)
         return {**values, **{name: value + values.get(name, 0.0) for name, value in new.items()}}
 
     def adjust(self, trainer: pl.Trainer, module: pl.LightningModule, before: Mask, after: Mask) -> None:
@@ -132,27 +146,29 @@ class UnitMask(PruningCallback):
         assert self._moments is not None
         layer = find_lstm(module, self.lstm, self.key("lstm"))
         _, reader = find_reader(module, self.lstm, self.head, f"callbacks.{self.name}")
-        kept, there = (units_kept(mask, self.parameters[0]) for mask in (after, before))
-        compensate(layer, [reader], self._moments, kept, there, self.ridge)
+        compensate(layer, [reader], self._moments, self._kept, self._there(trainer, before), self.ridge)
         self._moments = None
         equal_on_ranks(trainer, [*layer.parameters(), *reader.parameters()])
 
     def achieved(self) -> dict[str, float]:
         """The share of units or gates removed."""
-        return {f"{self.lstm}.{self.granularity}s": 1 - float(self._kept().double().mean())} if self.mask else {}
+        return {f"{self.lstm}.{self.granularity}s": 1 - float(self._kept.double().mean())} if self.mask else {}
 
     def report(self) -> dict[str, Any]:
         """Criterion, order and rate, and how many units there were and went."""
         if not self.mask:
             return {}
-        kept = self._kept()
+        kept = self._kept
         number = {"count": len(kept), "removed": int((~kept).sum())}
         setting = {"criterion": self.criterion.name, "order": self.order, "rate": self.rate}
         return {**setting, "compensation": self.compensation, f"{self.granularity}s": number}
 
-    def _kept(self) -> Tensor:
-        return self._of(self.mask)
-
-    def _of(self, mask: Mask) -> Tensor:
-        """What a mask keeps: units, or gates."""
-        return (gates_kept if self.granularity == "gate" else units_kept)(mask, self.parameters[0])
+    def _there(self, trainer: pl.Trainer, mask: Mask) -> Tensor:
+        """The units or gates that there are before an event, a unit of constant gates alone among them."""
+        if self.granularity == "gate":
+            return gates_kept(mask, self.parameters[0])
+        kept = units_kept(mask, self.parameters[0])
+        for name, value in current_values(trainer).items():
+            if name in self.parameters:
+                kept = kept | (value != 0).view(4, len(kept)).any(0)
+        return kept

@@ -17,7 +17,14 @@ from pytorch_lightning.callbacks import Callback
 from callbacks.checkpoints import Checkpoints, list_checkpoints
 from callbacks.curves import Curves
 from callbacks.measure import evaluating
-from callbacks.pruning import PruningCallback, PruningObserver, check_averaging, current_mask, pruning_callbacks
+from callbacks.pruning import (
+    PruningCallback,
+    PruningObserver,
+    check_averaging,
+    current_mask,
+    current_values,
+    pruning_callbacks,
+)
 from callbacks.unit_curve import UnitCurve
 from callbacks.unit_mask import UnitMask
 from prunekit.build import (
@@ -58,6 +65,7 @@ class Run:
         config_hash: which run it is.
         folder: where it lies.
         home: where all runs lie.
+        keep_network: whether the two below are set; a sweep's jobs must not hold on to theirs.
         data: the data module, once the run has begun in this process.
         module: the network, likewise; the final one when it is over.
 
@@ -69,7 +77,7 @@ class Run:
     module: pl.LightningModule
 
     def __init__(self, cfg: DictConfig, keep_data: bool = False) -> None:
-        self._keep_data = keep_data
+        self._keep_data, self.keep_network = keep_data, False
         self.config, self._identity = resolve(cfg)
         check_count("seed", self.config["seed"])
         check_count("dense_epochs", self.config["dense_epochs"], least=1)
@@ -130,7 +138,8 @@ class Run:
         data = self._data()
         pl.seed_everything(self.config["seed"], workers=True, verbose=False)
         module = build_model(self.config["model"], data.model_arguments())
-        self.data, self.module = data, module
+        if self.keep_network:
+            self.data, self.module = data, module
         stamp = {"config_hash": self.config_hash, "config": self._identity}
         callbacks = build_callbacks(self.config, stamp)
         self._check(callbacks, module)
@@ -235,8 +244,9 @@ class Run:
         regularization = self.config["model"].get("regularization")
         recurrent = [(c.lstm, c.head) for c in reporting if isinstance(c, UnitMask | UnitCurve)]
         with evaluating(module, device):
-            example = next(iter(data.test_dataloader()))[0][:1].to(device)
-            cost = account(module, mask.removed(), recurrent, example)
+            example = trainer.precision_plugin.convert_input(next(iter(data.test_dataloader()))[0][:1].to(device))
+            held = sum(int((value != 0).sum()) for value in current_values(trainer).values())
+            cost = account(module, mask.removed() - held, recurrent, example)
         return {
             "experiment": self.config["name"],
             "seed": self.config["seed"],

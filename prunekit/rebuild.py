@@ -6,6 +6,7 @@ code as in the run, from the dense network or the run's own newest checkpoint, a
 
 import logging
 import shutil
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -13,18 +14,20 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from hydra.utils import get_class
 from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 
-from callbacks.checkpoints import Checkpoints, list_checkpoints
+from callbacks.checkpoints import list_checkpoints
 from callbacks.curves import Curves
-from callbacks.pruning import PruningCallback
+from callbacks.pruning import PruningObserver
 from prunekit.errors import ConfigError
 from prunekit.life import CONFIG, Run
 from prunekit.masks import Mask
 from prunekit.runs.folder import read_json
+from prunekit.runs.rank import is_rank_zero
 from prunekit.runs.results import MASKS, RESULTS, load_masks
 
 KEY = "run"
-NEEDED = (PruningCallback, Curves, Checkpoints, pl.callbacks.ProgressBar)
+AVERAGING = (StochasticWeightAveraging, WeightAveraging)
 log = logging.getLogger("prunekit")
 
 
@@ -60,9 +63,15 @@ def rebuild(folder: Path) -> Rebuilt:
         got = f"{folder}, whose config is not the one that it was run with, or that began from another run's checkpoint"
         raise ConfigError(KEY, got, "a run as it was left")
     recurrent = [(node.lstm, node.head) for node in config.callbacks.values() if "lstm" in node and "head" in node]
+    classes = {name: get_class(node._target_) for name, node in config.callbacks.items()}
+    for name, kind in classes.items():
+        if issubclass(kind, AVERAGING):
+            raise ConfigError(f"callbacks.{name}", kind.__name__, "a run whose last checkpoint has its final weights")
     # What only measures or draws is left out, which makes no other network.
     config.callbacks = {
-        name: node for name, node in config.callbacks.items() if issubclass(get_class(node._target_), NEEDED)
+        name: node
+        for name, node in config.callbacks.items()
+        if issubclass(classes[name], Curves) or not issubclass(classes[name], PruningObserver)
     }
     config.logger = None
     with TemporaryDirectory() as scratch:
@@ -70,8 +79,13 @@ def rebuild(folder: Path) -> Rebuilt:
         for checkpoint in list_checkpoints(folder / "checkpoints")[-1:]:
             (Path(scratch) / "checkpoints").mkdir()
             shutil.copy(checkpoint, Path(scratch) / "checkpoints")
+        if (folder / "dense").exists():  # of a run that shares nothing
+            shutil.copytree(folder / "dense", Path(scratch) / "dense")
         run = Run(config)
+        run.keep_network = True
         again = run.go()
+        if not is_rank_zero():
+            sys.exit(0)
         made = load_masks(Path(scratch) / MASKS, run.module)
         wanted = load_masks(folder / MASKS, run.module) if (folder / MASKS).exists() else Mask({})
     if made != wanted:

@@ -66,7 +66,7 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     text = unit_tables(summary, dense, facets, "Test accuracy in %")
     if GRAIN in facets and SAVED in runs.table:
         of_saved = summarize(runs.table, by, [ACCURACY, "dense_test_acc", SAVED])
-        figures["grains"] = draw_grains(of_saved, GRAIN, criteria)
+        figures["grains"] = draw_grains(of_saved, GRAIN, [key for key in facets if key != GRAIN], criteria)
     title = "Points of accuracy against the dense network, paired"
     text += unit_tables(losses(runs.table, facets), None, facets, title)
     priced = costs(runs)

@@ -152,15 +152,16 @@ def draw_costs(summary: pd.DataFrame, facets: Sequence[str], lines: Sequence[str
     return figure
 
 
-def draw_grains(summary: pd.DataFrame, grain: str, criteria: Sequence[str]) -> Figure:
+def draw_grains(summary: pd.DataFrame, grain: str, others: Sequence[str], criteria: Sequence[str]) -> Figure:
     """Draw accuracy against the share of the LSTM's multiply-adds saved, removed units and removed gates in one panel.
 
-    A panel for each order; units are drawn solid, gates dotted. Of other facets all lines are drawn.
+    A panel for each order; units are drawn solid, gates dotted. Each combination of others has its line.
 
     Args:
         summary: rows with ``grain``, ``criterion``, ``order``, ``saved.mean``, ``final_test_acc.mean`` and ``.half``,
             and ``dense_test_acc.mean``.
         grain: the column that says ``unit`` or ``gate``.
+        others: further columns that tell runs apart.
         criteria: all that there are, so that each has one colour in all figures.
     """
     orders = [order for order in STYLES if order in set(summary["order"])]
@@ -168,7 +169,7 @@ def draw_grains(summary: pd.DataFrame, grain: str, criteria: Sequence[str]) -> F
     colours = {name: f"C{number}" for number, name in enumerate(criteria)}
     for axes, order in zip(figure.subplots(1, len(orders), sharey=True, squeeze=False)[0], orders, strict=True):
         here = summary[summary["order"] == order]
-        for (name, size), line in here.groupby(["criterion", grain], sort=False):
+        for (name, size, *_), line in here.groupby(["criterion", grain, *others], sort=False, dropna=False):
             values = "final_test_acc.mean", "final_test_acc.half", colours[name], GRAINS[size]
             _line(axes, line.sort_values(f"{SAVED}.mean"), f"{SAVED}.mean", *values)
         axes.axhline(here["dense_test_acc.mean"].mean(), color="0.4", linewidth=1)

@@ -1,7 +1,6 @@
 """What a network costs, masked and compact: parameters, operations, bytes and seconds."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypedDict
@@ -59,7 +58,18 @@ def account(module: nn.Module, removed: int, recurrent: Iterable[tuple[str, str]
         ``nonzero`` too, of multiply-adds also the compact network's ``without_empty_rows`` of recurrent layers: removed
         gates leave such rows, and torch computes them all the same. And ``compaction``: by how much the outputs differ,
         relative to the larger of 1 and the largest logit, or why there is no compact network.
+        If the model cannot be measured, ``parameters`` and ``compaction`` alone.
     """
+    try:
+        return _account(module, removed, recurrent, example)
+    except Exception as error:  # whatever a model does: it must not cost what the run has computed
+        log.warning("what the network costs is not known: %s: %s", type(error).__name__, error)
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        known = {"dense": parameters, "nonzero": parameters - removed, "compact": parameters}
+        return {"parameters": known, "compaction": {"refused": f"{type(error).__name__}: {error}"}}
+
+
+def _account(module: nn.Module, removed: int, recurrent: Iterable[tuple[str, str]], example: Tensor) -> dict[str, Any]:
     smaller, how, empty = _compacted(module, recurrent, example)
     shapes = [[(name, tensor.shape) for name, tensor in each.state_dict().items()] for each in (module, smaller)]
     key = repr((type(module), shapes, example.shape, example.dtype, example.device, torch.get_num_threads()))
@@ -118,12 +128,14 @@ def _costs(module: nn.Module, smaller: nn.Module, example: Tensor) -> tuple[Cost
 def _latency(networks: dict[str, nn.Module], batch: Tensor) -> dict[str, float | None]:
     batch = batch.contiguous()
     calls: dict[str, Callable[[], object]] = {name: partial(network, batch) for name, network in networks.items()}
-    if len(batch) > 1:  # one sample tells whether many would take too long
-        started = time.perf_counter()
-        networks["dense"](batch[:1])
-        if (time.perf_counter() - started) * len(batch) > LONGEST:
-            return dict.fromkeys(networks)
-    return dict(medians(calls, TURNS, warm=True))
+    try:
+        # One sample tells whether many would take too long.
+        alone = medians({"dense": partial(networks["dense"], batch[:1])}, repeats=1)["dense"]
+        if alone * len(batch) <= LONGEST:
+            return dict(medians(calls, TURNS, warm=True))
+    except torch.OutOfMemoryError:
+        log.warning("a batch of %d does not fit into memory, so it is not timed", len(batch))
+    return dict.fromkeys(networks)
 
 
 def macs(module: nn.Module, example: Tensor) -> int:

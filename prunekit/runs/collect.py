@@ -157,6 +157,7 @@ def pooled(runs: Runs, keys: Sequence[str]) -> Runs:
     Raises:
         ConfigError: if a key is no axis.
     """
+    keys = list(dict.fromkeys(keys))
     for key in keys:
         if key not in runs.axes:
             raise ConfigError("--pool", key, f"a key that differs between runs: {', '.join(runs.axes) or 'none does'}")

@@ -116,8 +116,8 @@ def _costs(results: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _change(value: Mapping[str, float], form: str = ",") -> str:
-    ratio = value["dense"] / value["compact"]
-    return f"{value['dense']:{form}} -> {value['compact']:{form}}, {ratio:.1f}x"
+    times = f", {value['dense'] / value['compact']:.1f}x" if value["compact"] else ""
+    return f"{value['dense']:{form}} -> {value['compact']:{form}}{times}"
 
 
 def summary_table(results: Mapping[str, Any]) -> Table:
@@ -135,7 +135,7 @@ def summary_table(results: Mapping[str, Any]) -> Table:
         for name, share in results["sparsity"]["achieved"].items():
             table.add_row(f"sparsity of {name}", f"{share:.2%}")
         table.add_row("sparsity of all weights", f"{results['sparsity']['overall']:.2%}")
-    if results["events"]:
+    if results["events"] and "file_bytes" in results:  # early runs have no compact network
         table.add_section()
         table.add_row("network", "dense -> compact")
         for rows in _costs(results):

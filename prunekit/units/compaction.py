@@ -128,7 +128,8 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
         layer = smaller.get_submodule(name)
         made, of = remade(layer, heard.get(name), kept.get(name))
         for own, _ in layer.named_parameters():
-            del origin[f"{name}.{own}"]
+            if origin.pop(f"{name}.{own}", None) is None:
+                raise ValueError(f"{name} shares its {own} with another layer or has a second name")
         origin |= {f"{name}.{own}": (f"{name}.{of[own][0]}", of[own][1]) for own, _ in made.named_parameters()}
         smaller.set_submodule(name, made)
     return Compaction(smaller, {name: origin[name] for name, _ in smaller.named_parameters()})

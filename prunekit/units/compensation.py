@@ -56,7 +56,8 @@ def fit(moments: Moments, kept: Tensor, removed: Tensor, ridge: float = RIDGE, c
     """
     covariance = moments.covariance(about_zero=not constant)
     among_kept = covariance[kept][:, kept]
-    among_kept.diagonal().add_(ridge * covariance.diagonal().mean())
+    # Above 0 even where no output varies.
+    among_kept.diagonal().add_((ridge * covariance.diagonal().mean()).clamp(min=torch.finfo(torch.float64).tiny))
     coefficients = torch.linalg.solve(among_kept, covariance[kept][:, removed]).T
     mean = moments.mean()
     intercept = mean[removed] - coefficients @ mean[kept] if constant else torch.zeros_like(mean[removed])

@@ -50,7 +50,7 @@ def test_gates_become_their_means_over_the_training_data(criterion, tmp_path):
     module, _ = run(tmp_path / "a", [mask], 2)
     dense, _ = run(tmp_path / "b", [], 2)
     means, now = activations(dense).double().mean((0, 1)), activations(module)
-    gone = ~mask._kept()
+    gone = ~mask._kept
     assert int(gone.sum()) == 2 * UNITS
     assert torch.allclose(now[..., gone].double(), means[gone].expand_as(now[..., gone]), atol=2e-6)
     assert now[..., ~gone].std((0, 1)).min() > 1e-4
@@ -64,7 +64,7 @@ def test_gates_become_their_means_over_the_training_data(criterion, tmp_path):
 def test_constants_are_held_through_rounds_of_retraining(tmp_path):
     mask = gates(Entropy(), 0.75, rounds=2, retrain_epochs=2, start_epoch=1)
     module, _ = run(tmp_path, [mask], 5, optimizer=torch.optim.AdamW, lr=0.05, weight_decay=0.3)
-    gone, bias = ~mask._kept(), module.net["memory"].bias_ih_l0
+    gone, bias = ~mask._kept, module.net["memory"].bias_ih_l0
     assert int(gone.sum()) == 3 * UNITS
     held = mask.values["net.memory.bias_ih_l0"].float()
     assert torch.equal(bias[gone], held[gone])
@@ -84,7 +84,7 @@ def test_units_and_gates_together(gates_first, tmp_path):
     fine = gates(Entropy(), 0.5, **(first if gates_first else second))
     coarse = UnitMask(L1Norm(), 0.25, "ascending", **NAMES, **(second if gates_first else first))
     module, _ = run(tmp_path, [fine, coarse], 3)
-    dead = ~coarse._kept()
+    dead = ~coarse._kept
     assert int(dead.sum()) == UNITS // 4
     x = Sequences().data.tensors[0].transpose(0, 1)
     h = module.net["memory"](x)[0]
@@ -95,11 +95,20 @@ def test_units_and_gates_together(gates_first, tmp_path):
     assert (constant[dead.repeat(4)]).all()
     living = int(constant[~dead.repeat(4)].sum())
     assert living > 0
-    removed = int((~fine._kept()).sum())
+    removed = int((~fine._kept).sum())
     if gates_first:
         assert removed == 2 * UNITS
     else:
         assert removed == living + 4 * int(dead.sum()) == 2 * UNITS  # gates of removed units count as gone
+
+
+def test_units_of_constant_gates_alone_are_still_there_to_be_removed(tmp_path):
+    fine = gates(Random(0), 0.9, start_epoch=1)
+    coarse = UnitMask(Random(1), 0.5, "ascending", **NAMES, start_epoch=1, compensation="linear")
+    module, _ = run(tmp_path, [fine, coarse], 1)
+    assert fine._kept.view(4, UNITS).any(0).sum() < UNITS - 1  # some have no gate of their own left
+    h = module.net["memory"](Sequences().data.tensors[0].transpose(0, 1))[0]
+    assert int((h == 0).all(0).all(0).sum()) == UNITS // 2 == coarse.report()["units"]["removed"]
 
 
 def test_a_run_with_both_resumes_to_the_same_network(tmp_path):
@@ -127,7 +136,7 @@ def test_points_of_a_curve_are_those_of_single_runs(tmp_path):
         mask = gates(criteria[row["criterion"]], row["rate"], row["order"], start_epoch=2)
         module, done = run(tmp_path / f"{row['criterion']}{row['order']}{row['rate']}", [mask], 2)
         assert row["test_acc"] == accuracy(done, module, "test"), row
-        assert row["saved"] == row["removed"] / (4 * UNITS) == int((~mask._kept()).sum()) / (4 * UNITS)
+        assert row["saved"] == row["removed"] / (4 * UNITS) == int((~mask._kept).sum()) / (4 * UNITS)
     assert len({row["test_acc"] for row in curve.rows}) > 2
 
 

@@ -112,7 +112,7 @@ def test_compensation_changes_what_reads_the_units_and_nothing_else(tmp_path):
     mask = UnitMask(Random(3), 0.5, **NAMES, compensation="linear", start_epoch=2)
     module, _ = fit(tmp_path, [mask], 2)
     dense, _ = fit(tmp_path / "dense", [], 2)
-    kept = mask._kept()
+    kept = mask._kept
     assert mask.report()["compensation"] == "linear"
     compensate(dense.net["memory"], [dense.net["say"]], moments(dense), kept)
     unit_mask(dense.net["memory"], NAMES["lstm"], kept).apply(dense)
@@ -169,7 +169,7 @@ class Watch(pl.Callback):
 
     def on_train_batch_end(self, trainer, module, *_):
         if self.mask.mask:
-            kept = self.mask._kept()
+            kept = self.mask._kept
             assert (states(module)[..., ~kept] == 0).all()
             self.steps += 1
             self.removed.append(int((~kept).sum()))

@@ -27,6 +27,7 @@ UNITS = (
 
 def test_a_run_that_only_pruned_is_made_again_to_the_bit(new_run, miniature):
     run = new_run(*UNITS, *miniature("synthetic_te"))
+    run.keep_network = True
     run.go()
     assert not list((run.folder / "checkpoints").glob("*"))  # there is nothing to load
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
@@ -40,6 +41,7 @@ def test_a_run_that_only_pruned_is_made_again_to_the_bit(new_run, miniature):
 @pytest.mark.slow
 def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniature, tmp_path, capsys):
     run = new_run(*UNITS, *miniature("synthetic_te"))
+    run.keep_network = True
     run.go()
     out = tmp_path / "export"
     export_main([str(run.folder), "--out", str(out)])
@@ -92,6 +94,7 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
 @pytest.mark.slow
 def test_a_retrained_mlp_is_exported_from_its_checkpoint(short_run, monkeypatch):
     run = short_run("callbacks.l2_mask.rate=0.9", "callbacks.region_mean_mask.rate=0.9")
+    run.keep_network = True
     run.go()
     calls = []
     monkeypatch.setattr("prunekit.models.mlp.Mlp.training_step", lambda *a: calls.append(1))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from prunekit.models.mlp import Mlp
 from prunekit.models.recognizer import Recognizer
@@ -132,12 +133,52 @@ def test_what_cannot_be_compacted_is_said_and_counts_as_it_is(net, recurrent, me
     assert "no compact network" in caplog.text
 
 
-def test_slow_networks_are_not_timed_on_many_samples(monkeypatch):
+def test_slow_networks_are_not_timed(monkeypatch):
     monkeypatch.setattr(accounting, "LONGEST", 1e-9)
     monkeypatch.setattr(accounting, "_known", {})
     found = account(recognizer(), 0, [("lstm", "head")], torch.randn(1, STEPS, IN))
-    assert found["latency"]["dense"]["1"] > 0
-    assert found["latency"]["dense"]["64"] is found["latency"]["compact"]["64"] is None
+    assert found["latency"]["dense"] == found["latency"]["compact"] == {"1": None, "64": None}
+
+
+class Packing(nn.Module):
+    """Packs its sequences around the LSTM, which nobody can count."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(IN, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x):
+        packed = pack_padded_sequence(x, [x.shape[1]] * len(x), batch_first=True)
+        return self.head(self.lstm(packed)[1][0][-1])
+
+
+class TwoNames(nn.Module):
+    """Its layers are there under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(IN, 4), nn.Linear(4, 2)
+        self.net = nn.Sequential(self.one, nn.ReLU(), self.two)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize(("net", "recurrent"), [(Packing(), [("lstm", "head")]), (TwoNames(), [])])
+def test_a_network_that_cannot_be_measured_costs_no_results(net, recurrent, caplog):
+    found = account(net.eval(), 3, recurrent, torch.randn(1, STEPS, IN))
+    count = sum(parameter.numel() for parameter in net.parameters())
+    assert found["parameters"] == {"dense": count, "nonzero": count - 3, "compact": count}
+    assert found["compaction"]["refused"]
+    assert "is not known" in caplog.text or "no compact network" in caplog.text
+
+
+def test_results_without_costs_are_shown_as_well():
+    results = {
+        "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
+        "events": [{}], "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6, "nonzero": 3},
+    }  # fmt: skip
+    assert "network" not in list(summary_table(results).columns[0].cells)
 
 
 def test_the_table_tells_dense_from_compact():

@@ -392,7 +392,7 @@ def test_units_and_gates_are_drawn_against_what_they_save(tmp_path):
     assert imread(tmp_path / "report" / "grains.png").std() > 0.01
     by = [*runs.axes, "criterion", "order", "rate"]
     summary = summarize(runs.table, by, ["final_test_acc", "dense_test_acc", "saved"])
-    figure = draw_grains(summary, runs.axes[0], ["entropy"])
+    figure = draw_grains(summary, runs.axes[0], [], ["entropy"])
     assert [axes.get_title() for axes in figure.axes] == ["highest scores first", "lowest scores first"]
     for axes in figure.axes:
         lines = {line.get_linestyle(): list(line.get_xdata()) for line in axes.get_lines() if line.get_marker() == "o"}
