@@ -18,6 +18,7 @@ from prunekit.runs.files import write_whole
 from prunekit.runs.rank import is_rank_zero
 from prunekit.runs.reuse import SharedScores, network_digest
 from prunekit.units.criteria.criterion import Criterion, Scores
+from prunekit.units.criteria.gate_means import GateMeans
 from prunekit.units.gates import check_gates
 from prunekit.units.links import recurrent_link
 from prunekit.units.moments import OutputMoments
@@ -109,11 +110,13 @@ class Scored(NamedTuple):
         scores: by criterion.
         series: what the units did over the training clips, if there was a pass.
         moments: of their outputs, if they were asked for.
+        means: of the gates' activations, ``(4 * units,)`` float64, if gates were scored: what removed ones become.
     """
 
     scores: dict[str, Scores]
     series: UnitSeries | None
     moments: OutputMoments | None
+    means: Tensor | None
 
 
 def score(
@@ -146,8 +149,9 @@ def score(
         ConfigError: if the model or what it gives cannot be scored.
     """
     layer = find_lstm(module, lstm, f"{key}.lstm")
-    with _known(module, lstm, head, criteria, shared, moments, grain) as (known, known_moments, leave):
-        todo = {name: criterion for name, criterion in criteria.items() if name not in known}
+    wanted = {**criteria, GateMeans.name: GateMeans()} if grain == "gate" else criteria
+    with _known(module, lstm, head, wanted, shared, moments, grain) as (known, known_moments, leave):
+        todo = {name: criterion for name, criterion in wanted.items() if name not in known}
         take_moments = known_moments is None and (moments or any(c.needs_moments for c in todo.values()))
         try:
             passed = watch or take_moments or any(criterion.needs_series for criterion in todo.values())
@@ -164,11 +168,13 @@ def score(
             raise ConfigError(key, got, "units to score") from error
         new_moments = series.moments if take_moments and series is not None else None
         leave(found, new_moments)
-    scores = {name: known[name] if name in known else found[name] for name in criteria}
+    every = {**known, **found}
+    scores = {name: every[name] for name in criteria}
     for name, (values, _) in scores.items():
         if bool((values == values[0]).all()):
             log.warning("%s: all units have the same score, so they go in the order of their numbers", name)
-    return Scored(scores, series, known_moments or new_moments)
+    means = every[GateMeans.name].values if grain == "gate" else None
+    return Scored(scores, series, known_moments or new_moments, means)
 
 
 Leave = Callable[[Mapping[str, Scores], OutputMoments | None], None]

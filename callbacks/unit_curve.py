@@ -23,7 +23,6 @@ from prunekit.runs.folder import read_json
 from prunekit.runs.reuse import SharedScores
 from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion, Scores
-from prunekit.units.criteria.gate_means import GateMeans
 from prunekit.units.gates import gate_constants, gate_mask
 from prunekit.units.moments import OutputMoments
 from prunekit.units.removal import ORDERS, kept_units, saved_share, unit_mask, unit_parameters
@@ -131,21 +130,18 @@ class UnitCurve(PruningObserver):
 
     def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         started = time.perf_counter()
-        key, linear = "callbacks.unit_curve", self.compensation != "none"
-        gates = self.granularity == "gate"
-        criteria = {**self.criteria, **({GateMeans.name: GateMeans()} if gates else {})}
-        scores, series, moments = score(
+        linear = self.compensation != "none"
+        scores, series, moments, means = score(
             module,
             self.lstm,
             self.head,
-            criteria,
-            key,
+            self.criteria,
+            "callbacks.unit_curve",
             self.shared_scores,
             watch=True,
             moments=linear,
             grain=self.granularity,
         )
-        means = scores.pop(GateMeans.name).values if gates else None
         self.seconds["score"] = time.perf_counter() - started
         compensated = Compensated(self.head, moments, self.ridge) if linear and moments is not None else None
         self._measure(trainer, module, scores, Removal(module, self.lstm, compensated, means))

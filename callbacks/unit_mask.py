@@ -13,7 +13,6 @@ from prunekit.masks import Mask, exact_count, gradual_rate
 from prunekit.runs.reuse import SharedScores
 from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion
-from prunekit.units.criteria.gate_means import GateMeans
 from prunekit.units.gates import gate_constants, gate_mask, gates_kept
 from prunekit.units.moments import OutputMoments
 from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters, units_kept
@@ -108,24 +107,21 @@ class UnitMask(PruningCallback):
 
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
         """Score the units or gates as they are now and keep all but the first in the order."""
-        criteria: dict[str, Criterion] = {self.criterion.name: self.criterion}
-        gates = self.granularity == "gate"
-        criteria |= {GateMeans.name: GateMeans()} if gates else {}
+        criteria = {self.criterion.name: self.criterion}
         shared = self.shared_scores if self.rounds_done == 0 else None  # a retrained network is this run's alone
         wanted = self.compensation != "none"
         key = f"callbacks.{self.name}"
-        scores, _, self._moments = score(
+        scores, _, self._moments, self._means = score(
             module, self.lstm, self.head, criteria, key, shared, moments=wanted, grain=self.granularity
         )
         found = scores[self.criterion.name]
-        self._means = scores.pop(GateMeans.name).values if gates else None
         before = self._there(module.trainer, mask)
         k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))
         kept = kept_units(found.values, k, self.order, before)
         self._kept = kept
         leave_scores(module.trainer, "scores.safetensors", scores)
         layer = find_lstm(module, self.lstm, self.key("lstm"))
-        return (gate_mask if gates else unit_mask)(layer, self.lstm, kept) & mask
+        return (gate_mask if self.granularity == "gate" else unit_mask)(layer, self.lstm, kept) & mask
 
     def hold_at(self, values: dict[str, Tensor], before: Mask, after: Mask) -> dict[str, Tensor]:
         """Gates that go become their means; units that go take any constants of their gates along."""
