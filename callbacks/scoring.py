@@ -78,24 +78,45 @@ def check_grain(key: str, grain: str, criteria: Iterable[Criterion], compensatio
     return grain
 
 
-def check_gates_of(lstm: nn.LSTM, name: str, key: str) -> None:
-    """Refuse an LSTM whose gates cannot be seen or held.
+def check_module(
+    module: pl.LightningModule,
+    lstm: str,
+    head: str,
+    criteria: Iterable[Criterion],
+    grain: str,
+    compensation: str,
+    key: str,
+) -> nn.LSTM:
+    """The LSTM of a module whose units or gates can be scored and removed as is asked.
+
+    Args:
+        module: any.
+        lstm: name of the LSTM.
+        head: name of the part that makes logits of its outputs; need not be there if nobody looks at it.
+        criteria: what scores.
+        grain: what is removed, each ``unit`` or each ``gate``.
+        compensation: ``none`` or ``linear``.
+        key: the config key of the callback, for messages.
 
     Raises:
-        ConfigError: with the reason.
+        ConfigError: if the LSTM or the head is missing or not of the kind that this takes.
     """
-    try:
-        check_gates(lstm)
-    except ValueError as error:
-        raise ConfigError(key, f"{name}, {error}", "for gates an LSTM of one layer with biases") from None
+    layer = find_lstm(module, lstm, f"{key}.lstm")
+    criteria, linear = list(criteria), compensation != "none"
+    if grain == "gate":
+        try:
+            check_gates(layer)
+        except ValueError as error:
+            got = f"{lstm}, {error}"
+            raise ConfigError(f"{key}.lstm", got, "for gates an LSTM of one layer with biases") from None
+    if grain == "gate" or linear or any(criterion.needs_series for criterion in criteria):
+        _check_head(module, head, f"{key}.head")
+    if linear or any(criterion.needs_moments for criterion in criteria):
+        find_reader(module, lstm, head, key)
+    return layer
 
 
-def check_head(module: pl.LightningModule, name: str, key: str) -> None:
-    """Refuse a name that is no part of ``module``.
-
-    Raises:
-        ConfigError: with the names there are.
-    """
+def _check_head(module: pl.LightningModule, name: str, key: str) -> None:
     parts = [other for other, _ in module.named_modules() if other]
     if name not in parts:
         raise ConfigError(

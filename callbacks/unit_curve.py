@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from callbacks.images import log_png
 from callbacks.measure import TEST, accuracy
 from callbacks.pruning import PruningObserver, pruning_callbacks
-from callbacks.scoring import check_gates_of, check_grain, check_head, find_lstm, find_reader, leave_scores, score
+from callbacks.scoring import check_grain, check_module, find_lstm, find_reader, leave_scores, score
 from prunekit.errors import ConfigError, check_choice, check_rate
 from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
 from prunekit.masks import exact_count, find_parameter
@@ -102,15 +102,8 @@ class UnitCurve(PruningObserver):
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
-        layer = find_lstm(module, self.lstm, "callbacks.unit_curve.lstm")
-        if self.granularity == "gate":
-            check_gates_of(layer, self.lstm, "callbacks.unit_curve.lstm")
-            check_head(module, self.head, "callbacks.unit_curve.head")
-        linear, criteria = self.compensation != "none", self.criteria.values()
-        if linear or any(criterion.needs_series for criterion in criteria):
-            check_head(module, self.head, "callbacks.unit_curve.head")
-        if linear or any(criterion.needs_moments for criterion in criteria):
-            find_reader(module, self.lstm, self.head, "callbacks.unit_curve")
+        criteria, asked = self.criteria.values(), (self.granularity, self.compensation)
+        check_module(module, self.lstm, self.head, criteria, *asked, "callbacks.unit_curve")
 
     def report(self) -> dict[str, Any]:
         """All rows."""

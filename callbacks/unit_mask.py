@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from callbacks.pruning import PruningCallback, current_values, equal_on_ranks
-from callbacks.scoring import check_gates_of, check_grain, check_head, find_lstm, find_reader, leave_scores, score
+from callbacks.scoring import check_grain, check_module, find_lstm, find_reader, leave_scores, score
 from prunekit.errors import ConfigError, check_choice
 from prunekit.masks import Mask, exact_count, gradual_rate
 from prunekit.runs.reuse import SharedScores
@@ -94,15 +94,9 @@ class UnitMask(PruningCallback):
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
-        layer = find_lstm(module, self.lstm, self.key("lstm"))
+        key, asked = f"callbacks.{self.name}", (self.granularity, self.compensation)
+        layer = check_module(module, self.lstm, self.head, [self.criterion], *asked, key)
         self.parameters = unit_parameters(layer, self.lstm)
-        if self.granularity == "gate":
-            check_gates_of(layer, self.lstm, self.key("lstm"))
-            check_head(module, self.head, self.key("head"))
-        if self.criterion.needs_series or self.compensation != "none":
-            check_head(module, self.head, self.key("head"))
-        if self.criterion.needs_moments or self.compensation != "none":
-            find_reader(module, self.lstm, self.head, f"callbacks.{self.name}")
         super().check(module)
 
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
