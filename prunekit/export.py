@@ -31,7 +31,7 @@ from prunekit.runs.exports import BACKBONE, KEY, WEIGHTS, load_compact, plain_ne
 from prunekit.runs.files import write_json, write_whole
 from prunekit.runs.portable import Runner, has_onnx, run_onnx, run_pt2, write_onnx, write_pt2
 from prunekit.units.compaction import compact, difference
-from prunekit.units.links import default_links, recurrent_link, sequential_links
+from prunekit.units.links import default_links, network_links
 
 log = logging.getLogger("prunekit")
 PT2, ONNX, CHECK = "compact.pt2", "compact.onnx", "check.json"
@@ -62,8 +62,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         raise ConfigError("--out", f"{out}, which is there and no export", "a new folder, or one that was exported to")
     module = rebuilt.module.cpu().eval()
     try:
-        named = [recurrent_link(module, *names) for names in dict.fromkeys(rebuilt.recurrent)]
-        links = [*named, *sequential_links(module)] if named else default_links(module)
+        links = network_links(module, rebuilt.recurrent) if rebuilt.recurrent else default_links(module)
         smaller = compact(module, links).module
     except ValueError as error:
         raise ConfigError(KEY, f"{run}: {error}", "a network whose layers can be cut") from None

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunekit.latency import medians
 from prunekit.units.compaction import compact, difference
-from prunekit.units.links import recurrent_link, sequential_links
+from prunekit.units.links import network_links
 
 log = logging.getLogger("prunekit")
 BATCHES = (1, 64)
@@ -94,8 +94,7 @@ def _compacted(
                 empty += outputs[0].shape[:-1].numel() * int((weight == 0).all(1).sum()) * weight.shape[1]
 
     try:
-        links = [recurrent_link(module, *names) for names in dict.fromkeys(recurrent)]
-        smaller = compact(module, [*links, *sequential_links(module)]).module
+        smaller = compact(module, network_links(module, recurrent)).module
         hooks = [part.register_forward_hook(count) for part in smaller.modules() if isinstance(part, nn.RNNBase)]
         with torch.no_grad():
             apart = difference(module(example), smaller(example))

@@ -1,5 +1,6 @@
 """Which layer reads which, as far as names and ``nn.Sequential`` tell."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -84,6 +85,25 @@ def recurrent_link(module: nn.Module, source: str, head: str) -> Link:
     raise ValueError(f"{head} does not begin with an nn.Linear, so what reads {source} is not known")
 
 
+def network_links(module: nn.Module, recurrent: Iterable[tuple[str, str]]) -> list[Link]:
+    """The links from recurrent layers to what reads them, and those that ``nn.Sequential`` states.
+
+    Args:
+        module: holds all of them.
+        recurrent: names of a recurrent layer and of the head that reads it, as for :func:`recurrent_link`; a pair that
+            is named twice counts once.
+
+    Raises:
+        ValueError: as :func:`recurrent_link` does.
+
+    Example:
+        >>> net = nn.ModuleDict({"memory": nn.GRU(2, 3), "say": nn.Linear(3, 1)})
+        >>> network_links(net, [("memory", "say"), ("memory", "say")])
+        [Link(source='memory', reader='say', between=())]
+    """
+    return [*(recurrent_link(module, *names) for names in dict.fromkeys(recurrent)), *sequential_links(module)]
+
+
 def default_links(module: nn.Module) -> list[Link]:
     """The links of our own networks: those of ``nn.Sequential``, and from ``lstm`` to ``head`` if they are there.
 
@@ -93,8 +113,7 @@ def default_links(module: nn.Module) -> list[Link]:
         [Link(source='lstm', reader='head', between=())]
     """
     own = dict(module.named_children())
-    recurrent = [recurrent_link(module, "lstm", "head")] if isinstance(own.get("lstm"), nn.RNNBase) else []
-    return [*recurrent, *sequential_links(module)]
+    return network_links(module, [("lstm", "head")] if isinstance(own.get("lstm"), nn.RNNBase) else [])
 
 
 def _is_sequence(part: nn.Module) -> bool:
