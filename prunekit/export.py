@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from prunekit.door import errors_told, quiet_lightning
@@ -27,7 +26,7 @@ from prunekit.errors import ConfigError
 from prunekit.latency import medians
 from prunekit.models.backbone import FrameEncoder
 from prunekit.rebuild import Rebuilt, rebuild
-from prunekit.runs.exports import BACKBONE, KEY, WEIGHTS, load_compact, plain_network, save_compact
+from prunekit.runs.exports import BACKBONE, KEY, WEIGHTS, load_compact, plain_network, save_compact, serialized
 from prunekit.runs.files import write_json, write_whole
 from prunekit.runs.portable import Runner, has_onnx, run_onnx, run_pt2, write_onnx, write_pt2
 from prunekit.units.compaction import compact, difference
@@ -98,7 +97,7 @@ def _samples(rebuilt: Rebuilt, folder: Path) -> tuple[Tensor, dict[str, Any]]:
     if not hasattr(data, "sampling"):
         return x, {}
     encoder = backbone if isinstance(backbone, FrameEncoder) else data.backbone.build()
-    weights = save({name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()})
+    weights = serialized(encoder.network)
     write_whole(folder / BACKBONE, lambda file: file.write(weights))
     made = {"fold_batch_norm": False} if encoder is backbone else {
         name: getattr(data.backbone, name) for name in ("channels_last", "fold_batch_norm", "precision")
@@ -134,7 +133,7 @@ def _check(
     """Hold all against the first of them, the masked network, on batches of several sizes, and take times."""
     whole = x.repeat(-(-BATCHES[-1] // len(x)), *[1] * (x.dim() - 1))
     sizes = {name: (folder / name).stat().st_size for name in runners if name != "dense"}
-    sizes["dense"] = len(save({name: tensor.contiguous() for name, tensor in dense.state_dict().items()}))
+    sizes["dense"] = len(serialized(dense))
     found: dict[str, dict[str, Any]] = {
         name: {"file_bytes": sizes[name], "difference": 0.0, "latency": {}} for name in runners
     }

@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any, TypedDict
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunekit.latency import medians
+from prunekit.runs.exports import serialized
 from prunekit.units.compaction import compact, difference
 from prunekit.units.links import network_links
 
@@ -115,7 +115,7 @@ def _costs(module: nn.Module, smaller: nn.Module, example: Tensor) -> tuple[Cost
         Cost(
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             macs=macs(network, example),
-            file_bytes=len(save({key: tensor.contiguous() for key, tensor in network.state_dict().items()})),
+            file_bytes=len(serialized(network)),
             latency={size: found[name] for size, found in latency.items()},
         )
         for name, network in networks.items()

@@ -37,6 +37,11 @@ LINEAR = ("in_features", "out_features")
 SIZES = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
 
 
+def serialized(module: nn.Module) -> bytes:
+    """A safetensors file with a module's parameters and buffers."""
+    return save({name: tensor.contiguous() for name, tensor in module.state_dict().items()})
+
+
 def describe(module: nn.Module) -> Spec:
     """What a module is made of, in plain values.
 
@@ -125,7 +130,7 @@ def save_compact(folder: Path, network: nn.Module, layers: list[str], more: Spec
     Raises:
         ValueError: if a layer cannot be described.
     """
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
+    content = serialized(network)
     described = _described(network, layers)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / WEIGHTS, lambda file: file.write(content))
