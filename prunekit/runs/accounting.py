@@ -1,7 +1,9 @@
 """What a network costs, masked and compact: parameters, operations, bytes and seconds."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypedDict
 
@@ -85,26 +87,16 @@ def _account(module: nn.Module, removed: int, recurrent: Iterable[tuple[str, str
 def _compacted(
     module: nn.Module, recurrent: Iterable[tuple[str, str]], example: Tensor
 ) -> tuple[nn.Module, dict[str, Any], int]:
-    empty = 0
-
-    def count(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        nonlocal empty
-        for name, weight in layer.named_parameters():
-            if name.startswith("weight"):
-                empty += outputs[0].shape[:-1].numel() * int((weight == 0).all(1).sum()) * weight.shape[1]
-
     try:
         smaller = compact(module, network_links(module, recurrent)).module
-        hooks = [part.register_forward_hook(count) for part in smaller.modules() if isinstance(part, nn.RNNBase)]
-        with torch.no_grad():
+        with _steps(smaller) as steps, torch.no_grad():
             apart = difference(module(example), smaller(example))
-        for hook in hooks:
-            hook.remove()
         if not apart <= MOST_DIFFERENCE:
             raise ValueError(f"outputs differ by {apart:.2g}: layers are connected otherwise than by name or sequence")
     except (ValueError, AttributeError, RuntimeError) as error:
         log.warning("no compact network: %s", error)
         return module, {"refused": str(error)}, 0
+    empty = sum(n * int((w == 0).all(1).sum()) * w.shape[1] for layer, n in steps.items() for w in _weights(layer))
     return smaller, {"difference": apart}, empty
 
 
@@ -145,22 +137,32 @@ def macs(module: nn.Module, example: Tensor) -> int:
         >>> macs(nn.Linear(3, 2), torch.zeros(1, 3)), macs(nn.LSTM(3, 2), torch.zeros(5, 1, 3))
         (6, 200)
     """
-    recurrent: int = 0
-
-    def count(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        nonlocal recurrent
-        assert isinstance(layer, nn.RNNBase)
-        steps = outputs[0].shape[:-1].numel()
-        recurrent += steps * sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
-
     # Whether torch counts a recurrent layer depends on the library that runs it, so those are counted here.
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with _steps(module) as steps, FlopCounterMode(display=False) as counter, torch.no_grad():
         module(example)
-    for hook in hooks:
-        hook.remove()
+    recurrent = sum(n * weight.numel() for layer, n in steps.items() for weight in _weights(layer))
     root = type(module).__name__
-    names = {f"{root}.{name}".rstrip(".") for name, layer in module.named_modules() if layer in layers}
+    names = {f"{root}.{name}".rstrip(".") for name, layer in module.named_modules() if isinstance(layer, nn.RNNBase)}
     counts = {name: int(sum(flops.values())) for name, flops in counter.get_flop_counts().items()}
     return (counts.get("Global", 0) - sum(counts.get(name, 0) for name in names)) // 2 + recurrent
+
+
+@contextmanager
+def _steps(module: nn.Module) -> Iterator[Counter[nn.Module]]:
+    """How many steps each recurrent layer takes meanwhile, over all sequences of a batch."""
+    steps: Counter[nn.Module] = Counter()
+
+    def count(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
+        steps[layer] += outputs[0].shape[:-1].numel()
+
+    hooks = [part.register_forward_hook(count) for part in module.modules() if isinstance(part, nn.RNNBase)]
+    try:
+        yield steps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _weights(layer: nn.Module) -> list[Tensor]:
+    """The matrices of a recurrent layer, with a row for each gate of each unit."""
+    return [parameter for name, parameter in layer.named_parameters() if name.startswith("weight")]
