@@ -26,6 +26,7 @@ from prunekit.errors import ConfigError
 from prunekit.latency import medians
 from prunekit.models.backbone import FrameEncoder
 from prunekit.rebuild import Rebuilt, rebuild
+from prunekit.runs.accounting import BATCHES, TURNS
 from prunekit.runs.exports import BACKBONE, KEY, WEIGHTS, load_compact, plain_network, save_compact, serialized
 from prunekit.runs.files import write_json, write_whole
 from prunekit.runs.portable import Runner, has_onnx, run_onnx, run_pt2, write_onnx, write_pt2
@@ -34,8 +35,6 @@ from prunekit.units.links import default_links, network_links
 
 log = logging.getLogger("prunekit")
 PT2, ONNX, CHECK = "compact.pt2", "compact.onnx", "check.json"
-BATCHES = (1, 64)
-TURNS = 5
 TOLERANCE = 1e-6  # relative to the larger of 1 and the largest logit; what float32 rounds
 FRAMES_CHECKED = 4  # clips, where each goes through the backbone first
 
