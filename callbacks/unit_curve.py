@@ -23,9 +23,9 @@ from prunekit.runs.folder import read_json
 from prunekit.runs.reuse import SharedScores
 from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion, Scores
-from prunekit.units.gates import gate_constants, gate_mask
+from prunekit.units.gates import gate_constants
 from prunekit.units.moments import OutputMoments
-from prunekit.units.removal import ORDERS, kept_units, saved_share, unit_mask, unit_parameters
+from prunekit.units.removal import ORDERS, gate_mask, kept_units, saved_share, unit_mask, unit_parameters
 from prunekit.units.series import UnitSeries
 
 ROWS = "unit_curve.json"

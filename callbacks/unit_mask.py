@@ -13,9 +13,9 @@ from prunekit.masks import Mask, exact_count, gradual_rate
 from prunekit.runs.reuse import SharedScores
 from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion
-from prunekit.units.gates import gate_constants, gate_mask, gates_kept
+from prunekit.units.gates import gate_constants
 from prunekit.units.moments import OutputMoments
-from prunekit.units.removal import ORDERS, kept_units, unit_mask, unit_parameters, units_kept
+from prunekit.units.removal import ORDERS, gate_mask, gates_kept, kept_units, unit_mask, unit_parameters, units_kept
 
 
 class UnitMask(PruningCallback):

@@ -14,9 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from prunekit.masks import Mask
-from prunekit.units.removal import unit_parameters
-
 GATES = ("input", "forget", "candidate", "output")  # in the order of an nn.LSTM's rows
 CANDIDATE = GATES.index("candidate")
 EDGE = 1e-6  # a mean nearer than this to the end of an activation's range would need an infinite bias
@@ -59,31 +56,8 @@ def on_one_scale(activations: Tensor) -> Tensor:
     return torch.cat([part if n == CANDIDATE else 2 * part - 1 for n, part in enumerate(parts)], -1)
 
 
-def gate_mask(lstm: nn.LSTM, name: str, kept: Tensor) -> Mask:
-    """The mask that removes gates: of each its row of W_ih, W_hh, b_ih and b_hh.
-
-    Args:
-        lstm: one layer.
-        name: its name in its model.
-        kept: ``(4 * units,)`` bool, True = kept.
-
-    Example:
-        >>> mask = gate_mask(nn.LSTM(2, 1), "lstm", torch.tensor([True, False, True, True]))
-        >>> mask["lstm.weight_ih_l0"].tolist()
-        [[True, True], [False, False], [True, True], [True, True]]
-    """
-    shapes = {full: getattr(lstm, full.rpartition(".")[2]).shape for full in unit_parameters(lstm, name)}
-    return Mask({full: kept.cpu().view(-1, *[1] * (len(s) - 1)).expand(s) for full, s in shapes.items()})
-
-
-def gates_kept(mask: Mask, name: str) -> Tensor:
-    """The gates of which anything is kept, ``(4 * units,)`` bool, from the mask of one of the LSTM's parameters."""
-    rows = mask[name]
-    return rows.view(len(rows), -1).any(1)
-
-
 def gate_constants(name: str, removed: Tensor, means: Tensor) -> dict[str, Tensor]:
-    """What the entries that :func:`gate_mask` removes become, where that is not 0.
+    """What the entries that :func:`~prunekit.units.removal.gate_mask` removes become, where that is not 0.
 
     Args:
         name: of the LSTM, in its model.

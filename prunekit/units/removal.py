@@ -1,4 +1,4 @@
-"""Which units of an LSTM go, and what goes with a unit."""
+"""Which units of an LSTM go, or single gates of units, and what goes with them."""
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,29 @@ def kept_units(scores: Tensor, k: int, order: str, before: Tensor | None = None)
     return ~lowest(ranks, k)
 
 
+def gate_mask(lstm: nn.LSTM, name: str, kept: Tensor) -> Mask:
+    """The mask that removes gates: of each its row of W_ih, W_hh, b_ih and b_hh.
+
+    Args:
+        lstm: as found in its model.
+        name: its name there.
+        kept: ``(4 * units,)`` bool, True = kept.
+
+    Example:
+        >>> mask = gate_mask(nn.LSTM(2, 1), "lstm", torch.tensor([True, False, True, True]))
+        >>> mask["lstm.weight_ih_l0"].tolist()
+        [[True, True], [False, False], [True, True], [True, True]]
+    """
+    shapes = {full: getattr(lstm, full.rpartition(".")[2]).shape for full in unit_parameters(lstm, name)}
+    return Mask({full: kept.cpu().view(-1, *[1] * (len(s) - 1)).expand(s) for full, s in shapes.items()})
+
+
+def gates_kept(mask: Mask, name: str) -> Tensor:
+    """The gates of which anything is kept, ``(4 * units,)`` bool, from the mask of one of the LSTM's parameters."""
+    rows = mask[name]
+    return rows.view(len(rows), -1).any(1)
+
+
 def unit_mask(lstm: nn.LSTM, name: str, kept: Tensor) -> Mask:
     """The mask that removes units: of each its rows of all four gates, weights and biases, so that its output is 0.
 
@@ -75,15 +98,12 @@ def unit_mask(lstm: nn.LSTM, name: str, kept: Tensor) -> Mask:
         >>> mask["lstm.bias_ih_l0"].view(4, 3).all(0).tolist(), mask.sparsity()
         ([True, False, True], 0.3333333333333333)
     """
-    rows = kept.cpu().repeat(4)
-    shapes = {full: getattr(lstm, full.rpartition(".")[2]).shape for full in unit_parameters(lstm, name)}
-    return Mask({full: rows.view(-1, *[1] * (len(s) - 1)).expand(s) for full, s in shapes.items()})
+    return gate_mask(lstm, name, kept.repeat(4))
 
 
 def units_kept(mask: Mask, name: str) -> Tensor:
     """The units of which anything is kept, ``(units,)`` bool, from the mask of one of the LSTM's parameters."""
-    rows = mask[name]
-    return rows.view(4, len(rows) // 4, -1).any(2).any(0)
+    return gates_kept(mask, name).view(4, -1).any(0)
 
 
 def saved_share(inputs: int, units: int, removed: int, grain: str = "unit") -> float:

@@ -14,8 +14,8 @@ from prunekit.models.recognizer import Recognizer
 from prunekit.runs import accounting
 from prunekit.runs.accounting import account
 from prunekit.runs.results import summary_table
-from prunekit.units.gates import gate_constants, gate_mask
-from prunekit.units.removal import unit_mask
+from prunekit.units.gates import gate_constants
+from prunekit.units.removal import gate_mask, unit_mask
 
 IN, UNITS, HIDDEN, CLASSES, STEPS = 3, 8, 6, 4, 5
 

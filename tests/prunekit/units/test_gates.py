@@ -18,8 +18,8 @@ from prunekit.units.criteria.l1_norm import L1Norm
 from prunekit.units.criteria.random import Random
 from prunekit.units.criteria.reconstruction import Reconstruction
 from prunekit.units.criteria.transfer_entropy import TransferEntropy
-from prunekit.units.gates import gate_activations, gate_constants, gate_mask, gates_kept, on_one_scale
-from prunekit.units.removal import unit_mask
+from prunekit.units.gates import gate_activations, gate_constants, on_one_scale
+from prunekit.units.removal import gate_mask, gates_kept, unit_mask
 from prunekit.units.series import Recorder
 
 
