@@ -18,13 +18,14 @@ from prunekit.errors import ConfigError
 from prunekit.models.networks import READOUTS, MlpNetwork, RecognizerNetwork
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.runs.files import write_json, write_whole
+from prunekit.units.layers import GATES
 
 M = TypeVar("M", bound=nn.Module)
 NETWORK, WEIGHTS, BACKBONE = "network.json", "compact.safetensors", "backbone.safetensors"
 FORMAT = 1
 KEY = "export"  # of messages
 Spec = dict[str, Any]
-RECURRENT: dict[str, type[nn.RNNBase]] = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
+RECURRENT = {kind.__name__: kind for kind in GATES}
 # Modules without weights, and the arguments that make them what they are.
 PLAIN: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "ReLU": (nn.ReLU, ()),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from prunekit.models.recurrent_stack import RecurrentStack
 
 # Gates of a kind, and which of them is the candidate: what the state moves towards.
-GATES: dict[type[nn.Module], tuple[int, int]] = {nn.LSTM: (4, 2), nn.GRU: (3, 2), nn.RNN: (1, 0)}
+GATES: dict[type[nn.RNNBase], tuple[int, int]] = {nn.LSTM: (4, 2), nn.GRU: (3, 2), nn.RNN: (1, 0)}
 Kept = Sequence[Sequence[Tensor]]  # for each layer and direction the units that stay; a linear layer has one of each
 Indices = tuple[Tensor, ...]  # for each dimension of a parameter those that stay of it
 Origin = Mapping[str, tuple[str, Indices]]  # parameter name -> the parameter that it is a part of, and which part
