@@ -1,5 +1,6 @@
 """Unit pruning: the units of an LSTM, or single gates of units, that a criterion puts first go."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
@@ -81,16 +82,11 @@ class UnitMask(PruningCallback):
         self.criterion, self.order, self.lstm, self.head = criterion, order, lstm, head
         self.shared_scores: SharedScores | None = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """What every pruning callback's is, and the units or gates kept."""
-        return {**super().state_dict(), "kept": self._kept}
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up a checkpoint's mask."""
+        """Take up a checkpoint's mask, which with the values says what is kept."""
         super().load_state_dict(state_dict)
-        if self.mask:  # checkpoints from before there were gates say what is kept by the mask alone
-            first = next(iter(self.mask))
-            self._kept = state_dict["kept"] if "kept" in state_dict else units_kept(self.mask, first)
+        if self.mask:
+            self._kept = self._there(self.mask, self.values, list(self.mask))
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the LSTM or the head."""
@@ -109,7 +105,7 @@ class UnitMask(PruningCallback):
             module, self.lstm, self.head, criteria, key, shared, moments=wanted, grain=self.granularity
         )
         found = scores[self.criterion.name]
-        before = self._there(module.trainer, mask)
+        before = self._there(mask, current_values(module.trainer), self.parameters)
         k = exact_count(gradual_rate(self.rate, self.rounds_done + 1, self.rounds), len(before))
         kept = kept_units(found.values, k, self.order, before)
         self._kept = kept
@@ -136,7 +132,8 @@ class UnitMask(PruningCallback):
         assert self._moments is not None
         layer = find_lstm(module, self.lstm, self.key("lstm"))
         _, reader = find_reader(module, self.lstm, self.head, f"callbacks.{self.name}")
-        compensate(layer, [reader], self._moments, self._kept, self._there(trainer, before), self.ridge)
+        there = self._there(before, current_values(trainer), self.parameters)
+        compensate(layer, [reader], self._moments, self._kept, there, self.ridge)
         self._moments = None
         equal_on_ranks(trainer, [*layer.parameters(), *reader.parameters()])
 
@@ -153,12 +150,12 @@ class UnitMask(PruningCallback):
         setting = {"criterion": self.criterion.name, "order": self.order, "rate": self.rate}
         return {**setting, "compensation": self.compensation, f"{self.granularity}s": number}
 
-    def _there(self, trainer: pl.Trainer, mask: Mask) -> Tensor:
-        """The units or gates that there are before an event, a unit of constant gates alone among them."""
+    def _there(self, mask: Mask, values: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+        """The units or gates that a mask and values of parameters of these names leave; constant gates make a unit."""
         if self.granularity == "gate":
-            return gates_kept(mask, self.parameters[0])
-        kept = units_kept(mask, self.parameters[0])
-        for name, value in current_values(trainer).items():
-            if name in self.parameters:
-                kept = kept | (value != 0).view(4, len(kept)).any(0)
+            return gates_kept(mask, names[0])
+        kept = units_kept(mask, names[0])
+        for name in names:
+            if name in values:
+                kept = kept | (values[name] != 0).view(4, len(kept)).any(0)
         return kept

@@ -14,6 +14,7 @@ from prunekit.units.criteria.random import Random
 from prunekit.units.criteria.reconstruction import Reconstruction
 from prunekit.units.criteria.transfer_entropy import TransferEntropy
 from prunekit.units.gates import gate_activations
+from prunekit.units.removal import units_kept
 from tests.callbacks.test_units import NAMES, UNITS, Reader, SaveAfter, Sequences, fit
 
 
@@ -109,6 +110,11 @@ def test_units_of_constant_gates_alone_are_still_there_to_be_removed(tmp_path):
     assert fine._kept.view(4, UNITS).any(0).sum() < UNITS - 1  # some have no gate of their own left
     h = module.net["memory"](Sequences().data.tensors[0].transpose(0, 1))[0]
     assert int((h == 0).all(0).all(0).sum()) == UNITS // 2 == coarse.report()["units"]["removed"]
+    for done, again in ((fine, gates(Random(0), 0.9)), (coarse, UnitMask(Random(1), 0.5, **NAMES))):
+        for older in ({}, {"kept": done._kept}):  # which checkpoints once had beside mask and values
+            again.load_state_dict({**done.state_dict(), **older})
+            assert torch.equal(again._kept, done._kept)
+    assert units_kept(coarse.mask, "net.memory.weight_ih_l0").sum() < coarse._kept.sum()  # the mask alone does not say
 
 
 def test_a_run_with_both_resumes_to_the_same_network(tmp_path):
