@@ -15,7 +15,7 @@ from prunekit.units.criteria.reconstruction import Reconstruction
 from prunekit.units.criteria.transfer_entropy import TransferEntropy
 from prunekit.units.gates import gate_activations
 from prunekit.units.removal import units_kept
-from tests.callbacks.test_units import NAMES, UNITS, Reader, SaveAfter, Sequences, fit
+from tests.callbacks.units import NAMES, UNITS, Reader, SaveAfter, Sequences, fit
 
 
 class OneLayer(Reader):
