@@ -1,8 +1,7 @@
-"""Folders of runs, written by hand, as tables, figures and text."""
+"""Folders of runs, written by hand, as figures and text."""
 
 import csv
 import json
-import shutil
 from collections import defaultdict
 from itertools import product
 
@@ -15,118 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from prunekit.errors import ConfigError
 from prunekit.figures.sweeps import draw_grains, draw_settings, draw_units
 from prunekit.report import main, report
-from prunekit.runs import jobs
 from prunekit.runs.collect import collect, missing
-from prunekit.runs.report_text import state
-from prunekit.runs.summary import costs, differences, summarize
-
-ACCURACIES = {"entropy": 0.7, "random": 0.6}
-
-
-def write(folder, seed, accuracy, unit=None, config=None, paths="/a", **more):
-    """A finished run; ``unit`` is its criterion, order and rate, ``config`` what else its config says."""
-    name = more.get("experiment", "units")
-    config = {
-        "config_hash": folder.name, "name": name, "seed": seed, "dense_epochs": 2, "force": False, "threads": None,
-        "paths": {"cache_dir": f"{paths}/cache", "runs_dir": f"{paths}/runs"},
-        "data": {"seed": seed, "cache_dir": f"{paths}/cache", "device": "cpu"}, "logger": {"save_dir": paths},
-        "trainer": {"enable_progress_bar": paths == "/a", "devices": [seed % 2]}, **(config or {}),
-    }  # fmt: skip
-    results = {
-        "experiment": name, "seed": seed, "config_hash": folder.name, "device": "cpu",
-        "metrics": {"dense/test_acc": 0.9, "pruned/test_acc": accuracy, "final/test_acc": accuracy},
-        "sparsity": {"overall": 0.5, "achieved": {}}, "parameters": {"dense": 10, "nonzero": 5, "compact": 6},
-        "macs": {"dense": 10, "compact": 5}, "file_bytes": {"dense": 100, "compact": 40},
-        "latency": {"dense": {"1": 0.1, "64": 0.6}, "compact": {"1": 0.05, "64": 0.1}},
-        "seconds": {"train": 1.5}, **more,
-    }  # fmt: skip
-    if unit is not None:
-        criterion, order, rate = unit
-        arguments = {"_target_": f"prunekit.units.criteria.{criterion}.X"}
-        arguments |= {"seed": seed} if criterion == "random" else {"bins": 4}
-        config["criterion"] = arguments
-        config["callbacks"] = {"unit_mask": {"criterion": arguments, "order": order, "rate": rate, "rounds": 1}}
-        results |= {"criterion": criterion, "order": order, "rate": rate}
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / "results.json").write_text(json.dumps(results))
-
-
-def write_grid(root, without=(), **more):
-    """3 seeds x 2 criteria x 2 orders x 2 rates; the accuracy tells which is which."""
-    settings = product([0, 1, 2], ["entropy", "random"], ["ascending", "descending"], [0.2, 0.6])
-    for seed, criterion, order, rate in settings:
-        if (seed, criterion, order, rate) not in without:
-            # Seeds are worth 5 points to both, 1 more to entropy: pairs differ by that one alone.
-            accuracy = ACCURACIES[criterion] + 0.05 * seed + 0.01 * seed * (criterion == "entropy") - 0.1 * rate
-            accuracy += 0.04 * (order == "descending")
-            folder = root / f"{criterion}-{order}-{rate}-{seed}"
-            write(folder, seed, accuracy, (criterion, order, rate), **more)
-
-
-def test_a_grid_is_a_table_without_what_follows_from_the_seed(tmp_path):
-    write_grid(tmp_path)
-    runs = collect(tmp_path)
-    assert (runs.experiment, len(runs.table), runs.axes, runs.problems) == ("units", 24, [], [])
-    assert list(runs.table[["seed", "criterion", "order", "rate"]].iloc[0]) == [0, "entropy", "ascending", 0.2]
-    assert runs.constant["callbacks.unit_mask.rounds"] == 1
-    assert runs.constant["data.cache_dir"] == "<cache_dir>"
-    assert missing(runs) == []
-    assert state(runs)[0].startswith("All combinations")
-
-
-def test_keys_that_differ_are_axes_and_arguments_of_a_criterion_are_its_label(tmp_path):
-    write(tmp_path / "a", 0, 0.5, ("entropy", "ascending", 0.5), {"model": {"regularization": "l1"}})
-    write(tmp_path / "b", 0, 0.5, ("random", "ascending", 0.5), {"model": {"regularization": "l2"}})
-    assert collect(tmp_path).axes == ["model.regularization"]
-    write(tmp_path / "c", 0, 0.5, ("entropy", "ascending", 0.5), {"model": {"regularization": "l1"}})
-    config = yaml.safe_load((tmp_path / "c" / "config.yaml").read_text())
-    config["callbacks"]["unit_mask"]["criterion"]["bins"] = 8
-    (tmp_path / "c" / "config.yaml").write_text(yaml.safe_dump(config))
-    assert set(collect(tmp_path).table["criterion"]) == {"entropy (bins=4)", "entropy (bins=8)", "random"}
-
-
-def test_the_rows_of_a_unit_curve_are_points(tmp_path):
-    rows = [
-        {"criterion": "random", "order": "ascending", "rate": r, "removed": 1, "test_acc": 1 - r} for r in (0.0, 0.5)
-    ]
-    curve = {"callbacks": {"unit_curve": {"criteria": {"random": {"_target_": "x", "seed": 0}}, "rates": [0.0, 0.5]}}}
-    write(tmp_path / "a", 0, 0.9, None, curve, unit_curve=rows)
-    table = collect(tmp_path).table
-    assert list(table["rate"]) == [0.0, 0.5]
-    assert list(table["final_test_acc"]) == [1.0, 0.5]
-    assert list(table["dense_test_acc"]) == [0.9, 0.9]
-
-
-def test_what_is_missing_unfinished_or_damaged_is_named_and_the_rest_is_reported(tmp_path):
-    gone = [(seed, "entropy", "ascending", 0.6) for seed in (0, 1, 2)] + [(1, "random", "descending", 0.2)]
-    write_grid(tmp_path, without=gone)
-    (tmp_path / "entropy-descending-0.6-0" / "results.json").write_text('{"metrics": {')
-    (tmp_path / "random-ascending-0.2-0" / "results.json").unlink()
-    runs = collect(tmp_path)
-    assert len(runs.table) == 18
-    assert [line.split(" ")[0] for line in runs.problems] == ["damaged:", "not"]
-    lines = "\n".join(state(runs))
-    assert "Incomplete" in lines
-    assert "entropy-descending-0.6-0 (JSONDecodeError" in lines
-    assert f"not finished: {tmp_path / 'random-ascending-0.2-0'}" in lines
-    assert "6 combinations" in lines
-    assert "seed=0,1,2 criterion=entropy order=ascending rate=0.6" in lines
-    assert "seed=1 criterion=random order=descending rate=0.2" in lines
-    written = report(tmp_path, tmp_path / "report")
-    assert all(path.exists() for path in written)
-    assert "damaged" in (tmp_path / "report" / "report.md").read_text()
-
-
-def test_differences_are_paired_by_seed_against_the_mean_of_random_orders(tmp_path):
-    write_grid(tmp_path)
-    against = differences(collect(tmp_path).table, []).set_index(["criterion", "order", "rate"])
-    assert len(against) == 4
-    row = against.loc[("entropy", "ascending", 0.6)]
-    # entropy: 0.7 + 0.06 seed - 0.06; random: 0.62 + 0.05 seed - 0.06 in the mean of its orders
-    assert row["mean"] == pytest.approx(0.08 + 0.01)
-    assert row["half"] == pytest.approx(4.302653 * 0.01 / 3**0.5)
-    assert row["n"] == 3
+from prunekit.runs.summary import costs, summarize
+from tests.prunekit.runs.folders import write, write_grid
 
 
 def test_without_the_control_the_report_says_so(tmp_path):
@@ -209,20 +99,6 @@ def test_region_runs_are_drawn_against_their_rates(tmp_path):
     assert [s.step for s in shown.Scalars("sweep/at_least_90.mean")] == [20, 60]
 
 
-def test_runs_of_one_seed_are_one_of_n_and_copies_are_left_out(tmp_path):
-    for name, seed, accuracy in (("a", 0, 0.5), ("b", 0, 0.7), ("c", 1, 0.9)):
-        write(tmp_path / name, seed, accuracy, ("entropy", "ascending", 0.5))
-    shutil.copytree(tmp_path / "a", tmp_path / "copy of a")
-    runs = collect(tmp_path)
-    assert len(runs.table) == 3
-    assert [line.split(":")[0] for line in runs.problems] == [
-        "left out",
-        "of equal settings, averaged within their seed",
-    ]
-    (row,) = summarize(runs.table, ["criterion"], ["final_test_acc"]).to_dict("records")
-    assert (row["final_test_acc.mean"], row["n"]) == (pytest.approx(0.75), 2)
-
-
 @pytest.mark.parametrize(
     "values", [[None, 0.5], [True, False], [None, "l1", "l2"], [0.1, "x"], [[1, 2], [3]], [-1, 1]], ids=str
 )
@@ -254,54 +130,6 @@ def test_a_group_that_is_null_has_its_line_too(tmp_path):
     summary = summarize(runs.table, runs.axes, ["final_test_acc", "dense_test_acc"])
     figure = draw_settings(summary, [], "callbacks.l2_mask.rate", "model.clip")
     assert sum(len(line.get_xdata()) == 2 and line.get_marker() == "o" for line in figure.axes[0].get_lines()) == 2
-
-
-def test_dense_runs_among_runs_that_prune_units_are_put_aside(tmp_path):
-    write(tmp_path / "a", 0, 0.5, ("random", "ascending", 0.5))
-    write(tmp_path / "b", 0, 0.5)
-    runs = collect(tmp_path)
-    assert list(runs.table["config_hash"]) == ["a"]
-    assert runs.problems == ["left out, as no units are pruned in them: b"]
-    report(tmp_path, tmp_path / "report")
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", "1", '{"metrics": {}}', '{"unit_curve": []}'])
-def test_results_that_lack_what_they_should_hold_are_damaged(content, tmp_path):
-    write(tmp_path / "a", 0, 0.5)
-    write(tmp_path / "b", 0, 0.5)
-    (tmp_path / "b" / "results.json").write_text(content)
-    (problem,) = collect(tmp_path).problems
-    assert problem.startswith(f"damaged: {tmp_path / 'b'}")
-
-
-def test_jobs_of_the_last_sweep_that_did_not_finish_are_told(tmp_path):
-    runs = tmp_path / "runs"
-    write(runs / "units" / "a", 0, 0.5, ("random", "ascending", 0.5))
-    jobs.plan(runs / "sweeps" / "1", [["rate=0.5"], ["rate=2"], ["rate=0.7"], ["rate=0.8"]])
-    done = [jobs.new_job(0, ["rate=0.5"], "finished"), jobs.new_job(1, ["rate=2"], "failed")]
-    done[0]["run"], done[1]["error"] = str(runs / "units" / "a"), "too much"
-    for job in (*done, jobs.new_job(2, ["rate=0.7"], "cut off")):
-        jobs.leave(runs / "sweeps" / "1", job)
-    told = [
-        "failed in the last sweep: rate=2: too much",
-        "cut off in the last sweep: rate=0.7",
-        "not started in the last sweep: rate=0.8",
-    ]
-    assert collect(runs / "units").problems == told
-    assert [job["state"] for job in jobs.gather(runs / "sweeps" / "1")] == [
-        "finished",
-        "failed",
-        "cut off",
-        "not started",
-    ]
-    jobs.leave(runs / "sweeps" / "1", jobs.new_job(2, ["rate=0.7"], "finished"))  # it was still running
-    assert [job["state"] for job in jobs.gather(runs / "sweeps" / "1")] == [
-        "finished",
-        "failed",
-        "finished",
-        "not started",
-    ]
-    assert collect(runs / "units").problems == [told[0], told[2]]
 
 
 def test_rates_near_one_are_told_apart(tmp_path):
@@ -366,15 +194,6 @@ def test_pooled_keys_count_as_repetitions(tmp_path):
         main([str(tmp_path), "--pool", "model.spilt"])
     with pytest.raises(ConfigError, match=r"--pool: got 'x'; accepted: a key that differs between runs: model\.split"):
         report(tmp_path, tmp_path / "report", ["x"])
-
-
-def test_a_criterion_that_has_one_order_lacks_nothing_in_the_other(tmp_path):
-    write_grid(tmp_path)
-    for seed, rate in product([0, 1, 2], [0.2, 0.6]):
-        if (seed, rate) != (1, 0.6):
-            write(tmp_path / f"one-{seed}-{rate}", seed, 0.5, ("reconstruction", "ascending", rate))
-    (row,) = missing(collect(tmp_path))
-    assert row == {"seed": 1, "criterion": "reconstruction", "order": "ascending", "rate": 0.6}
 
 
 def test_units_and_gates_are_drawn_against_what_they_save(tmp_path):
