@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.images import log_png, show_png
 from callbacks.pruning import PruningEvent, PruningObserver, check_parameter, pruning_callbacks
 from callbacks.region_mean_mask import RegionMeanMask, check_holds_images, check_image_shape
-from prunekit.errors import check_choice, check_count
-from prunekit.figures.neurons import draw_kept, draw_rates, draw_regions, draw_weights
+from prunekit.errors import check_count
+from prunekit.figures.neurons import draw_kept, draw_rates, draw_regions, draw_weights, side_by_side
 from prunekit.masks import find_parameter
-from prunekit.regions.labels import CONNECTIVITIES, label_regions
+from prunekit.regions.segmentation import Connected, Segmentation
 
 
 class Heatmaps(PruningObserver):
@@ -25,19 +24,23 @@ class Heatmaps(PruningObserver):
     PNG files in ``figures/`` and images in TensorBoard; the step is the number of epochs done.
 
     Args:
-        parameter: a ``(neurons, height * width)`` weight.
-        image_shape: ``[height, width]`` of the input images.
-        connectivity: of the regions drawn, 1 or 2.
+        parameter: a weight whose rows are images.
+        image_shape: ``[height, width]`` or ``[channels, height, width]`` of the input images; channels are drawn side
+            by side.
+        segmentation: of the regions drawn where weights go one by one; ``Connected`` by default.
         max_neurons: how many neurons are drawn at most, the first ones.
     """
 
     def __init__(
-        self, parameter: str, image_shape: Sequence[int], connectivity: int = 1, max_neurons: int = 100
+        self,
+        parameter: str,
+        image_shape: Sequence[int],
+        segmentation: Segmentation | None = None,
+        max_neurons: int = 100,
     ) -> None:
-        check_choice("callbacks.heatmaps.connectivity", connectivity, CONNECTIVITIES)
         self.parameter = parameter
         self.image_shape = check_image_shape("callbacks.heatmaps.image_shape", image_shape)
-        self.connectivity = connectivity
+        self.segmentation = segmentation or Connected()
         self.max_neurons = check_count("callbacks.heatmaps.max_neurons", max_neurons, least=1)
         self._shown: list[tuple[str, str, int]] = []
 
@@ -81,12 +84,16 @@ class Heatmaps(PruningObserver):
         title = f"{when}: {event.after.sparsity(self.parameter):.1%} of {self.parameter} removed"
         regions = self._region_callback(trainer)
         base = self._images(regions.base[self.parameter]) if regions is not None and regions.base else None
+        weights = self._weights(module)
         # Regions that went whole are shown as they were; weights that went one by one leave new regions.
-        labels = label_regions(before if event.name == RegionMeanMask.name else kept, self.connectivity)
+        if regions is not None and event.name == regions.name:
+            labels = self._images(regions.labels)
+        else:
+            labels = self._labels(module, event.after[self.parameter])
         first = slice(self.max_neurons)
         figures = {
-            "weights": draw_weights(self._weights(module)[first], kept[first], f"Weights {title}"),
-            "regions": draw_regions(labels[first], kept[first], f"Regions of connected weights {title}"),
+            "weights": draw_weights(weights[first], kept[first], f"Weights {title}"),
+            "regions": draw_regions(labels[first], kept[first], f"Regions of weights {title}"),
             "kept": draw_kept(kept[first], before[first], f"Kept and removed weights {title}"),
             "rates": draw_rates(kept, base, f"How much each neuron lost, {title}"),
         }
@@ -98,9 +105,18 @@ class Heatmaps(PruningObserver):
         found = (c for c in pruning_callbacks(trainer) if isinstance(c, RegionMeanMask))
         return next((c for c in found if c.parameter == self.parameter), None)
 
-    def _images(self, matrix: Tensor) -> Any:
-        images = matrix.detach().cpu().reshape(-1, *self.image_shape)
-        return images.numpy() if images.dtype == torch.bool else images.float().numpy()
+    def _images(self, rows: Tensor) -> Any:
+        """As they are drawn, ``(N, height, width)``."""
+        return side_by_side(self._with_channels(rows))
+
+    def _with_channels(self, rows: Tensor) -> Any:
+        images = rows.detach().cpu().reshape(-1, *self.image_shape)
+        return images.float().numpy() if images.is_floating_point() else images.numpy()
+
+    def _labels(self, module: pl.LightningModule, kept: Tensor) -> Any:
+        """The regions of the weights as they are now."""
+        weights = find_parameter(module, self.parameter)
+        return side_by_side(self.segmentation(self._with_channels(weights), self._with_channels(kept)))
 
     def _weights(self, module: pl.LightningModule) -> Any:
         return self._images(find_parameter(module, self.parameter))

@@ -80,6 +80,22 @@ def predictions(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> I
             yield logits, y
 
 
+def scoring_batches(trainer: pl.Trainer) -> Iterator[tuple[Tensor, Tensor]]:
+    """This rank's training samples, batch by batch on the trainer's device, each once over all ranks.
+
+    They are the data module's ``scoring_dataloader``, in their own order; of one that has none, its training batches.
+
+    Raises:
+        ValueError: on several devices, if it has none.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    serve = getattr(data, "scoring_dataloader", None)
+    if serve is None and trainer.world_size > 1:
+        raise ValueError("several devices need a data module with scoring_dataloader, as prunekit's have")
+    for batch in (serve or data.train_dataloader)():
+        yield trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch))
+
+
 @contextmanager
 def evaluating(module: pl.LightningModule, device: torch.device) -> Iterator[None]:
     """``module`` in evaluation mode and on ``device`` (after a fit Lightning leaves it on the CPU); then as it came."""

@@ -1,28 +1,39 @@
-"""Region pruning: connected regions of each neuron's weight image go, lowest mean magnitude first."""
+"""Region pruning: whole regions of each neuron's weight image go, lowest index first."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from callbacks.measure import evaluating, scoring_batches
 from callbacks.pruning import PruningCallback, check_parameter
 from prunekit.errors import ConfigError, check_choice
 from prunekit.masks import Mask, find_parameter
-from prunekit.regions.labels import CONNECTIVITIES
+from prunekit.regions.index import INDICES
 from prunekit.regions.neurons import NeuronSummary, summarise_neurons
-from prunekit.regions.removal import COUNTED, remove_regions
+from prunekit.regions.removal import COUNTED, SCOPES, remove_regions
+from prunekit.regions.saliency import weight_saliency
+from prunekit.regions.segmentation import Connected, Segmentation
 
 
 class RegionMeanMask(PruningCallback):
-    """Removes whole connected regions of surviving weights, ranked over all neurons by mean magnitude.
+    """Removes whole regions of surviving weights; by default, as its authors do, connected ones by mean magnitude.
 
     Args:
-        parameter: a ``(neurons, height * width)`` weight, such as the first layer's of an image classifier.
-        image_shape: ``[height, width]`` of the input images.
+        parameter: a weight whose rows are images, such as the first layer's of an image classifier.
+        image_shape: ``[height, width]`` of the input images, or ``[channels, height, width]``.
         rate: share that each round removes of what is left, in [0, 1].
         of: what the rate counts, surviving ``weights`` or ``regions``.
-        connectivity: 1 joins weights that share an edge, 2 also those that share a corner.
+        segmentation: what a region is; :class:`~prunekit.regions.segmentation.Connected` by default.
+        index: by what regions are ranked: ``mean``, ``sum`` or ``max`` of their weights' magnitudes, or ``saliency``,
+            the mean over weights and training samples of ``abs(w * dL_i/dw)``.
+        scope: among what they are ranked: ``global``, those of all neurons together, or those of each ``neuron``.
+        floor: whether every neuron keeps at least one region.
         rounds: number of events; each finds the regions anew.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
@@ -40,73 +51,109 @@ class RegionMeanMask(PruningCallback):
         image_shape: Sequence[int],
         rate: float,
         of: str = "weights",
-        connectivity: int = 1,
+        segmentation: Segmentation | None = None,
+        index: str = "mean",
+        scope: str = "global",
+        floor: bool = False,
         rounds: int = 1,
         retrain_epochs: int = 0,
         start_epoch: int = 0,
     ) -> None:
         super().__init__([parameter], rate, rounds, retrain_epochs, start_epoch)
         check_choice(self.key("of"), of, COUNTED)
-        check_choice(self.key("connectivity"), connectivity, CONNECTIVITIES)
+        check_choice(self.key("index"), index, INDICES)
+        check_choice(self.key("scope"), scope, SCOPES)
         self.parameter, self.image_shape = parameter, check_image_shape(self.key("image_shape"), image_shape)
-        self.of, self.connectivity = of, connectivity
+        self.of, self.index, self.scope, self.floor = of, index, scope, floor
+        self.segmentation = segmentation or Connected()
         self.base = Mask({})
+        self.labels = torch.zeros(0, dtype=torch.int32)
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a parameter that is missing or holds no images of that shape."""
         check_parameter(self.key("parameter"), module, self.parameter)
         check_holds_images(self.key("image_shape"), module, self.parameter, self.image_shape)
+        if self.index == "saliency" and not isinstance(self._layer(module), nn.Linear):
+            got = f"saliency with {self.parameter}"
+            raise ConfigError(self.key("index"), got, "mean, sum or max, or the weight of an nn.Linear")
 
     def state_dict(self) -> dict[str, Any]:
-        """Besides the mask, what was kept before the first region went."""
-        return {**super().state_dict(), "base": dict(self.base)}
+        """Besides the mask, what was kept before the first region went, and the regions at the last event."""
+        return {**super().state_dict(), "base": dict(self.base), "labels": self.labels}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's masks."""
         super().load_state_dict(state_dict)
         self.base = Mask(state_dict["base"])
+        self.labels = state_dict["labels"]
 
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
-        """Label, rank and remove the regions of what the mask keeps."""
+        """Cut what the mask keeps into regions, rank and remove them."""
         mask = Mask({self.parameter: mask[self.parameter]})
         self.base = self.base or mask
         weights = find_parameter(module, self.parameter).detach().cpu().float()
-        images = (-1, *self.image_shape)
         removal = remove_regions(
-            weights.numpy().reshape(images),
-            mask[self.parameter].numpy().reshape(images),
+            self._images(weights),
+            self._images(mask[self.parameter]),
             self.rate,
             self.of,
-            self.connectivity,
+            self.segmentation,
+            self.index,
+            self.scope,
+            self.floor,
+            self._images(self._saliency(module)) if self.index == "saliency" else None,
         )
+        self.labels = torch.from_numpy(removal.labels).int().view_as(weights)
         return Mask({self.parameter: torch.from_numpy(removal.kept).view_as(weights)})
 
     def report(self) -> dict[str, NeuronSummary]:
         """What is left of the layer's neurons; nothing before the first event."""
         if not self.mask:
             return {}
-        return {"neurons": summarise_neurons(self.mask[self.parameter].numpy(), self.base[self.parameter].numpy())}
+        kept, base = self.mask[self.parameter].numpy(), self.base[self.parameter].numpy()
+        return {"neurons": summarise_neurons(kept, base, self.labels.numpy())}
+
+    def _images(self, rows: Tensor) -> NDArray[Any]:
+        return np.asarray(rows.reshape(-1, *self.image_shape))
+
+    def _layer(self, module: pl.LightningModule) -> nn.Module:
+        return module.get_submodule(self.parameter.rpartition(".")[0])
+
+    def _saliency(self, module: pl.LightningModule) -> Tensor:
+        """Of the network as it is now, over all training samples and ranks."""
+        trainer, layer = module.trainer, self._layer(module)
+        assert isinstance(layer, nn.Linear)
+        try:
+            with evaluating(module, trainer.strategy.root_device), trainer.precision_plugin.forward_context():
+                total, samples = weight_saliency(module, layer, scoring_batches(trainer))
+        except ValueError as error:
+            got = f"saliency, but of {type(module).__name__}: {error}"
+            raise ConfigError(self.key("index"), got, "mean, sum or max, or a layer that sees a matrix") from error
+        counted = torch.cat([total.flatten(), total.new_tensor([samples])])
+        if trainer.world_size > 1:
+            counted = trainer.strategy.reduce(counted.to(trainer.strategy.root_device), reduce_op="sum").cpu()
+        return (counted[:-1] / counted[-1]).view_as(total)
 
 
-def check_image_shape(key: str, image_shape: Sequence[int]) -> tuple[int, int]:
-    """Return ``image_shape`` as (height, width).
+def check_image_shape(key: str, image_shape: Sequence[int]) -> tuple[int, ...]:
+    """Return ``image_shape`` as a tuple.
 
     Raises:
-        ConfigError: if it is not two whole numbers above 0.
+        ConfigError: if it is not two or three whole numbers above 0.
     """
-    if len(image_shape) != 2 or not all(isinstance(side, int) and side > 0 for side in image_shape):
-        raise ConfigError(key, list(image_shape), "[height, width] of the input images")
-    return image_shape[0], image_shape[1]
+    if len(image_shape) not in (2, 3) or not all(isinstance(side, int) and side > 0 for side in image_shape):
+        raise ConfigError(key, list(image_shape), "[height, width] of the input images, or [channels, height, width]")
+    return tuple(image_shape)
 
 
-def check_holds_images(key: str, module: pl.LightningModule, parameter: str, image_shape: tuple[int, int]) -> None:
+def check_holds_images(key: str, module: pl.LightningModule, parameter: str, image_shape: tuple[int, ...]) -> None:
     """Refuse an ``image_shape`` that the rows of ``parameter`` do not have.
 
     Raises:
-        ConfigError: if the parameter is no matrix or its rows have another length.
+        ConfigError: if the parameter is a vector or its rows have another number of weights.
     """
     shape = tuple(find_parameter(module, parameter).shape)
-    height, width = image_shape
-    if len(shape) != 2 or shape[1] != height * width:
-        wanted = f"height * width = {shape[1]}" if len(shape) == 2 else "a (neurons, pixels) matrix"
-        raise ConfigError(key, f"[{height}, {width}] for {parameter} of shape {shape}", wanted)
+    if len(shape) < 2 or math.prod(shape[1:]) != math.prod(image_shape):
+        names = " * ".join(("channels", "height", "width")[-len(image_shape) :])
+        wanted = f"{names} = {math.prod(shape[1:])}" if len(shape) > 1 else "a matrix, a row a neuron"
+        raise ConfigError(key, f"{list(image_shape)} for {parameter} of shape {shape}", wanted)

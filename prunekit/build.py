@@ -34,6 +34,7 @@ TOP_LEVEL: dict[str, Any] = {
     "threads": int | None,
     "paths": dict[str, str],
     "criterion": dict[str, Any] | None,
+    "segmentation": dict[str, Any] | None,
     "callbacks": dict[str, dict[str, Any]],
     "model": dict[str, Any],
     "data": dict[str, Any],

@@ -6,6 +6,7 @@ number and a share at each tile, and a legend.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,6 +28,19 @@ WEIGHT_COLOURS = LinearSegmentedColormap.from_list("weights", [BLUE, NAVY, WINE,
 
 Images = NDArray[np.floating]
 Kept = NDArray[np.bool_]
+
+
+def side_by_side(images: NDArray[Any]) -> NDArray[Any]:
+    """``(N, channels, H, W)`` images as ``(N, H, channels * W)`` ones, channels from left to right; others as they are.
+
+    Example:
+        >>> side_by_side(np.array([[[[1], [2]], [[3], [4]]]])).tolist()
+        [[[1, 3], [2, 4]]]
+    """
+    if images.ndim == 3:
+        return images
+    count, channels, height, width = images.shape
+    return images.transpose(0, 2, 1, 3).reshape(count, height, channels * width)
 
 
 def weight_colours(weights: Images, kept: Kept, scale: float) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from prunekit.regions.labels import region_sizes
+
 MOSTLY_REMOVED = 0.9
 MOSTLY_KEPT = 0.4
 
@@ -63,24 +65,31 @@ class NeuronSummary(Groups):
     alive: int
     median_area: float
     of_survivors: Groups
+    regions: int
+    median_region: float
 
 
-def summarise_neurons(kept: NDArray[np.bool_], base: NDArray[np.bool_]) -> NeuronSummary:
+def summarise_neurons(kept: NDArray[np.bool_], base: NDArray[np.bool_], labels: NDArray[np.int64]) -> NeuronSummary:
     """Sum up what a mask leaves of a layer's neurons.
 
     Args:
         kept: ``(N, ...)`` bool, the mask.
         base: ``(N, ...)`` bool, what was kept before the first region was removed.
+        labels: ``(N, ...)`` int64, the regions, as they were when the last were removed.
 
     Returns:
         The two groups counted over all weights and over ``base``; how many neurons there are and how many keep
-        at least one weight; the median share of the image that a living neuron keeps (0 if none lives).
+        at least one weight; the median share of the image that a living neuron keeps (0 if none lives); how many
+        regions are left, and the median number of weights in one (0 if none is).
 
     Example:
         >>> kept = np.array([[True, False], [False, False]])
-        >>> summarise_neurons(kept, np.ones_like(kept))["alive"]
-        1
+        >>> found = summarise_neurons(kept, np.ones_like(kept), kept.astype(int))
+        >>> found["alive"], found["regions"], found["median_region"]
+        (1, 1, 1.0)
     """
+    sizes = region_sizes(np.where(kept, labels, 0))
+    sizes = sizes[sizes > 0]
     rates = neuron_rates(kept)
     alive = rates < 1
     return {
@@ -89,4 +98,6 @@ def summarise_neurons(kept: NDArray[np.bool_], base: NDArray[np.bool_]) -> Neuro
         "alive": int(alive.sum()),
         "median_area": float(np.median(1 - rates[alive])) if alive.any() else 0.0,
         "of_survivors": neuron_groups(neuron_rates(kept, base)),
+        "regions": len(sizes),
+        "median_region": float(np.median(sizes)) if len(sizes) else 0.0,
     }

@@ -163,7 +163,11 @@ def test_a_resumed_fit_ends_bitwise_where_the_whole_one_does(stop, optimizer, tm
         (lambda: L2Mask([FIRST], 0.5, rounds=0), r"callbacks\.l2_mask\.rounds: got 0"),
         (lambda: L2Mask([FIRST], 0.5, rounds=2), r"callbacks\.l2_mask\.retrain_epochs: got 0.*2 rounds"),
         (lambda: RegionMeanMask(FIRST, [6, 12], 0.4, of="both"), r"region_mean_mask\.of: got 'both'.*'weights'"),
-        (lambda: RegionMeanMask(FIRST, [6, 12], 0.4, connectivity=8), r"region_mean_mask\.connectivity: got 8"),
+        (
+            lambda: RegionMeanMask(FIRST, [6, 12], 0.4, index="median"),
+            r"region_mean_mask\.index: got 'median'.*'saliency'",
+        ),
+        (lambda: RegionMeanMask(FIRST, [6, 12], 0.4, scope="layer"), r"region_mean_mask\.scope: got 'layer'.*'neuron'"),
         (lambda: RegionMeanMask(FIRST, [72], 0.4), r"region_mean_mask\.image_shape: got \[72\]"),
     ],
 )
@@ -178,7 +182,10 @@ def test_wrong_arguments_are_refused_on_construction(make, message):
         (L2Mask(["body.frist.weight"], 0.5), r"parameters: got 'body.frist.weight'.*nearest: body\.first\.weight"),
         (RegionMeanMask("body.first", [6, 12], 0.4), r"parameter: got 'body\.first'.*nearest: body\.first"),
         (RegionMeanMask(FIRST, [28, 28], 0.4), r"image_shape: got '\[28, 28\] for .*height \* width = 72"),
-        (RegionMeanMask("stem.weight", [3, 3], 0.4), r"image_shape: .*a \(neurons, pixels\) matrix"),
+        (RegionMeanMask("stem.weight", [3, 4], 0.4), r"image_shape: .*height \* width = 9"),
+        (RegionMeanMask(FIRST, [3, 6, 12], 0.4), r"image_shape: .*channels \* height \* width = 72"),
+        (RegionMeanMask("stem.bias", [1, 2], 0.4), r"image_shape: .*a matrix, a row a neuron"),
+        (RegionMeanMask("stem.weight", [3, 3], 0.4, index="saliency"), r"index: got 'saliency with stem.weight'"),
         (L2Mask([FIRST], 0.5, rounds=3, retrain_epochs=2), r"trainer\.max_epochs: got 2; accepted: 6 or more"),
     ],
 )

@@ -12,18 +12,23 @@ def test_both_ways_of_counting():
     rates = neuron_rates(kept, base)
     assert rates[:3].tolist() == [0.0, 0.5, 0.4]
     assert np.isnan(rates[3])
-    assert summarise_neurons(kept, base) == {
+    labels = np.arange(1, 41).reshape(4, 10)
+    labels[0] = 1
+    assert summarise_neurons(kept, base, labels) == {
         "at_least_90": 0.5,
         "at_most_40": 0.25,
         "count": 4,
         "alive": 3,
         "median_area": 0.30000000000000004,
         "of_survivors": {"at_least_90": 0.0, "at_most_40": 0.5},
+        "regions": 5,  # one of six weights and four of one
+        "median_region": 1.0,
     }
 
 
 def test_nothing_left_at_all():
     nothing = np.zeros((3, 2, 2), dtype=bool)
-    summary = summarise_neurons(nothing, ~nothing)
+    summary = summarise_neurons(nothing, ~nothing, nothing + 1)
     assert (summary["alive"], summary["median_area"], summary["at_least_90"]) == (0, 0.0, 1.0)
+    assert (summary["regions"], summary["median_region"]) == (0, 0.0)
     assert neuron_groups(np.array([])) == {"at_least_90": 0.0, "at_most_40": 0.0}

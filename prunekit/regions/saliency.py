@@ -1,0 +1,58 @@
+"""How much a first-order change of each weight would change the loss of single samples."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+
+def weight_saliency(
+    module: nn.Module, layer: nn.Linear, batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, int]:
+    """Add up ``abs(w * dL_i/dw)`` over samples, for each weight of a linear layer.
+
+    ``L_i`` is the cross-entropy of sample ``i``. The gradient of a linear layer's weight is the product of what
+    comes in and of the gradient at what goes out, so one matrix product a batch has the magnitudes of all samples:
+    ``abs(w) * sum_i abs(dL_i/dz_i)^T abs(x_i)``.
+
+    Source: Molchanov et al., Importance Estimation for Neural Network Pruning, 2019, the first-order criterion,
+    taken in magnitude sample by sample.
+
+    Args:
+        module: in evaluation mode; gives logits ``(n, classes)``, and no sample's depend on another.
+        layer: of the module, called once a forward pass with ``(n, inputs)``.
+        batches: of (inputs ``(n, ...)``, int64 classes ``(n,)``), on the module's device.
+
+    Returns:
+        The sums, ``(outputs, inputs)`` float64 on the CPU, and the number of samples. Divided, they are the saliencies.
+
+    Raises:
+        ValueError: if the layer is not called once with a matrix, or no batch comes.
+
+    Example:
+        >>> layer = nn.Linear(1, 2, bias=False)
+        >>> with torch.no_grad(): _ = layer.weight.copy_(torch.tensor([[1.0], [1.0]]))
+        >>> weight_saliency(layer, layer, [(torch.tensor([[2.0]]), torch.tensor([0]))])
+        (tensor([[1.],
+                [1.]], dtype=torch.float64), 1)
+    """
+    seen: list[tuple[Tensor, Tensor]] = []
+    handle = layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    total, samples = torch.zeros(layer.weight.shape, dtype=torch.float64), 0
+    try:
+        for x, y in batches:
+            seen.clear()
+            with torch.enable_grad():
+                loss = cross_entropy(module(x).float(), y, reduction="sum")
+                if len(seen) != 1 or seen[0][0].dim() != 2:
+                    raise ValueError(f"the layer was called {len(seen)} times, or with something else than a matrix")
+                came_in, went_out = seen[0]
+                (slope,) = torch.autograd.grad(loss, went_out)
+            total += (slope.double().abs().T @ came_in.detach().double().abs()).cpu()
+            samples += len(y)
+    finally:
+        handle.remove()
+    if not samples:
+        raise ValueError("no samples to take saliencies on")
+    return total * layer.weight.detach().double().abs().cpu(), samples

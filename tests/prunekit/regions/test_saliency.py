@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from prunekit.regions.saliency import weight_saliency
+
+
+def small_network(dropout=0.0):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 4), nn.Sigmoid(), nn.Dropout(dropout), nn.Linear(4, 3)).double().eval()
+
+
+def test_it_is_the_mean_of_what_each_sample_alone_says():
+    network, x, y = small_network(), torch.randn(11, 6, dtype=torch.float64), torch.arange(11) % 3
+    layer = network[0]
+    expected = torch.zeros(4, 6, dtype=torch.float64)
+    for sample, target in zip(x, y, strict=True):
+        (slope,) = torch.autograd.grad(cross_entropy(network(sample[None]).float(), target[None]), layer.weight)
+        expected += (layer.weight.detach() * slope).abs()
+    total, samples = weight_saliency(network, layer, zip(x.split(4), y.split(4), strict=True))
+    assert samples == 11
+    torch.testing.assert_close(total, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_it_leaves_no_trace_and_needs_no_grad_mode():
+    network = small_network()
+    with torch.no_grad():
+        total, _ = weight_saliency(network, network[0], [(torch.randn(2, 6).double(), torch.tensor([0, 1]))])
+    assert total.sum() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not network[0]._forward_hooks
+
+
+def test_what_it_cannot_be_taken_on_is_refused():
+    network = small_network()
+    with pytest.raises(ValueError, match="no samples"):
+        weight_saliency(network, network[0], [])
+    with pytest.raises(ValueError, match="called 0 times"):
+        weight_saliency(network, nn.Linear(6, 4), [(torch.randn(2, 6).double(), torch.tensor([0, 1]))])
+    layer = nn.Linear(3, 3)
+    twice = nn.Sequential(layer, layer)
+    with pytest.raises(ValueError, match="called 2 times"):
+        weight_saliency(twice, layer, [(torch.randn(2, 3), torch.tensor([0, 1]))])
