@@ -1,7 +1,8 @@
 """Accuracy in a plain loop, so that it can be taken inside ``fit`` (a Trainer call there would end the fit)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -73,17 +74,16 @@ def predictions(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> I
     data = trainer.datamodule  # type: ignore[attr-defined]
     batches = data.val_dataloader() if part == VALIDATION else data.test_dataloader()
     with evaluating(module, trainer.strategy.root_device):
-        for batch in batches:
-            x, y = trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch))
+        for x, y in on_device(trainer, batches):
             with trainer.precision_plugin.forward_context():
                 logits = module(x)
             yield logits, y
 
 
-def scoring_batches(trainer: pl.Trainer) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's training samples, batch by batch on the trainer's device, each once over all ranks.
+def scoring_loader(trainer: pl.Trainer) -> Any:
+    """What serves this rank's training samples in their own order, each once over all ranks.
 
-    They are the data module's ``scoring_dataloader``, in their own order; of one that has none, its training batches.
+    It is the data module's ``scoring_dataloader``; of one that has none, for its training batches.
 
     Raises:
         ValueError: on several devices, if it has none.
@@ -92,7 +92,12 @@ def scoring_batches(trainer: pl.Trainer) -> Iterator[tuple[Tensor, Tensor]]:
     serve = getattr(data, "scoring_dataloader", None)
     if serve is None and trainer.world_size > 1:
         raise ValueError("several devices need a data module with scoring_dataloader, as prunekit's have")
-    for batch in (serve or data.train_dataloader)():
+    return (serve or data.train_dataloader)()
+
+
+def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches on the trainer's device and in its precision."""
+    for batch in batches:
         yield trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch))
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from callbacks.measure import evaluating, scoring_batches
+from callbacks.measure import evaluating, on_device, scoring_loader
 from callbacks.pruning import PruningCallback, check_parameter
 from prunekit.errors import ConfigError, check_choice
 from prunekit.masks import Mask, find_parameter
@@ -125,7 +125,7 @@ class RegionMeanMask(PruningCallback):
         assert isinstance(layer, nn.Linear)
         try:
             with evaluating(module, trainer.strategy.root_device), trainer.precision_plugin.forward_context():
-                total, samples = weight_saliency(module, layer, scoring_batches(trainer))
+                total, samples = weight_saliency(module, layer, on_device(trainer, scoring_loader(trainer)))
         except ValueError as error:
             got = f"saliency, but of {type(module).__name__}: {error}"
             raise ConfigError(self.key("index"), got, "mean, sum or max, or a layer that sees a matrix") from error

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from callbacks.measure import evaluating
+from callbacks.measure import evaluating, on_device, scoring_loader
 from prunekit.errors import ConfigError, check_choice
 from prunekit.runs.files import write_whole
 from prunekit.runs.rank import is_rank_zero
@@ -244,18 +244,10 @@ def _known(
 
 def _record(module: pl.LightningModule, layer: nn.LSTM, head: str, moments: bool, grain: str) -> UnitSeries:
     trainer = module.trainer
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    serve: Callable[[], object] = getattr(data, "scoring_dataloader", data.train_dataloader)
-    batches = serve()
+    batches = scoring_loader(trainer)
     recorder = Recorder(layer, module.get_submodule(head), moments, gates=grain == "gate")
-    with evaluating(module, trainer.strategy.root_device):
-
-        def on_device() -> Iterator[tuple[Tensor, Tensor]]:
-            for batch in batches:  # type: ignore[attr-defined]
-                yield trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch))
-
-        with trainer.precision_plugin.forward_context():
-            recorder.run(module, on_device())
+    with evaluating(module, trainer.strategy.root_device), trainer.precision_plugin.forward_context():
+        recorder.run(module, on_device(trainer, batches))
 
     def add_up(local: Tensor) -> Tensor:
         total: Tensor = trainer.strategy.reduce(local.to(trainer.strategy.root_device), reduce_op="sum")
@@ -263,9 +255,7 @@ def _record(module: pl.LightningModule, layer: nn.LSTM, head: str, moments: bool
 
     if trainer.world_size == 1:
         return recorder.series()
-    rows = batches.rows() if hasattr(batches, "rows") else None
-    if rows is None:
-        raise ValueError("several devices need a data module with scoring_dataloader, as prunekit's have")
+    rows = batches.rows()
     return recorder.series(rows, int(add_up(rows.new_tensor(len(rows)))), add_up)
 
 

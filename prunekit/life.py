@@ -37,7 +37,7 @@ from prunekit.build import (
     schedule_end,
     with_references,
 )
-from prunekit.dense import dense_checkpoint, read_record
+from prunekit.dense import CHECKPOINT, dense_checkpoint, read_record
 from prunekit.errors import ConfigError, check_count
 from prunekit.runs import results as leave
 from prunekit.runs.accounting import account
@@ -65,9 +65,10 @@ class Run:
         config_hash: which run it is.
         folder: where it lies.
         home: where all runs lie.
-        keep_network: whether the two below are set; a sweep's jobs must not hold on to theirs.
+        keep_network: whether the three below are set; a sweep's jobs must not hold on to theirs.
         data: the data module, once the run has begun in this process.
         module: the network, likewise; the final one when it is over.
+        dense: the checkpoint of the dense network, likewise; None if it is not kept any more.
 
     Raises:
         ConfigError: if the config cannot be resolved or the checkpoint that it names cannot be read.
@@ -75,6 +76,7 @@ class Run:
 
     data: Any
     module: pl.LightningModule
+    dense: CheckpointFile | None
 
     def __init__(self, cfg: DictConfig, keep_data: bool = False) -> None:
         self._keep_data, self.keep_network = keep_data, False
@@ -162,6 +164,8 @@ class Run:
             with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
                 start = dense_checkpoint(self.config, stamp, module, data, dense_folder, start)
 
+        if self.keep_network:
+            self.dense = newest_readable([path for path in [dense_folder / CHECKPOINT] if path.exists()])
         record = read_record(dense_folder)
         if shared:
             self._tell_what_is_known(callbacks, record, SharedScores(dense_folder / "scores"))

@@ -4,6 +4,7 @@ Jobs that only prune keep a mask and no weights: their network is the shared den
 code as in the run, from the dense network or the run's own newest checkpoint, and held against the run's mask.
 """
 
+import copy
 import logging
 import shutil
 import sys
@@ -15,6 +16,7 @@ import pytorch_lightning as pl
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
+from torch import nn
 
 from callbacks.checkpoints import list_checkpoints
 from callbacks.curves import Curves
@@ -36,13 +38,19 @@ class Rebuilt(NamedTuple):
 
     Attributes:
         module: masked.
-        data: what the run was on.
+        data: the data module that the run was on.
+        dense: the network before its first pruning; None where its checkpoint is gone.
+        mask: of the module.
+        config: the run's, resolved.
         results: what the run had left.
         recurrent: names of the recurrent layers pruned or measured, and of what reads them.
     """
 
     module: pl.LightningModule
-    data: pl.LightningDataModule
+    data: Any
+    dense: nn.Module | None
+    mask: Mask
+    config: dict[str, Any]
     results: dict[str, Any]
     recurrent: list[tuple[str, str]]
 
@@ -87,6 +95,11 @@ def rebuild(folder: Path) -> Rebuilt:
         if not is_rank_zero():
             sys.exit(0)
         made = load_masks(Path(scratch) / MASKS, run.module)
+        run.module.trainer = None  # which a copy would copy
+        dense = None
+        if run.dense is not None:
+            dense = copy.deepcopy(run.module)
+            dense.load_state_dict(run.dense.content["state_dict"])
         wanted = load_masks(folder / MASKS, run.module) if (folder / MASKS).exists() else Mask({})
     if made != wanted:
         got = f"{folder}, which now comes out with another mask: its data, the code or the machine has changed"
@@ -94,4 +107,4 @@ def rebuild(folder: Path) -> Rebuilt:
     now, then = (each["metrics"]["final/test_acc"] for each in (again, results))
     if now != then:
         log.warning("test accuracy is %.2f %% now and was %.2f %% then", 100 * now, 100 * then)
-    return Rebuilt(run.module, run.data, results, recurrent)
+    return Rebuilt(run.module, run.data, dense, made, run.config, results, recurrent)

@@ -1,0 +1,195 @@
+"""What a network went by: single decisions, classes in the mean, and whether the evidence can be believed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunekit.regions.evidence import Chain, pixel_evidence, region_evidence, slopes
+from prunekit.regions.faithfulness import (
+    Curves,
+    faithfulness,
+    gradient_times_input,
+    has_captum,
+    integrated_gradients,
+)
+from prunekit.regions.labels import region_neurons
+
+BATCH = 1000  # images at once
+METHOD = "region evidence"
+CONTROLS = ("brightness", "random")
+
+
+class Subject(NamedTuple):
+    """A network to be explained.
+
+    Attributes:
+        chain: the network.
+        labels: ``(neurons, [channels,] H, W)`` int64, the regions of its first layer.
+    """
+
+    chain: Chain
+    labels: NDArray[np.int64]
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        return self.labels.shape[-2], self.labels.shape[-1]
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The classes of the highest logits, ``(n,)`` int64, of images ``(n, ...)``."""
+        with torch.no_grad():
+            return torch.cat([self.chain.logits(batch.flatten(1)).argmax(1) for batch in batches(x)])
+
+    def added_up(self, evidence: Tensor) -> Tensor:
+        """Evidence of pixels, ``(n, [channels *] H * W)``, as ``(n, H, W)``: added up over channels."""
+        return evidence.reshape(len(evidence), -1, *self.plane).sum(1)
+
+
+class Region(NamedTuple):
+    """A region of a neuron and what it gives.
+
+    Attributes:
+        neuron: counted from 0.
+        evidence: for the predicted class.
+        pixels: ``(H, W)`` bool.
+    """
+
+    neuron: int
+    evidence: float
+    pixels: NDArray[np.bool_]
+
+
+class Decision(NamedTuple):
+    """An image and what the network made of it.
+
+    Attributes:
+        image: ``(H, W)`` or ``(H, W, 3)``, in [0, 1].
+        true: its class.
+        predicted: the class with the highest logit.
+        runner_up: the class with the second.
+        probabilities: of these two.
+        regions: those with the most evidence for the predicted class, the first the most.
+        evidence: ``(H, W)`` each, for the predicted class and for the runner-up.
+    """
+
+    image: NDArray[np.floating]
+    true: int
+    predicted: int
+    runner_up: int
+    probabilities: tuple[float, float]
+    regions: Sequence[Region]
+    evidence: tuple[NDArray[np.floating], NDArray[np.floating]]
+
+
+def explain_decisions(subject: Subject, x: Tensor, y: Tensor, most: int) -> tuple[dict[str, Tensor], list[Decision]]:
+    """Explain decisions one by one.
+
+    Args:
+        subject: the network.
+        x: ``(n, [channels,] H, W)`` real, a few images.
+        y: ``(n,)`` int64, their true classes.
+        most: regions named for each.
+
+    Returns:
+        All that is known of them, by name: ``labels``, ``region_evidence (n, R, classes)``, ``remainder (classes,)``,
+        ``logits (n, classes)``, ``predicted`` and ``runner_up (n,)``, and the evidence of pixels for these two,
+        ``(n, H, W)``. And the same as it is shown.
+    """
+    flat = x.flatten(1)
+    found = slopes(subject.chain, flat)
+    weights = subject.chain.linears[0].weight.detach()
+    regions = torch.from_numpy(region_evidence(subject.labels, weights.numpy(), found, flat))
+    best, second = found.logits.topk(2, dim=1).indices.T
+    maps = [subject.added_up(pixel_evidence(subject.chain, found, flat, classes)) for classes in (best, second)]
+    arrays = {
+        "labels": torch.from_numpy(subject.labels.astype(np.int32)),
+        "region_evidence": regions,
+        "remainder": found.remainder,
+        "logits": found.logits,
+        "predicted": best,
+        "runner_up": second,
+        "evidence_for_predicted": maps[0],
+        "evidence_for_runner_up": maps[1],
+    }
+    shares, neurons, decisions = found.logits.softmax(1), region_neurons(subject.labels), []
+    for i, (first, other) in enumerate(zip(best.tolist(), second.tolist(), strict=True)):
+        own, top = regions[i, :, first], []
+        for region in own.argsort(descending=True)[:most].tolist():
+            pixels = (subject.labels[neurons[region]] == region + 1).reshape(-1, *subject.plane).any(0)
+            top.append(Region(int(neurons[region]), float(own[region]), pixels))
+        probabilities = (float(shares[i, first]), float(shares[i, other]))
+        evidence = (maps[0][i].numpy(), maps[1][i].numpy())
+        decisions.append(Decision(picture(x[i]), int(y[i]), first, other, probabilities, top, evidence))
+    return arrays, decisions
+
+
+def explain_classes(subject: Subject, x: Tensor, y: Tensor) -> Iterator[tuple[NDArray[np.floating], Tensor]]:
+    """For each class the mean of its images, and the mean evidence for it over them, ``(H, W)`` float64.
+
+    Args:
+        subject: the network.
+        x: ``(n, [channels,] H, W)`` real.
+        y: ``(n,)`` int64; every class from 0 to the highest has an image.
+    """
+    for label in range(int(y.max()) + 1):
+        own, total = x[y == label], torch.zeros(subject.plane, dtype=torch.float64)
+        for batch in batches(own.flatten(1)):
+            classes = torch.full((len(batch),), label)
+            evidence = pixel_evidence(subject.chain, slopes(subject.chain, batch), batch, classes)
+            total += subject.added_up(evidence).sum(0)
+        yield picture(own.mean(0)), total / len(own)
+
+
+def compare_methods(subject: Subject, x: Tensor, y: Tensor) -> Iterator[tuple[str, Curves]]:
+    """Deletion and insertion curves by region evidence, by its rivals and by controls that know no network.
+
+    Each method explains the centred logit of the class that the network predicts. Integrated gradients are there if
+    captum is.
+
+    Args:
+        subject: the network.
+        x: ``(n, [channels,] H, W)`` real.
+        y: ``(n,)`` int64, the true classes, which accuracy goes by.
+    """
+
+    def of_regions(batch: Tensor, classes: Tensor) -> Tensor:
+        return pixel_evidence(subject.chain, slopes(subject.chain, batch), batch, classes)
+
+    generator = torch.Generator().manual_seed(0)
+    logits = subject.chain.logits
+    methods: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        METHOD: of_regions,
+        "gradient x input": lambda batch, classes: gradient_times_input(logits, batch, classes),
+    }
+    if has_captum():
+        methods["integrated gradients"] = lambda batch, classes: integrated_gradients(logits, batch, classes)
+    methods["brightness"] = lambda batch, _: batch
+    methods["random"] = lambda batch, _: torch.rand(batch.shape, generator=generator)
+    flat = x.flatten(1)
+    predicted = batches(subject.predict(x))
+    pixels = x.reshape(len(x), -1, subject.plane[0] * subject.plane[1])
+    for name, method in methods.items():
+        evidence = torch.cat([method(*both) for both in zip(batches(flat), predicted, strict=True)])
+        order = subject.added_up(evidence).flatten(1)
+        yield name, faithfulness(lambda shown: logits(shown.flatten(1)), pixels, y, order)
+
+
+def batches(x: Tensor) -> list[Tensor]:
+    """``x`` in parts of at most a thousand rows."""
+    return list(torch.split(x, BATCH))
+
+
+def picture(x: Tensor) -> Any:
+    """An image as it is drawn: ``(H, W)`` or ``(H, W, 3)`` in [0, 1]; of channels that are not three, their mean.
+
+    Example:
+        >>> picture(torch.zeros(3, 4, 5)).shape, picture(torch.zeros(2, 4, 5)).shape
+        ((4, 5, 3), (4, 5))
+    """
+    if x.dim() == 3:
+        x = x.permute(1, 2, 0) if len(x) == 3 else x.mean(0)
+    return x.clamp(0, 1).numpy()

@@ -1,0 +1,153 @@
+"""Evidence adds up: each term is computed here by itself, in plain loops and by the network's own forward pass."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from prunekit.models.mlp import Mlp
+from prunekit.regions.evidence import ELEMENTWISE, find_chain, pixel_evidence, region_evidence, slopes
+from prunekit.regions.segmentation import Connected, Signed, Watershed
+
+CLASSES = 4
+
+
+def network(function=nn.Sigmoid, sizes=(30, 8, 6, CLASSES), bias=True):
+    torch.manual_seed(3)
+    layers = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs, bias=bias), function()]
+    return nn.Sequential(nn.Flatten(), *layers[:-1]).eval()
+
+
+def images(n=7):
+    x = torch.rand(n, 5, 6, generator=torch.Generator().manual_seed(1))
+    return x * (x > 0.4)  # some pixels are black
+
+
+def masked(weights, rate=0.5):
+    kept = np.abs(weights) > np.quantile(np.abs(weights), rate)
+    return weights * kept, kept
+
+
+@pytest.mark.parametrize("kind", [Connected(), Signed(2), Watershed()])
+@pytest.mark.parametrize("function", ELEMENTWISE)
+def test_region_evidence_and_remainder_add_up_to_the_logits(function, kind):
+    net = network(function)
+    layer = net[1]
+    weights, kept = masked(layer.weight.detach().numpy().reshape(8, 5, 6))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weights).view(8, 30))
+        logits, black = net(images()).double(), net(torch.zeros(1, 5, 6)).double()[0]
+    chain = find_chain(net, "1.weight")
+    found = slopes(chain, images().flatten(1))
+    evidence = region_evidence(kind(weights, kept), weights, found, images().flatten(1))
+    centred, remainder = logits - logits.mean(1, keepdim=True), black - black.mean()
+    np.testing.assert_allclose(evidence.sum(1) + remainder.numpy(), centred.numpy(), atol=1e-5)
+    np.testing.assert_allclose(found.logits, centred, atol=1e-5)
+    np.testing.assert_allclose(found.remainder, remainder, atol=1e-5)
+
+
+def test_in_double_precision_nothing_is_lost():
+    net = network(nn.Tanh).double()
+    found = slopes(find_chain(net, "1.weight"), images().double().flatten(1))
+    with torch.no_grad():
+        logits = net(images().double())
+    whole = np.ones((8, 5, 6), dtype=bool)
+    weights = net[1].weight.detach().numpy().reshape(8, 5, 6)
+    evidence = region_evidence(Connected()(weights, whole), weights, found, images().double().flatten(1))
+    sums = evidence.sum(1) + found.remainder.numpy()
+    np.testing.assert_allclose(sums, (logits - logits.mean(1, keepdim=True)).numpy(), rtol=0, atol=1e-13)
+
+
+def test_each_regions_evidence_is_the_stated_formula():
+    net = network()
+    chain, x = find_chain(net, "1.weight"), images(3)
+    weights, kept = masked(net[1].weight.detach().numpy().reshape(8, 5, 6))
+    labels = Signed()(weights, kept)
+    with torch.no_grad():
+        net[1].weight.copy_(torch.from_numpy(weights).view(8, 30))
+    evidence = region_evidence(labels, weights, slopes(chain, x.flatten(1)), x.flatten(1))
+    w1, w2, w3 = (net[i].weight.detach().double().numpy() for i in (1, 3, 5))
+    b1, b2 = (net[i].bias.detach().double().numpy() for i in (1, 3))
+
+    def sigmoid(z):
+        return 1 / (1 + np.exp(-z))
+
+    for i, image in enumerate(x.double().numpy()):
+        z1, z1_black = w1 @ image.ravel() + b1, b1
+        z2, z2_black = w2 @ sigmoid(z1) + b2, w2 @ sigmoid(z1_black) + b2
+        s1 = (sigmoid(z1) - sigmoid(z1_black)) / (z1 - z1_black)
+        s2 = (sigmoid(z2) - sigmoid(z2_black)) / (z2 - z2_black)
+        to_logits = w3 @ np.diag(s2) @ w2 @ np.diag(s1)
+        for region in range(1, labels.max() + 1):
+            neuron = int(np.argwhere(labels == region)[0, 0])
+            taken_in = (weights.astype(float)[neuron] * image)[labels[neuron] == region].sum()
+            expected = to_logits[:, neuron] * taken_in
+            np.testing.assert_allclose(evidence[i, region - 1], expected - expected.mean(), atol=1e-12)
+
+
+def test_pixels_and_regions_are_two_ways_to_add_up_the_same():
+    net, x = network(), images()
+    chain, flat = find_chain(net, "1.weight"), x.flatten(1)
+    found = slopes(chain, flat)
+    single = np.arange(1, 241).reshape(8, 5, 6)  # every weight a region
+    each = region_evidence(single, net[1].weight.detach().numpy().reshape(8, 5, 6), found, flat)
+    classes = torch.arange(len(x)) % CLASSES
+    of_pixels = pixel_evidence(chain, found, flat, classes)
+    by_pixel = each.reshape(len(x), 8, 30, CLASSES).sum(1)[np.arange(len(x)), :, classes]
+    np.testing.assert_allclose(of_pixels.detach(), by_pixel, atol=1e-12)
+    assert (of_pixels[flat == 0] == 0).all()
+
+
+def test_a_linear_network_gives_what_its_weights_say_and_a_black_image_nothing():
+    linear = nn.Sequential(nn.Linear(4, 3))
+    chain = find_chain(linear, "0.weight")
+    x = torch.tensor([[1.0, 2.0, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]])
+    found = slopes(chain, x)
+    evidence = pixel_evidence(chain, found, x, torch.tensor([2, 1]))
+    w = linear[0].weight.detach().double()
+    torch.testing.assert_close(evidence[0], (w[2] - w.mean(0)) * x[0].double())
+    assert (evidence[1] == 0).all()
+    torch.testing.assert_close(found.logits[1], found.remainder)
+
+
+def test_a_neuron_that_is_the_same_for_black_has_its_tangent():
+    net = network()
+    with torch.no_grad():
+        net[1].weight[0] = 0
+    found = slopes(find_chain(net, "1.weight"), images().flatten(1))
+    assert found.classes.isfinite().all()
+    inner = torch.zeros(1, 30, dtype=torch.float64, requires_grad=True)
+    tiny = images(1).flatten(1).double() * 1e-9  # so near to black that lines are tangents
+    near = slopes(find_chain(net.double(), "1.weight"), tiny)
+    logits = net(inner)[0]
+    gradient = torch.autograd.grad(logits[0] - logits.mean(), inner)[0]
+    torch.testing.assert_close(near.classes[0, 0] @ net[1].weight, gradient[0], rtol=1e-5, atol=1e-9)
+
+
+def test_our_mlp_is_such_a_chain():
+    mlp = Mlp([30, 8, CLASSES], torch.optim.SGD, activation="relu").eval()
+    chain = find_chain(mlp, "layers.hidden1.weight")
+    with torch.no_grad():
+        torch.testing.assert_close(chain.logits(images().flatten(1)), mlp(images()))
+
+
+@pytest.mark.parametrize(
+    ("module", "parameter", "message"),
+    [
+        (nn.Sequential(nn.Linear(4, 3), nn.Softmax(1), nn.Linear(3, 2)), "0.weight", "Softmax is neither"),
+        (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)), "0.weight", "BatchNorm1d is neither"),
+        (nn.Sequential(nn.Sigmoid(), nn.Linear(4, 3)), "1.weight", "Sigmoid is neither"),
+        (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), "2.weight", "not of the first"),
+        (nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "0.weight", "outputs are changed"),
+        (nn.Sequential(nn.Linear(4, 3)), "0.bias", "no weight of a layer"),
+        (nn.Linear(4, 3), "weight", r"no weight of a layer in an nn\.Sequential"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 2)), "2.weight", "Conv2d is neither"),
+    ],
+)
+def test_what_is_no_chain_is_refused(module, parameter, message):
+    with pytest.raises(ValueError, match=message):
+        find_chain(module, parameter)
