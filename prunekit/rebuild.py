@@ -75,6 +75,7 @@ def rebuild(folder: Path) -> Rebuilt:
     for name, kind in classes.items():
         if issubclass(kind, AVERAGING):
             raise ConfigError(f"callbacks.{name}", kind.__name__, "a run whose last checkpoint has its final weights")
+    whole: Any = OmegaConf.to_container(config, resolve=True)
     # What only measures or draws is left out, which makes no other network.
     config.callbacks = {
         name: node
@@ -107,4 +108,4 @@ def rebuild(folder: Path) -> Rebuilt:
     now, then = (each["metrics"]["final/test_acc"] for each in (again, results))
     if now != then:
         log.warning("test accuracy is %.2f %% now and was %.2f %% then", 100 * now, 100 * then)
-    return Rebuilt(run.module, run.data, dense, made, run.config, results, recurrent)
+    return Rebuilt(run.module, run.data, dense, made, whole, results, recurrent)

@@ -12,12 +12,27 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.door import errors_told
-from prunekit.figures.sweeps import draw_costs, draw_grains, draw_settings, draw_units
-from prunekit.runs.collect import ACCURACY, CRITERION, GRAIN, MEASURES, ORDER, RATE, SAVED, SEED, Runs, collect, pooled
+from prunekit.figures.sweeps import draw_areas, draw_costs, draw_grains, draw_settings, draw_units
+from prunekit.runs.collect import (
+    ACCURACY,
+    CRITERION,
+    GRAIN,
+    MEASURES,
+    ORDER,
+    RATE,
+    SAVED,
+    SEED,
+    SEGMENTATION,
+    Runs,
+    collect,
+    pooled,
+)
 from prunekit.runs.files import write_whole
 from prunekit.runs.report_text import cost_table, setting_table, state, unit_tables
 from prunekit.runs.summary import CONTROL, COSTS, costs, differences, losses, plain_names, summarize
 
+MOST_PANELS = 12  # side by side
+SPARSITY, AREA = "sparsity", "median_area"
 # What goes on the horizontal axis where units are not what is pruned, the first that differs between runs.
 RATES = ("callbacks.region_mean_mask.rate", "callbacks.l2_mask.rate")
 
@@ -89,35 +104,45 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
 
 def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figure]]:
     measures = [name for name in MEASURES if name in runs.table]
+    layers = [name for name in runs.table if str(name).startswith(f"{SPARSITY}.")]
+    at = measures.index(SPARSITY) + 1
+    measures = [*measures[:at], *layers, *measures[at:]]
     summary = summarize(runs.table, runs.axes, measures)
     text = setting_table(summary, runs.axes, measures)
-    priced, prices = costs(runs), {}
+    priced, figures = costs(runs), {}
     if not priced.empty:
         priced = summarize(priced, runs.axes, [ACCURACY, "dense_test_acc", *COSTS])
-        prices = {"costs": draw_costs(priced, [], [], [])}
+        figures["costs"] = draw_costs(priced, [], [], [])
         text += cost_table(priced, runs.axes)
+    if AREA in measures and len(runs.axes) > 1:
+        # What a region is and how it is ranked come first: that is what the figure is about.
+        by = sorted(runs.axes, key=lambda key: (key != SEGMENTATION, not key.endswith(".index")))
+        figures["areas"] = draw_areas(summary, by[0], by[1])
     numeric = [key for key in runs.axes if all(_is_number(value) for value in summary[key])]
     numeric.sort(key=lambda key: RATES.index(key) if key in RATES else len(RATES))
     if not numeric:
-        return text, prices
+        return text, figures
     x, colour = numeric[0], next(iter(numeric[1:]), None)
     columns = [f"{name}.{part}" for name in measures for part in ("mean", "half")]
     curves(summary, [key for key in runs.axes if key != x], x, columns, tensorboard)
     facets = [key for key in runs.axes if key not in (x, colour)]
-    return text, {"settings": draw_settings(summary, facets, x, colour), **prices}
+    if not facets or len(summary.drop_duplicates(facets)) <= MOST_PANELS:
+        figures = {"settings": draw_settings(summary, facets, x, colour), **figures}
+    return text, figures
 
 
 def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[str], folder: Path) -> None:
-    """Write a TensorBoard run for each combination of ``by``, whose step is ``x`` in percent."""
+    """Write a TensorBoard run for each combination of ``by``, whose step is ``x``, a rate in percent."""
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
+    rate = x.rpartition(".")[2] == RATE
     for key, line in summary.groupby(list(by), sort=False, dropna=False) if by else [((), summary)]:
         name = "_".join(_word(part) for part in key) or "all"
         with SummaryWriter(str(folder / name)) as writer:
             for row in line.sort_values(x).to_dict("records"):
                 for column in columns:
                     if not math.isnan(row[column]):
-                        writer.add_scalar(f"sweep/{column}", row[column], round(100 * row[x]))
+                        writer.add_scalar(f"sweep/{column}", row[column], round(100 * row[x] if rate else row[x]))
 
 
 def _is_number(value: object) -> bool:

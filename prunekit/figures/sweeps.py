@@ -114,6 +114,55 @@ def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: 
     return figure
 
 
+def draw_areas(summary: pd.DataFrame, colour: str, shape: str) -> Figure:
+    """Draw accuracy against how much of the image a neuron keeps, a point for each setting, hollow where neurons died.
+
+    Args:
+        summary: rows with the columns below, and ``.mean`` and ``.half`` of ``final_test_acc``, ``median_area``,
+            ``alive`` and ``dense_test_acc``.
+        colour: the column that colours points.
+        shape: the column that shapes them; what else tells settings apart is not shown.
+    """
+    figure = Figure(figsize=(9.5, 5.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    values = {name: sorted(map(plain, summary[name].unique()), key=sort_key) for name in (colour, shape)}
+    colours = {value: f"C{number % 10}" for number, value in enumerate(values[colour])}
+    shapes = {value: "osD^v<>PX*"[number % 10] for number, value in enumerate(values[shape])}
+    most = summary["alive.mean"].max()
+    for row in summary.to_dict("records"):
+        own = colours[plain(row[colour])]
+        axes.errorbar(
+            row["median_area.mean"],
+            row["final_test_acc.mean"],
+            yerr=0.0 if pd.isna(row["final_test_acc.half"]) else row["final_test_acc.half"],
+            fmt=shapes[plain(row[shape])],
+            color=own,
+            markerfacecolor=own if row["alive.mean"] == most else "none",
+            elinewidth=0.6,
+            markersize=6,
+        )
+    dense = summary["dense_test_acc.mean"].mean()
+    axes.axhline(dense, color="0.4", linewidth=1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.set_ylim(max(0.0, dense - 0.06), min(1.0, dense + 0.025))  # what falls far below is in the table
+    axes.grid(alpha=0.3)
+    axes.set_xlabel("median share of the image that a living neuron keeps")
+    axes.set_ylabel("test accuracy after retraining")
+    marks: list[tuple[str, dict[str, Any]]] = [
+        (str(value), {"color": own, "marker": "o"}) for value, own in colours.items()
+    ]
+    marks += [(f"{short(shape)} {value}", {"color": "0.4", "marker": own}) for value, own in shapes.items()]
+    marks.append(("hollow: not all neurons live", {"color": "0.4", "marker": "o", "markerfacecolor": "none"}))
+    handles = [Line2D([], [], linestyle="", label=label, **mark) for label, mark in marks]
+    handles.append(Line2D([], [], color="0.4", label="dense network"))
+    figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
+    return figure
+
+
 def draw_costs(summary: pd.DataFrame, facets: Sequence[str], lines: Sequence[str], criteria: Sequence[str]) -> Figure:
     """Draw accuracy against size and speed of the compact networks, a row of panels for each combination of facets.
 

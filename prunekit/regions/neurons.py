@@ -9,6 +9,7 @@ from prunekit.regions.labels import region_sizes
 
 MOSTLY_REMOVED = 0.9
 MOSTLY_KEPT = 0.4
+UPPER = 0.9  # quantile
 
 
 def neuron_rates(kept: NDArray[np.bool_], base: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -64,6 +65,7 @@ class NeuronSummary(Groups):
     count: int
     alive: int
     median_area: float
+    upper_area: float
     of_survivors: Groups
     regions: int
     median_region: float
@@ -79,8 +81,9 @@ def summarise_neurons(kept: NDArray[np.bool_], base: NDArray[np.bool_], labels: 
 
     Returns:
         The two groups counted over all weights and over ``base``; how many neurons there are and how many keep
-        at least one weight; the median share of the image that a living neuron keeps (0 if none lives); how many
-        regions are left, and the median number of weights in one (0 if none is).
+        at least one weight; the shares of the image that living neurons keep, their median and their 90th
+        percentile (0 if none lives), for a few neurons may keep much while most keep next to nothing; how many regions
+        are left, and the median number of weights in one (0 if none is).
 
     Example:
         >>> kept = np.array([[True, False], [False, False]])
@@ -97,6 +100,7 @@ def summarise_neurons(kept: NDArray[np.bool_], base: NDArray[np.bool_], labels: 
         "count": len(rates),
         "alive": int(alive.sum()),
         "median_area": float(np.median(1 - rates[alive])) if alive.any() else 0.0,
+        "upper_area": float(np.quantile(1 - rates[alive], UPPER)) if alive.any() else 0.0,
         "of_survivors": neuron_groups(neuron_rates(kept, base)),
         "regions": len(sizes),
         "median_region": float(np.median(sizes)) if len(sizes) else 0.0,

@@ -25,7 +25,9 @@ SETTINGS = tuple(f"callbacks.unit_{key}" for key in ("mask.order", "mask.rate", 
 ACCURACY = "final_test_acc"
 SAVED = "saved"  # share of the LSTM's multiply-adds
 GRAIN = "callbacks.unit_curve.granularity"
-NEURONS = ("at_least_90", "at_most_40", "alive", "median_area")
+SEGMENTATION = "segmentation"
+NEURONS = ("at_least_90", "at_most_40", "alive", "median_area", "upper_area", "regions", "median_region")
+COUNTS = ("alive", "regions", "median_region")  # no shares
 MEASURES = ("dense_test_acc", "pruned_test_acc", ACCURACY, "sparsity", *NEURONS)
 MOST_COMBINATIONS = 100_000  # beyond these no grid is filled in to see what is missing
 
@@ -93,6 +95,7 @@ def collect(folder: Path) -> Runs:
 
 
 def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
+    _name_segmentations(found)
     keys = sorted({key for config, _ in found for key in config})
     units = ("criterion", *CRITERIA, *SETTINGS)
     values = {key: [config.get(key) for config, _ in found] for key in keys if not key.startswith(units)}
@@ -181,7 +184,7 @@ def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[di
     ):  # early runs have no compact one
         measured[f"{name}_compact"], measured[f"{name}_dense"] = results[name]["compact"], results[name]["dense"]
     measured |= {f"sparsity.{name}": share for name, share in results["sparsity"]["achieved"].items() if "." in name}
-    measured |= {name: results["neurons"][name] for name in NEURONS if "neurons" in results}
+    measured |= {name: results["neurons"][name] for name in NEURONS if name in results.get("neurons", {})}
     if CRITERION in results:
         setting = {CRITERION: label[results[CRITERION]], ORDER: results[ORDER], RATE: results[RATE]}
         return [{**setting, **measured}]
@@ -215,6 +218,22 @@ def _criterion_labels(found: list[Run]) -> list[dict[str, str]]:
         keys = sorted({key for own in all_own for key in own} - {"seed", "_target_"})
         different[name] = [key for key in keys if _varies([own.get(key) for own in all_own])]
     return [{name: _label(name, own[name], different[name]) for name in own} for own in arguments]
+
+
+def _name_segmentations(found: list[Run]) -> None:
+    """Have one key, a class's name with those arguments that differ, in place of all that says how regions are cut."""
+    own = [
+        {key.removeprefix(f"{SEGMENTATION}."): config[key] for key in config if key.startswith(f"{SEGMENTATION}.")}
+        for config, _ in found
+    ]
+    names = [str(arguments.get("_target_", "")).rpartition(".")[2].lower() for arguments in own]
+    for (config, _), name, arguments in zip(found, names, own, strict=True):
+        for key in [key for key in config if f"{SEGMENTATION}." in key or key.endswith(f".{SEGMENTATION}")]:
+            del config[key]
+        if name:
+            alike = [others for other, others in zip(names, own, strict=True) if other == name]
+            shown = [key for key in sorted(arguments) if key != "_target_" and _varies([o.get(key) for o in alike])]
+            config[SEGMENTATION] = _label(name, arguments, shown)
 
 
 def _label(name: str, arguments: Mapping[str, Any], shown: list[str]) -> str:

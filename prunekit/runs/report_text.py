@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from prunekit.figures.sweeps import short
-from prunekit.runs.collect import CRITERION, ORDER, RATE, SEED, Runs, missing, plain
+from prunekit.runs.collect import COUNTS, CRITERION, ORDER, RATE, SEED, Runs, missing, plain
 from prunekit.runs.summary import COSTS
 
 SHOWN_MISSING = 30
@@ -77,15 +77,14 @@ def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Seque
 
 
 def setting_table(summary: pd.DataFrame, axes: Sequence[str], measures: Sequence[str]) -> list[str]:
-    """A table with a row for each setting and a column for each measure, ``alive`` a number, all else shares."""
-    shares = [name for name in measures if name != "alive"]
-    lines = ["## Results", "", "In %, means with 95 % t-intervals over seeds; n is their number.", ""]
+    """A table with a row for each setting and a column for each measure, in % but for counts."""
+    lines = ["## Results", "", "In % or numbers, means with 95 % t-intervals over seeds; n is how many seeds.", ""]
     lines += _markdown_head([*map(short, axes), *(name.replace("_", " ") for name in measures), "n"])
     for row in summary.to_dict("records"):
         cells = [str(plain(row[key])) for key in axes]
         for name in measures:
             mean, half = row[f"{name}.mean"], row[f"{name}.half"]
-            cells.append(_cell(mean, half) if name in shares else f"{mean:.1f}")
+            cells.append(_cell(mean / 100, half / 100) if name in COUNTS else _cell(mean, half))
         lines.append(f"| {' | '.join([*cells, str(row['n'])])} |")
     return [*lines, ""]
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from prunekit.regions.neurons import neuron_groups, neuron_rates, summarise_neurons
 
@@ -20,6 +21,7 @@ def test_both_ways_of_counting():
         "count": 4,
         "alive": 3,
         "median_area": 0.30000000000000004,
+        "upper_area": pytest.approx(0.3 + 0.8 * 0.3),  # of 0.1, 0.3 and 0.6
         "of_survivors": {"at_least_90": 0.0, "at_most_40": 0.5},
         "regions": 5,  # one of six weights and four of one
         "median_region": 1.0,
@@ -30,5 +32,6 @@ def test_nothing_left_at_all():
     nothing = np.zeros((3, 2, 2), dtype=bool)
     summary = summarise_neurons(nothing, ~nothing, nothing + 1)
     assert (summary["alive"], summary["median_area"], summary["at_least_90"]) == (0, 0.0, 1.0)
+    assert summary["upper_area"] == 0
     assert (summary["regions"], summary["median_region"]) == (0, 0.0)
     assert neuron_groups(np.array([])) == {"at_least_90": 0.0, "at_most_40": 0.0}

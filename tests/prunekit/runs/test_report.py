@@ -91,12 +91,34 @@ def test_region_runs_are_drawn_against_their_rates(tmp_path):
         write(tmp_path / f"{seed}-{l2}-{rate}", seed, 0.9, None, {"callbacks": callbacks}, neurons=neurons)
     report(tmp_path, tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
-    cells = ["0.4", "0.2", *["90.0 ± 0.0"] * 3, "50.0 ± 0.0", "20.0 ± 0.0", "80.0 ± 0.0", "100.0", "30.0 ± 0.0", "2"]
+    shares = ["90.0", "90.0", "90.0", "50.0", "20.0", "80.0", "100.0", "30.0"]
+    cells = ["0.4", "0.2", *(f"{share} ± 0.0" for share in shares), "2"]
     assert f"| {' | '.join(cells)} |" in text
     assert imread(tmp_path / "report" / "settings.png").std() > 0.01
     shown = EventAccumulator(str(tmp_path / "report" / "tensorboard" / "0.4"))
     shown.Reload()
     assert [s.step for s in shown.Scalars("sweep/at_least_90.mean")] == [20, 60]
+
+
+def test_ways_of_cutting_are_told_in_a_word_and_drawn_by_what_neurons_keep(tmp_path):
+    kinds = {"connected": {"connectivity": 1}, "watershed": {"sigma": 1.0}, "Watershed": {"sigma": 2.0}}
+    for (name, arguments), seed, index in product(kinds.items(), [0, 1], ["mean", "max"]):
+        node = {"_target_": f"prunekit.regions.segmentation.{name.capitalize()}", **arguments}
+        callbacks = {"region_mean_mask": {"index": index, "segmentation": node}, "heatmaps": {"segmentation": node}}
+        neurons = {"alive": 99 + (index == "max"), "median_area": 0.1 + 0.01 * seed, "regions": 500 + seed}
+        more = {"neurons": neurons, "sparsity": {"overall": 0.5, "achieved": {"layer.weight": 0.7}}}
+        folder = tmp_path / f"{name}-{seed}-{index}"
+        write(folder, seed, 0.9, None, {"segmentation": node, "callbacks": callbacks}, **more)
+    runs = collect(tmp_path)
+    assert runs.axes == ["callbacks.region_mean_mask.index", "segmentation"]
+    assert set(runs.table["segmentation"]) == {"connected", "watershed (sigma=1.0)", "watershed (sigma=2.0)"}
+    assert not any("segmentation" in key for key in runs.constant)
+    report(tmp_path, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    shares = ["90.0 ± 0.0", "90.0 ± 0.0", "90.0 ± 0.0", "50.0 ± 0.0", "70.0 ± 0.0"]
+    counts = ["100.0 ± 0.0", "10.5 ± 6.4", "500.5 ± 6.4"]
+    assert f"| {' | '.join(['max', 'watershed (sigma=2.0)', *shares, *counts, '2'])} |" in text
+    assert imread(tmp_path / "report" / "areas.png").std() > 0.01
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,132 @@
+"""From a finished run to an explanation of its network."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from prunekit.errors import ConfigError
+from prunekit.explain import AREAS, ARRAYS, explain, main
+from prunekit.regions.faithfulness import area, has_captum
+from prunekit.regions.labels import region_neurons
+
+METHODS = {"region evidence", "gradient x input", "brightness", "random"}
+METHODS |= {"integrated gradients"} if has_captum() else set()
+FIGURES = {"decisions.png", "mistakes.png", "classes.png", "faithfulness.png"}
+
+
+@pytest.fixture
+def finished(short_run):
+    """A run of regions cut by watershed, and its final network."""
+    run = short_run("segmentation=watershed", "callbacks.region_mean_mask.floor=true", "dense_epochs=5",
+                    "model.optimizer.lr=1.0", "trainer.limit_train_batches=1.0")  # fmt: skip
+    run.keep_network = True
+    run.go()
+    return run
+
+
+def test_an_explanation_adds_up_to_what_the_network_of_the_run_says(finished, capsys):
+    before = {path: path.read_bytes() for path in finished.folder.rglob("*") if path.is_file()}
+    main([str(finished.folder), "--images", "3", "5", "340"])
+    printed = capsys.readouterr().out
+    out = finished.folder / "explain"
+    after = {
+        path: path.read_bytes() for path in finished.folder.rglob("*") if path.is_file() and out not in path.parents
+    }
+    assert after == before
+    arrays, areas = load_file(out / ARRAYS), json.loads((out / AREAS).read_text())
+    x, y = finished.data.arrays.test_x, finished.data.arrays.test_y
+    with torch.no_grad():
+        logits = finished.module.eval()(x[[3, 5, 340]]).double()
+        black = finished.module(torch.zeros_like(x[:1])).double()[0]
+    centred = logits - logits.mean(1, keepdim=True)
+    assert arrays["images"].tolist() == [3, 5, 340]
+    sums = arrays["region_evidence"].sum(1) + (black - black.mean())
+    torch.testing.assert_close(sums, centred, atol=1e-5, rtol=0)
+    best = logits.argmax(1)
+    assert (arrays["predicted"] == best).all()
+    own = centred[torch.arange(3), best] - (black - black.mean())[best]
+    torch.testing.assert_close(arrays["evidence_for_predicted"].sum((1, 2)), own, atol=1e-5, rtol=0)
+    # The regions are those of the weights that are left.
+    weights = finished.module.layers.hidden1.weight.detach().view(-1, 28, 28)
+    assert ((arrays["labels"] > 0) == (weights != 0)).all()
+    assert arrays["region_evidence"].shape == (3, len(region_neurons(arrays["labels"].numpy().astype(np.int64))), 10)
+    # The class means are means, and areas are areas of the curves.
+    assert arrays["class_evidence"].shape == (10, 28, 28)
+    accuracy = finished.go()["metrics"]["final/test_acc"]
+    assert accuracy > 0.8
+    assert set(areas) == {"dense", "pruned"}
+    for network, methods in areas.items():
+        assert set(methods) == METHODS
+        for method, both in methods.items():
+            assert method in printed or method == "integrated gradients"  # which may be over two lines
+            curves = {kind: arrays[f"{kind}.{network}.{method.replace(' ', '_')}"] for kind in both}
+            assert both == {kind: area(curve) for kind, curve in curves.items()}
+            assert curves["deletion"][0] == curves["insertion"][-1]
+            assert network == "dense" or float(curves["deletion"][0]) == pytest.approx(accuracy)
+        assert methods["region evidence"]["deletion"] < methods["random"]["deletion"] - 0.05
+        assert methods["region evidence"]["insertion"] > methods["random"]["insertion"] + 0.05
+    assert areas["dense"] != areas["pruned"]
+    for name in FIGURES:
+        assert imread(out / name).std() > 0.01, name
+    events = EventAccumulator(str(out))
+    events.Reload()
+    assert {f"explain/{name.removesuffix('.png')}" for name in FIGURES} == set(events.Tags()["images"])
+    assert [s.step for s in events.Scalars("deletion/pruned.random")][:3] == [0, 5, 10]
+    assert (y.unique() == torch.arange(10)).all()
+
+
+@pytest.mark.slow
+def test_an_explanation_is_replaced_and_nothing_else_is(finished, tmp_path):
+    out = tmp_path / "out"
+    first = explain(finished.folder, out)
+    assert load_file(out / ARRAYS)["images"].tolist() == [
+        int((finished.data.arrays.test_y == label).nonzero()[0]) for label in range(10)
+    ]
+    (out / "old").touch()
+    assert explain(finished.folder, out, [0]) == first
+    assert not (out / "old").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ConfigError, match=r"--out: .*no explanation"):
+        explain(finished.folder, tmp_path / "mine")
+    with pytest.raises(ConfigError, match=r"--images: got \[360\]; accepted: numbers of test images, 0 to 359"):
+        explain(finished.folder, out, [360])
+
+
+@pytest.mark.slow
+def test_without_the_dense_checkpoint_the_pruned_network_is_explained(finished, tmp_path, caplog):
+    (dense,) = (finished.home / "dense").rglob("dense.ckpt")
+    dense.unlink()
+    assert set(explain(finished.folder, tmp_path / "out", [0])) == {"pruned"}
+    assert "the dense network's checkpoint is gone" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_run_that_pruned_weights_one_by_one_is_explained_too(new_run, tmp_path):
+    run = new_run(
+        "experiment=mnist_magnitude", "data=digits", "dense_epochs=2", "trainer.limit_train_batches=12",
+        "callbacks.l2_mask.rounds=1", "callbacks.l2_mask.retrain_epochs=0",
+    )  # fmt: skip
+    run.go()
+    areas = explain(run.folder, tmp_path / "out", [1])
+    assert set(areas) == {"dense", "pruned"}
+
+
+def test_what_cannot_be_explained_is_refused(new_run, miniature, short_run, tmp_path):
+    with pytest.raises(ConfigError, match=r"run: .*the folder of a finished run"):
+        explain(tmp_path, tmp_path / "out")
+    run = new_run("experiment=synthetic_dense", "model.units=8", "model.hidden=4", "dense_epochs=1",
+                  "~callbacks.sample_frames", *miniature("synthetic_dense"))  # fmt: skip
+    run.go()
+    with pytest.raises(ConfigError, match=r"region_mean_mask or callbacks\.heatmaps, which say what an image is"):
+        explain(run.folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    other = short_run("callbacks.region_mean_mask.parameter=layers.hidden2.weight",
+                      "callbacks.region_mean_mask.image_shape=[10,10]")  # fmt: skip
+    other.go()
+    with pytest.raises(ConfigError, match="not of the first of its linear layers"):
+        explain(other.folder, tmp_path / "out")
