@@ -16,6 +16,7 @@ from callbacks.pruning import current_mask
 from callbacks.region_mean_mask import RegionMeanMask
 from data_modules.digits import Digits
 from prunekit.models.mlp import Mlp
+from prunekit.regions.segmentation import Watershed
 
 FIRST = "layers.hidden1.weight"
 
@@ -54,10 +55,13 @@ def main() -> None:
     pl.seed_everything(0, verbose=False)
     callbacks = [
         L2Mask([FIRST], 0.5, start_epoch=5),
-        RegionMeanMask(FIRST, [28, 28], 0.4, rounds=2, retrain_epochs=2, start_epoch=5),
+        RegionMeanMask(
+            FIRST, [28, 28], 0.4, segmentation=Watershed(), index="saliency", floor=True, rounds=2, retrain_epochs=2,
+            start_epoch=5,
+        ),
         Curves(),
         Witness(folder),
-    ]
+    ]  # fmt: skip
     trainer = pl.Trainer(
         accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=9, logger=False,
         callbacks=callbacks, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
