@@ -15,7 +15,7 @@ PAPER = {"at_least_90": 0.54, "at_most_40": 0.46}
 KEYS = {
     "initialisation": "model.initialisation",
     "L2 rate": "callbacks.l2_mask.rate",
-    "connectivity": "callbacks.region_mean_mask.connectivity",
+    "connectivity": "segmentation.connectivity",
     "of": "callbacks.region_mean_mask.of",
     "rounds": "callbacks.region_mean_mask.rounds",
 }
