@@ -86,7 +86,8 @@ class Heatmaps(PruningObserver):
         base = self._images(regions.base[self.parameter]) if regions is not None and regions.base else None
         weights = self._weights(module)
         # Regions that went whole are shown as they were; weights that went one by one leave new regions.
-        if regions is not None and event.name == regions.name:
+        # Of two such callbacks only the one of this layer has changed it.
+        if regions is not None and event.name == regions.name and (before != kept).any():
             labels = self._images(regions.labels)
         else:
             labels = self._labels(module, event.after[self.parameter])

@@ -85,7 +85,9 @@ class RegionMeanMask(PruningCallback):
         """Take up a checkpoint's masks."""
         super().load_state_dict(state_dict)
         self.base = Mask(state_dict["base"])
-        self.labels = state_dict["labels"]
+        # Absent in checkpoints from before there were other regions than connected ones.
+        kept = self.mask[self.parameter] if self.mask else torch.zeros(0, dtype=torch.bool)
+        self.labels = state_dict.get("labels", self._connected(kept) if len(kept) else kept.int())
 
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
         """Cut what the mask keeps into regions, rank and remove them."""
@@ -116,6 +118,10 @@ class RegionMeanMask(PruningCallback):
     def _images(self, rows: Tensor) -> NDArray[Any]:
         return np.asarray(rows.reshape(-1, *self.image_shape))
 
+    def _connected(self, kept: Tensor) -> Tensor:
+        images = self._images(kept)
+        return torch.from_numpy(Connected()(images.astype(np.float32), images)).int().view(kept.shape)
+
     def _layer(self, module: pl.LightningModule) -> nn.Module:
         return module.get_submodule(self.parameter.rpartition(".")[0])
 
@@ -124,11 +130,12 @@ class RegionMeanMask(PruningCallback):
         trainer, layer = module.trainer, self._layer(module)
         assert isinstance(layer, nn.Linear)
         try:
+            batches = on_device(trainer, scoring_loader(trainer))
             with evaluating(module, trainer.strategy.root_device), trainer.precision_plugin.forward_context():
-                total, samples = weight_saliency(module, layer, on_device(trainer, scoring_loader(trainer)))
+                total, samples = weight_saliency(module, layer, batches)
         except ValueError as error:
-            got = f"saliency, but of {type(module).__name__}: {error}"
-            raise ConfigError(self.key("index"), got, "mean, sum or max, or a layer that sees a matrix") from error
+            got = f"saliency of {type(module).__name__}: {error}"
+            raise ConfigError(self.key("index"), got, "mean, sum or max, or what saliency can be taken on") from error
         counted = torch.cat([total.flatten(), total.new_tensor([samples])])
         if trainer.world_size > 1:
             counted = trainer.strategy.reduce(counted.to(trainer.strategy.root_device), reduce_op="sum").cpu()
@@ -141,7 +148,8 @@ def check_image_shape(key: str, image_shape: Sequence[int]) -> tuple[int, ...]:
     Raises:
         ConfigError: if it is not two or three whole numbers above 0.
     """
-    if len(image_shape) not in (2, 3) or not all(isinstance(side, int) and side > 0 for side in image_shape):
+    sides = list(image_shape)
+    if len(sides) not in (2, 3) or not all(type(side) is int and side > 0 for side in sides):
         raise ConfigError(key, list(image_shape), "[height, width] of the input images, or [channels, height, width]")
     return tuple(image_shape)
 

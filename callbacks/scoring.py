@@ -255,7 +255,11 @@ def _record(module: pl.LightningModule, layer: nn.LSTM, head: str, moments: bool
 
     if trainer.world_size == 1:
         return recorder.series()
-    rows = batches.rows()
+    rows = batches.rows() if hasattr(batches, "rows") else None
+    if rows is None:
+        raise ValueError(
+            "on several devices scoring_dataloader has to say which rows are this rank's, as prunekit's do"
+        )
     return recorder.series(rows, int(add_up(rows.new_tensor(len(rows)))), add_up)
 
 

@@ -5,23 +5,27 @@ evidence; and, for the dense and the pruned network, whether accuracy follows th
 """
 
 import argparse
+import copy
 import logging
-import os
-import shutil
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from hydra.utils import get_class
 from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from callbacks.heatmaps import Heatmaps
+from callbacks.region_mean_mask import RegionMeanMask
 from prunekit.build import build
 from prunekit.door import errors_told, quiet_lightning
 from prunekit.errors import ConfigError
@@ -29,15 +33,17 @@ from prunekit.figures.evidence import draw_classes, draw_decisions, draw_faithfu
 from prunekit.masks import find_parameter
 from prunekit.rebuild import Rebuilt, rebuild
 from prunekit.regions.evidence import find_chain
-from prunekit.regions.explanation import BATCH, Subject, compare_methods, explain_classes, explain_decisions
+from prunekit.regions.explanation import Subject, compare_methods, explain_classes, explain_decisions
 from prunekit.regions.faithfulness import Curves, area, has_captum
 from prunekit.regions.segmentation import Connected
 from prunekit.runs.files import write_json, write_whole
+from prunekit.runs.folder import replaced
 
 log = logging.getLogger("prunekit")
 KEY = "run"
 ARRAYS, AREAS = "evidence.safetensors", "faithfulness.json"
 MISTAKES = 10
+METHODS = 6  # that are compared
 COLOURED = 5  # regions of an image
 SAME = 1e-4  # logits, relative to the larger of 1 and the largest: what float32 rounds
 
@@ -56,83 +62,112 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
         Network -> method -> ``deletion`` and ``insertion``, the areas under the curves.
 
     Raises:
-        ConfigError: if there is no finished run, its network is no chain that begins with the pruned layer, or an image
-            is not there.
+        ConfigError: if there is no finished run, its network is no chain that begins with a layer whose weights are
+            images, or an image is not there.
     """
-    if out.exists() and not (out / AREAS).exists():
-        raise ConfigError("--out", f"{out}, which is there and no explanation", "a new folder, or one explained to")
     rebuilt = rebuild(run)
-    subjects = _subjects(rebuilt, run)
-    final = subjects["pruned"]
-    x, y = rebuilt.data.arrays.test_x, rebuilt.data.arrays.test_y
-    images = [int((y == label).nonzero()[0]) for label in y.unique()] if images is None else list(images)
+    subjects, shape = _subjects(rebuilt, run)
+    x, y = _test_images(rebuilt.data, shape, run)
+    final, labels = subjects["pruned"], sorted(set(y.tolist()))
+    images = [int((y == label).nonzero()[0]) for label in labels] if images is None else list(images)
     if not images or min(images) < 0 or max(images) >= len(y):
         raise ConfigError("--images", images, f"numbers of test images, 0 to {len(y) - 1}")
-    arrays, decisions = explain_decisions(final, x[images], y[images], COLOURED)
-    figures = {"decisions": draw_decisions(decisions, "Why the network decides as it does")}
-    wrong = (final.predict(x) != y).nonzero().flatten()[:MISTAKES].tolist()
-    if wrong:
-        _, mistakes = explain_decisions(final, x[wrong], y[wrong], COLOURED)
-        figures["mistakes"] = draw_decisions(mistakes, "What led it astray: the first mistakes on test data")
-    count = int(y.max()) + 1
-    means, evidence = zip(*track(explain_classes(final, x, y), "classes", total=count, transient=True), strict=True)
-    figures["classes"] = draw_classes(
-        np.stack(means),
-        torch.stack(evidence).numpy(),
-        [str(label) for label in range(count)],
-        "What each class looks like, and what in an image speaks for it: means over the class's test images",
-    )
-    curves = {
-        name: dict(track(compare_methods(subject, x, y), f"faithfulness, {name}", total=5, transient=True))
-        for name, subject in subjects.items()
-    }
-    areas = {
-        network: {
-            method: {kind: area(curve) for kind, curve in found._asdict().items()} for method, found in methods.items()
+    if not has_captum():
+        log.warning("no integrated gradients: pip install 'prunekit[captum]' brings what takes them")
+    with replaced(out, AREAS, "explanation") as aside:
+        arrays, decisions = explain_decisions(final, x[images], y[images], COLOURED)
+        figures = {"decisions": draw_decisions(decisions, "Why the network decides as it does")}
+        wrong = (final.predict(x) != y).nonzero().flatten()[:MISTAKES].tolist()
+        if wrong:
+            _, mistakes = explain_decisions(final, x[wrong], y[wrong], COLOURED)
+            figures["mistakes"] = draw_decisions(mistakes, "What led it astray: the first mistakes on test data")
+        means, evidence = zip(
+            *track(explain_classes(final, x, y), "classes", total=len(labels), transient=True), strict=True
+        )
+        title = "What each class looks like, and what in an image speaks for it: means over the class's test images"
+        figures["classes"] = draw_classes(np.stack(means), np.stack(evidence), list(map(str, labels)), title)
+        curves = {
+            name: dict(track(compare_methods(subject, x, y), f"faithfulness, {name}", total=METHODS, transient=True))
+            for name, subject in subjects.items()
         }
-        for network, methods in curves.items()
-    }
-    figures["faithfulness"] = draw_faithfulness(curves, areas)
-    arrays |= {"images": torch.tensor(images), "class_evidence": torch.stack(evidence), **_flat(curves)}
-    _write(out, figures, arrays, areas, curves)
+        areas = {
+            name: {
+                method: {kind: area(curve) for kind, curve in found._asdict().items()}
+                for method, found in methods.items()
+            }
+            for name, methods in curves.items()
+        }
+        figures["faithfulness"] = draw_faithfulness(curves, areas)
+        arrays |= {"images": torch.tensor(images), "class_evidence": torch.stack(evidence), **_flat(curves)}
+        _fill(aside, figures, arrays, areas, curves)
     return areas
 
 
-def _subjects(rebuilt: Rebuilt, run: Path) -> dict[str, Subject]:
-    """The networks, each with the regions of its weights, cut as the run cuts them."""
-    nodes = [node for node in rebuilt.config["callbacks"].values() if "image_shape" in node]
-    if not nodes:
-        accepted = "a run with callbacks.region_mean_mask or callbacks.heatmaps, which say what an image is"
-        raise ConfigError(KEY, str(run), accepted)
-    node = next((node for node in nodes if "rate" in node), nodes[0])
-    name, cut = node["parameter"], Connected()
-    if node["segmentation"] is not None:
-        cut = build(node["segmentation"], "segmentation")
-    modules: dict[str, nn.Module] = {"pruned": rebuilt.module}
+def _subjects(rebuilt: Rebuilt, run: Path) -> tuple[dict[str, Subject], tuple[int, ...]]:
+    """The networks, each with the regions of its weights, cut as the run cuts them; and the shape of an image."""
+    module = rebuilt.module.cpu().float().eval()
+    weights = {"pruned": {name: tensor.clone() for name, tensor in module.state_dict().items()}}
     if rebuilt.dense is None:
         log.warning("the dense network's checkpoint is gone; only the pruned one is explained")
     else:
-        modules = {"dense": rebuilt.dense, **modules}
-    if not has_captum():
-        log.warning("no integrated gradients: pip install 'prunekit[captum]' brings what takes them")
-    sample, subjects = rebuilt.data.arrays.test_x[:BATCH], {}
-    for kind, module in modules.items():
-        module.cpu().eval()
+        weights = {"dense": rebuilt.dense, **weights}
+    node, name = _subject(rebuilt, run)
+    cut = Connected()
+    if node.get("segmentation") is not None:
+        cut = build(node["segmentation"], "segmentation")
+    shape, subjects = tuple(node["image_shape"]), {}
+    for kind, state in weights.items():
+        module.load_state_dict(state)
+        if not all(parameter.isfinite().all() for parameter in module.parameters()):
+            raise ConfigError(KEY, f"{run}, whose {kind} network is not finite", "a run whose training did not diverge")
+        chain = copy.deepcopy(find_chain(module, name))
+        first = find_parameter(module, name).detach()
+        kept = rebuilt.mask[name] if kind == "pruned" and name in rebuilt.mask else torch.ones_like(first).bool()
+        rows = (len(first), *shape)
+        subjects[kind] = Subject(chain, cut(first.reshape(rows).numpy(), kept.reshape(rows).numpy()))
+    x, _ = next(_batches(rebuilt.data))
+    with torch.no_grad():
+        expected = module(x)
+        difference = (subjects["pruned"].chain.logits(x.flatten(1)) - expected).abs().max()
+    if not difference <= SAME * max(1.0, float(expected.abs().max())) or expected.shape[1] < 2:
+        got = f"{run}, whose network does more than its layers say, or knows one class"
+        raise ConfigError(KEY, got, "one that applies an nn.Sequential to flattened images of two classes or more")
+    return subjects, shape
+
+
+def _subject(rebuilt: Rebuilt, run: Path) -> tuple[dict[str, Any], str]:
+    """The callback that says what an image is and where the weights are, and their name."""
+    kinds = (RegionMeanMask, Heatmaps)
+    nodes = [(get_class(node["_target_"]), node) for node in rebuilt.config["callbacks"].values()]
+    nodes = [(kind, node) for wanted in kinds for kind, node in nodes if issubclass(kind, wanted)]
+    if not nodes:
+        accepted = "a run with callbacks.region_mean_mask or callbacks.heatmaps, which say what an image is"
+        raise ConfigError(KEY, str(run), accepted)
+    for number, (_, node) in enumerate(nodes, start=1):
         try:
-            chain = find_chain(module, name)
+            find_chain(rebuilt.module, node["parameter"])
         except ValueError as error:
-            raise ConfigError(KEY, f"{run}: {error}", "a run whose network is linear and elementwise layers") from None
-        weights = find_parameter(module, name).detach()
-        kept = rebuilt.mask[name] if kind == "pruned" and name in rebuilt.mask else torch.ones_like(weights).bool()
-        shape = (len(weights), *node["image_shape"])
-        subjects[kind] = Subject(chain, cut(weights.reshape(shape).numpy(), kept.reshape(shape).numpy()))
-        with torch.no_grad():
-            expected = module(sample)
-            difference = (chain.logits(sample.flatten(1)) - expected).abs().max()
-        if not difference <= SAME * max(1.0, float(expected.abs().max())):
-            got = f"{run}, whose network does more than its layers say"
-            raise ConfigError(KEY, got, "one that applies an nn.Sequential to flattened images")
-    return subjects
+            if number == len(nodes):
+                got, accepted = f"{run}: {error}", "a run whose network is linear and elementwise layers"
+                raise ConfigError(KEY, got, accepted) from None
+        else:
+            break
+    return node, node["parameter"]
+
+
+def _batches(data: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    data.setup("test")
+    for x, y in data.test_dataloader():
+        yield x.cpu().float(), y.cpu()
+
+
+def _test_images(data: Any, shape: tuple[int, ...], run: Path) -> tuple[Tensor, Tensor]:
+    """All test images, ``(n, *shape)`` float, and their classes."""
+    x, y = (torch.cat(part) for part in zip(*_batches(data), strict=True))
+    if x[0].numel() != math.prod(shape):
+        got = f"{run}, with inputs of {tuple(x.shape[1:])}"
+        raise ConfigError(KEY, got, f"one whose inputs are images of {list(shape)}")
+    return x.reshape(len(x), *shape), y
 
 
 def _flat(curves: Mapping[str, Mapping[str, Curves]]) -> dict[str, Tensor]:
@@ -145,32 +180,25 @@ def _flat(curves: Mapping[str, Mapping[str, Curves]]) -> dict[str, Tensor]:
     }
 
 
-def _write(
-    out: Path,
+def _fill(
+    folder: Path,
     figures: Mapping[str, Figure],
     arrays: Mapping[str, Tensor],
     areas: Areas,
     curves: Mapping[str, Mapping[str, Curves]],
 ) -> None:
-    """Write the folder whole or not at all."""
-    aside = out.absolute().parent / f".{out.name}-{os.getpid()}"
     content = save({name: tensor.contiguous() for name, tensor in arrays.items()})
-    try:
-        write_whole(aside / ARRAYS, lambda file: file.write(content))
-        with SummaryWriter(str(aside)) as writer:
-            for name, figure in figures.items():
-                path = aside / f"{name}.png"
-                write_whole(path, lambda file, figure=figure: figure.savefig(file, format="png"))  # type: ignore[misc]
-                with Image.open(path) as image:
-                    writer.add_image(f"explain/{name}", np.asarray(image.convert("RGB")), dataformats="HWC")
-            for name, curve in _flat(curves).items():
-                for step, accuracy in enumerate(curve.tolist()):
-                    writer.add_scalar(name.replace(".", "/", 1), accuracy, round(100 * step / (len(curve) - 1)))
-        write_json(aside / AREAS, areas)
-        shutil.rmtree(out, ignore_errors=True)
-        aside.rename(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    write_whole(folder / ARRAYS, lambda file: file.write(content))
+    with SummaryWriter(str(folder)) as writer:
+        for name, figure in figures.items():
+            path = folder / f"{name}.png"
+            figure.savefig(path)
+            with Image.open(path) as image:
+                writer.add_image(f"explain/{name}", np.asarray(image.convert("RGB")), dataformats="HWC")
+        for name, curve in _flat(curves).items():
+            for step, accuracy in enumerate(curve.tolist()):
+                writer.add_scalar(name.replace(".", "/", 1), accuracy, round(100 * step / (len(curve) - 1)))
+    write_json(folder / AREAS, areas)
 
 
 def _table(areas: Areas) -> Table:

@@ -9,8 +9,6 @@ against the masked network on test samples. Of a recogniser the backbone goes al
 import argparse
 import copy
 import logging
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +27,7 @@ from prunekit.rebuild import Rebuilt, rebuild
 from prunekit.runs.accounting import BATCHES, TURNS
 from prunekit.runs.exports import BACKBONE, KEY, WEIGHTS, load_compact, plain_network, save_compact, serialized
 from prunekit.runs.files import write_json, write_whole
+from prunekit.runs.folder import replaced
 from prunekit.runs.portable import Runner, has_onnx, run_onnx, run_pt2, write_onnx, write_pt2
 from prunekit.units.compaction import compact, difference
 from prunekit.units.links import default_links, network_links
@@ -56,8 +55,6 @@ def export(run: Path, out: Path) -> dict[str, Any]:
             other logits than the masked network.
     """
     rebuilt = rebuild(run)
-    if out.exists() and not (out / CHECK).exists():
-        raise ConfigError("--out", f"{out}, which is there and no export", "a new folder, or one that was exported to")
     module = rebuilt.module.cpu().eval()
     try:
         links = network_links(module, rebuilt.recurrent) if rebuilt.recurrent else default_links(module)
@@ -66,20 +63,13 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         raise ConfigError(KEY, f"{run}: {error}", "a network whose layers can be cut") from None
     changed = sorted({name for link in links for name in (link.source, link.reader)})
     dense, network = (plain_network(each) or each for each in (module, smaller))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.parent / f".{out.name}-{os.getpid()}"
-    aside.mkdir()
-    try:
+    with replaced(out, CHECK, "export") as aside:
         x, more = _samples(rebuilt, aside)
         kept = ("experiment", "config_hash", "seed", "metrics", "criterion", "order", "rate", "compensation")
         more |= {"input_shape": list(x.shape[1:]), "run": {key: rebuilt.results.get(key) for key in kept}}
         runners = _write(aside, network, changed, more, x, module)
         found = _check({"dense": dense, **runners}, x, aside, dense)
         write_json(aside / CHECK, found)
-        shutil.rmtree(out, ignore_errors=True)
-        aside.rename(out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return found
 
 

@@ -4,7 +4,6 @@ Jobs that only prune keep a mask and no weights: their network is the shared den
 code as in the run, from the dense network or the run's own newest checkpoint, and held against the run's mask.
 """
 
-import copy
 import logging
 import shutil
 import sys
@@ -16,7 +15,7 @@ import pytorch_lightning as pl
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
-from torch import nn
+from torch import Tensor
 
 from callbacks.checkpoints import list_checkpoints
 from callbacks.curves import Curves
@@ -39,7 +38,7 @@ class Rebuilt(NamedTuple):
     Attributes:
         module: masked.
         data: the data module that the run was on.
-        dense: the network before its first pruning; None where its checkpoint is gone.
+        dense: the weights before the first pruning, not read until they are used; None where their checkpoint is gone.
         mask: of the module.
         config: the run's, resolved.
         results: what the run had left.
@@ -48,7 +47,7 @@ class Rebuilt(NamedTuple):
 
     module: pl.LightningModule
     data: Any
-    dense: nn.Module | None
+    dense: dict[str, Tensor] | None
     mask: Mask
     config: dict[str, Any]
     results: dict[str, Any]
@@ -96,11 +95,7 @@ def rebuild(folder: Path) -> Rebuilt:
         if not is_rank_zero():
             sys.exit(0)
         made = load_masks(Path(scratch) / MASKS, run.module)
-        run.module.trainer = None  # which a copy would copy
-        dense = None
-        if run.dense is not None:
-            dense = copy.deepcopy(run.module)
-            dense.load_state_dict(run.dense.content["state_dict"])
+        dense = run.dense.content["state_dict"] if run.dense is not None else None
         wanted = load_masks(folder / MASKS, run.module) if (folder / MASKS).exists() else Mask({})
     if made != wanted:
         got = f"{folder}, which now comes out with another mask: its data, the code or the machine has changed"

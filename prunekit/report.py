@@ -114,10 +114,11 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
         priced = summarize(priced, runs.axes, [ACCURACY, "dense_test_acc", *COSTS])
         figures["costs"] = draw_costs(priced, [], [], [])
         text += cost_table(priced, runs.axes)
-    if AREA in measures and len(runs.axes) > 1:
+    if AREA in measures and runs.axes and runs.table[AREA].max() > 0:
         # What a region is and how it is ranked come first: that is what the figure is about.
         by = sorted(runs.axes, key=lambda key: (key != SEGMENTATION, not key.endswith(".index")))
-        figures["areas"] = draw_areas(summary, by[0], by[1])
+        counted = summarize(runs.table, runs.axes, [*measures, "neurons"])
+        figures["areas"] = draw_areas(counted, by[0], next(iter(by[1:]), None))
     numeric = [key for key in runs.axes if all(_is_number(value) for value in summary[key])]
     numeric.sort(key=lambda key: RATES.index(key) if key in RATES else len(RATES))
     if not numeric:
@@ -127,22 +128,25 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
     curves(summary, [key for key in runs.axes if key != x], x, columns, tensorboard)
     facets = [key for key in runs.axes if key not in (x, colour)]
     if not facets or len(summary.drop_duplicates(facets)) <= MOST_PANELS:
-        figures = {"settings": draw_settings(summary, facets, x, colour), **figures}
-    return text, figures
+        return text, {"settings": draw_settings(summary, facets, x, colour), **figures}
+    return [*text, f"No settings.png: it would have more than {MOST_PANELS} columns of panels.", ""], figures
 
 
 def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[str], folder: Path) -> None:
-    """Write a TensorBoard run for each combination of ``by``, whose step is ``x``, a rate in percent."""
+    """Write a TensorBoard run for each combination of ``by``.
+
+    Its step is ``x``: in percent if it is a rate or not whole everywhere.
+    """
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
-    rate = x.rpartition(".")[2] == RATE
+    percent = x.rpartition(".")[2] == RATE or any(value != round(value) for value in summary[x])
     for key, line in summary.groupby(list(by), sort=False, dropna=False) if by else [((), summary)]:
         name = "_".join(_word(part) for part in key) or "all"
         with SummaryWriter(str(folder / name)) as writer:
             for row in line.sort_values(x).to_dict("records"):
                 for column in columns:
                     if not math.isnan(row[column]):
-                        writer.add_scalar(f"sweep/{column}", row[column], round(100 * row[x] if rate else row[x]))
+                        writer.add_scalar(f"sweep/{column}", row[column], round(100 * row[x] if percent else row[x]))
 
 
 def _is_number(value: object) -> bool:

@@ -117,9 +117,9 @@ def draw_faithfulness(
             for number, (method, found) in enumerate(methods.items()):
                 curve = getattr(found, kind)
                 label = f"{method}: area {areas[network][method][kind]:.1%}"
-                # Region evidence and integrated gradients nearly coincide: a thin line on a thick one.
+                # Evidence by pixel and integrated gradients nearly coincide: a thin line on a thick one.
                 style = ":" if method in CONTROLS else "-"
-                shares, width = np.linspace(0, 1, len(curve)), 3 if number == 0 else 1.4
+                shares, width = np.linspace(0, 1, len(curve)), 3 if number == 1 else 1.4
                 axes.plot(shares, curve, style, color=f"C{number}", linewidth=width, label=label)
             axes.set_title(f"{network} network: {titles[kind]}", fontsize=10)
             axes.legend(fontsize=8, frameon=False)
@@ -140,7 +140,7 @@ def _map(axes: Axes, evidence: Image, image: Image, scale: float) -> None:
     """Evidence in colour, with the outline of what is in the image."""
     axes.imshow(evidence, cmap=EVIDENCE, vmin=-scale, vmax=scale, interpolation="nearest")
     grey = image if image.ndim == 2 else image.mean(2)
-    if grey.min() < 0.5 * grey.max():
+    if grey.min() < 0.5 * grey.max() and min(grey.shape) > 1:
         axes.contour(grey, levels=[0.5 * grey.max()], colors="0.35", linewidths=0.6)
 
 

@@ -114,30 +114,29 @@ def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: 
     return figure
 
 
-def draw_areas(summary: pd.DataFrame, colour: str, shape: str) -> Figure:
+def draw_areas(summary: pd.DataFrame, colour: str, shape: str | None) -> Figure:
     """Draw accuracy against how much of the image a neuron keeps, a point for each setting, hollow where neurons died.
 
     Args:
         summary: rows with the columns below, and ``.mean`` and ``.half`` of ``final_test_acc``, ``median_area``,
-            ``alive`` and ``dense_test_acc``.
+            ``alive``, ``neurons`` and ``dense_test_acc``.
         colour: the column that colours points.
-        shape: the column that shapes them; what else tells settings apart is not shown.
+        shape: the column that shapes them, if any; what else tells settings apart is not shown.
     """
     figure = Figure(figsize=(9.5, 5.5), dpi=100, layout="constrained")
     axes = figure.subplots()
-    values = {name: sorted(map(plain, summary[name].unique()), key=sort_key) for name in (colour, shape)}
-    colours = {value: f"C{number % 10}" for number, value in enumerate(values[colour])}
-    shapes = {value: "osD^v<>PX*"[number % 10] for number, value in enumerate(values[shape])}
-    most = summary["alive.mean"].max()
+    values = [sorted(map(plain, summary[name].unique()), key=sort_key) if name else [] for name in (colour, shape)]
+    colours = {value: f"C{number % 10}" for number, value in enumerate(values[0])}
+    shapes = {value: "osD^v<>PX*"[number % 10] for number, value in enumerate(values[1])}
     for row in summary.to_dict("records"):
         own = colours[plain(row[colour])]
         axes.errorbar(
             row["median_area.mean"],
             row["final_test_acc.mean"],
             yerr=0.0 if pd.isna(row["final_test_acc.half"]) else row["final_test_acc.half"],
-            fmt=shapes[plain(row[shape])],
+            fmt=shapes[plain(row[shape])] if shape else "o",
             color=own,
-            markerfacecolor=own if row["alive.mean"] == most else "none",
+            markerfacecolor=own if row["alive.mean"] == row["neurons.mean"] else "none",
             elinewidth=0.6,
             markersize=6,
         )
@@ -155,9 +154,10 @@ def draw_areas(summary: pd.DataFrame, colour: str, shape: str) -> Figure:
     marks: list[tuple[str, dict[str, Any]]] = [
         (str(value), {"color": own, "marker": "o"}) for value, own in colours.items()
     ]
-    marks += [(f"{short(shape)} {value}", {"color": "0.4", "marker": own}) for value, own in shapes.items()]
+    for value, mark in shapes.items():
+        marks.append((f"{str(shape).rpartition('.')[2]} {value}", {"color": "0.4", "marker": mark}))
     marks.append(("hollow: not all neurons live", {"color": "0.4", "marker": "o", "markerfacecolor": "none"}))
-    handles = [Line2D([], [], linestyle="", label=label, **mark) for label, mark in marks]
+    handles = [Line2D([], [], linestyle="", label=label, **look) for label, look in marks]
     handles.append(Line2D([], [], color="0.4", label="dense network"))
     figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
     return figure

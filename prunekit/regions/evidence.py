@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from prunekit.regions.labels import region_neurons
 
 # Where what a function takes in hardly differs from what it takes in for a black image, its slope is the tangent's.
-SAME = 1e-6
+NEAR = 1e-6
 PASSES = (nn.Flatten, nn.Identity, nn.Dropout)  # in evaluation mode
 ELEMENTWISE = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Hardtanh)
 
@@ -94,7 +94,8 @@ class Slopes(NamedTuple):
     """How a chain depends on its first layer, along lines from a black image; all in float64 and centred.
 
     Attributes:
-        classes: ``(n, classes, neurons)``: what one more unit of a neuron's input gives to each logit.
+        classes: ``(n, classes, neurons)``: what one more unit of a neuron's input gives to each logit; ``(n, 1,
+            neurons)`` where they are for one class an image.
         logits: ``(n, classes)``, of the images.
         remainder: ``(classes,)``, of a black image.
     """
@@ -105,12 +106,13 @@ class Slopes(NamedTuple):
 
 
 @torch.no_grad()
-def slopes(chain: Chain, x: Tensor) -> Slopes:
+def slopes(chain: Chain, x: Tensor, classes: Tensor | None = None) -> Slopes:
     """How much each neuron's input gives to each centred logit.
 
     Args:
         chain: the network.
         x: ``(n, pixels)`` real; black is 0.
+        classes: ``(n,)`` int64, one class for each image; None for all classes.
 
     Returns:
         In float64, on the device of ``x``.
@@ -120,79 +122,104 @@ def slopes(chain: Chain, x: Tensor) -> Slopes:
         >>> found = slopes(chain, torch.rand(5, 2))
         >>> found.classes.shape, found.logits.shape, found.remainder.shape
         (torch.Size([5, 2, 1]), torch.Size([5, 2]), torch.Size([2]))
+        >>> slopes(chain, torch.rand(5, 2), torch.zeros(5, dtype=torch.int64)).classes.shape
+        torch.Size([5, 1, 1])
     """
     weights = [layer.weight.double() for layer in chain.linears]
     biases = [layer.bias.double() if layer.bias is not None else layer.weight.new_zeros(()) for layer in chain.linears]
-    z = torch.cat([torch.zeros_like(x[:1]), x]).double() @ weights[0].T + biases[0]  # the black image comes first
+    black = x.new_zeros(1, x.shape[1])
+    z = torch.cat([black, x]).double() @ weights[0].T + biases[0]
     secants = []
     for function, weight, bias in zip(chain.functions, weights[1:], biases[1:], strict=True):
         secants.append(_secants(function, z))
-        z = function(z) @ weight.T + bias
+        z = function(z.clone()) @ weight.T + bias  # a clone, for functions that work in place
     centre = torch.eye(z.shape[1], dtype=z.dtype, device=z.device) - 1 / z.shape[1]
-    classes = centre.expand(len(x), -1, -1)
+    gives = centre.expand(len(x), -1, -1) if classes is None else centre[classes][:, None]
     for weight, secant in zip(reversed(weights[1:]), reversed(secants), strict=True):
-        classes = classes @ weight * secant[:, None]
+        gives = gives @ weight * secant[:, None]
     z = z @ centre
-    return Slopes(classes, z[1:], z[0])
+    return Slopes(gives, z[1:], z[0])
 
 
 def _secants(function: nn.Module, z: Tensor) -> Tensor:
     """The slopes of the lines from ``(z[0], f(z[0]))`` to ``(z, f(z))``, ``(n, neurons)`` for ``z`` of 1 + n rows."""
     with torch.enable_grad():
         inner = z[1:].detach().requires_grad_()
-        (tangent,) = torch.autograd.grad(function(inner).sum(), inner)
-    rise, run = function(z[1:]) - function(z[:1]), z[1:] - z[:1]
-    same = run.abs() < SAME
+        (tangent,) = torch.autograd.grad(function(inner.clone()).sum(), inner)
+    reached = function(z.clone())
+    rise, run = reached[1:] - reached[:1], z[1:] - z[:1]
+    same = run.abs() < NEAR
     return torch.where(same, tangent, rise / run.masked_fill(same, 1))
 
 
-def pixel_evidence(chain: Chain, found: Slopes, x: Tensor, classes: Tensor) -> Tensor:
+def pixel_evidence(chain: Chain, x: Tensor, classes: Tensor) -> Tensor:
     """What each pixel of an image gives to one class's centred logit.
 
     It is the evidence of a region that is one pixel of all neurons: ``(slopes[c] @ W1) * x``. Summed over the pixels of
-    an image it is the class's centred logit less its remainder.
+    an image it is the class's centred logit less its remainder, whatever the regions that weights are cut into.
 
     Args:
         chain: the network.
-        found: of the same images.
         x: ``(n, pixels)`` real.
         classes: ``(n,)`` int64, a class for each image.
 
     Returns:
         ``(n, pixels)`` float64.
     """
-    rows = found.classes[torch.arange(len(x), device=x.device), classes]
-    return rows @ chain.linears[0].weight.detach().double() * x
+    return slopes(chain, x, classes).classes[:, 0] @ chain.linears[0].weight.detach().double() * x
 
 
-def region_evidence(
-    labels: NDArray[np.int64], weights: NDArray[np.floating], found: Slopes, x: Tensor
-) -> NDArray[np.float64]:
-    """What each region gives to each class's centred logit.
+class Regions:
+    """The regions of a chain's first layer, ready to be held against images.
 
     Args:
-        labels: ``(neurons, ...)`` int64, the regions of the first layer's weights, 0 in none.
-        weights: of that shape, the first layer's. For the evidence to add up every weight that is not 0 is in a region.
-        found: the slopes of the images.
-        x: the images, ``(n, pixels)`` real, their pixels in the order of the weights.
-
-    Returns:
-        ``(n, R, classes)`` float64, region 1 first.
+        labels: ``(neurons, ...)`` int64, 0 in none, their pixels in the order of the layer's inputs. For the evidence
+            to add up every weight that is not 0 is in a region.
+        layer: the first layer.
 
     Example:
         >>> chain = Chain([nn.Linear(2, 2, bias=False)], [])
         >>> with torch.no_grad(): _ = chain.linears[0].weight.copy_(torch.tensor([[3.0, 1.0], [0.0, 2.0]]))
-        >>> x, labels = torch.tensor([[1.0, 1.0]]), np.array([[[1, 2]], [[0, 3]]])
-        >>> region_evidence(labels, np.array([[[3, 1]], [[0, 2.0]]]), slopes(chain, x), x)  # of 4 - 2, centred
+        >>> x, regions = torch.tensor([[1.0, 1.0]]), Regions(np.array([[[1, 2]], [[0, 3]]]), chain.linears[0])
+        >>> regions.evidence(slopes(chain, x), x)  # of 4 - 2, centred
         array([[[ 1.5, -1.5],
                 [ 0.5, -0.5],
                 [-1. ,  1. ]]])
     """
-    rows = labels.reshape(len(labels), -1)
-    neurons, pixels = np.nonzero(rows)
-    regions = rows[neurons, pixels] - 1
-    shape = (int(labels.max(initial=0)), rows.shape[1])
-    takes_in = csr_array((weights.reshape(rows.shape)[neurons, pixels].astype(np.float64), (regions, pixels)), shape)
-    inputs = takes_in @ x.double().cpu().numpy().T
-    gives = found.classes.cpu().numpy()[:, :, region_neurons(labels)]
-    return np.asarray(np.einsum("rn,ncr->nrc", inputs, gives))
+
+    def __init__(self, labels: NDArray[np.int64], layer: nn.Linear) -> None:
+        rows = labels.reshape(len(labels), -1)
+        neurons, pixels = np.nonzero(rows)
+        where = (rows[neurons, pixels] - 1, pixels)
+        shape = (int(labels.max(initial=0)), rows.shape[1])
+        weights = layer.weight.detach().double().cpu().numpy()[neurons, pixels]
+        self.neurons = region_neurons(labels)
+        self._weights, self._pixels = (csr_array((v, where), shape) for v in (weights, np.ones_like(weights)))
+
+    def evidence(self, found: Slopes, x: Tensor) -> NDArray[np.float64]:
+        """What each region gives to each class's centred logit.
+
+        Args:
+            found: the slopes of the images.
+            x: the images, ``(n, pixels)`` real.
+
+        Returns:
+            ``(n, R, classes)`` float64, region 1 first; of slopes for one class an image, ``(n, R, 1)``.
+        """
+        takes_in = self._weights @ x.double().cpu().numpy().T
+        gives = found.classes.cpu().numpy()[:, :, self.neurons]
+        return np.asarray(np.einsum("rn,ncr->nrc", takes_in, gives))
+
+    def spread(self, evidence: NDArray[np.float64], x: Tensor) -> Tensor:
+        """Spread each region's evidence evenly over those of its pixels that are not black.
+
+        Args:
+            evidence: ``(n, R)`` float64, for one class an image.
+            x: the images, ``(n, pixels)`` real.
+
+        Returns:
+            ``(n, pixels)`` float64; its sums over an image are those of the evidence.
+        """
+        lit = (x != 0).cpu().numpy()
+        share = evidence / np.maximum(self._pixels @ lit.T.astype(np.float64), 1).T
+        return torch.from_numpy(np.asarray((self._pixels.T @ share.T).T * lit))

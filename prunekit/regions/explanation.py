@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunekit.regions.evidence import Chain, pixel_evidence, region_evidence, slopes
+from prunekit.regions.evidence import Chain, Regions, pixel_evidence, slopes
 from prunekit.regions.faithfulness import (
     Curves,
     faithfulness,
@@ -16,10 +16,8 @@ from prunekit.regions.faithfulness import (
     has_captum,
     integrated_gradients,
 )
-from prunekit.regions.labels import region_neurons
 
 BATCH = 1000  # images at once
-METHOD = "region evidence"
 CONTROLS = ("brightness", "random")
 
 
@@ -101,10 +99,10 @@ def explain_decisions(subject: Subject, x: Tensor, y: Tensor, most: int) -> tupl
     """
     flat = x.flatten(1)
     found = slopes(subject.chain, flat)
-    weights = subject.chain.linears[0].weight.detach()
-    regions = torch.from_numpy(region_evidence(subject.labels, weights.numpy(), found, flat))
+    cut = Regions(subject.labels, subject.chain.linears[0])
+    regions = torch.from_numpy(cut.evidence(found, flat))
     best, second = found.logits.topk(2, dim=1).indices.T
-    maps = [subject.added_up(pixel_evidence(subject.chain, found, flat, classes)) for classes in (best, second)]
+    maps = [subject.added_up(pixel_evidence(subject.chain, flat, classes)) for classes in (best, second)]
     arrays = {
         "labels": torch.from_numpy(subject.labels.astype(np.int32)),
         "region_evidence": regions,
@@ -115,7 +113,7 @@ def explain_decisions(subject: Subject, x: Tensor, y: Tensor, most: int) -> tupl
         "evidence_for_predicted": maps[0],
         "evidence_for_runner_up": maps[1],
     }
-    shares, neurons, decisions = found.logits.softmax(1), region_neurons(subject.labels), []
+    shares, neurons, decisions = found.logits.softmax(1), cut.neurons, []
     for i, (first, other) in enumerate(zip(best.tolist(), second.tolist(), strict=True)):
         own, top = regions[i, :, first], []
         for region in own.argsort(descending=True)[:most].tolist():
@@ -128,41 +126,43 @@ def explain_decisions(subject: Subject, x: Tensor, y: Tensor, most: int) -> tupl
 
 
 def explain_classes(subject: Subject, x: Tensor, y: Tensor) -> Iterator[tuple[NDArray[np.floating], Tensor]]:
-    """For each class the mean of its images, and the mean evidence for it over them, ``(H, W)`` float64.
+    """For each class that has images, in ascending order, their mean and the mean evidence for it over them.
 
     Args:
         subject: the network.
         x: ``(n, [channels,] H, W)`` real.
-        y: ``(n,)`` int64; every class from 0 to the highest has an image.
+        y: ``(n,)`` int64.
+
+    Yields:
+        A picture, and ``(H, W)`` float64.
     """
-    for label in range(int(y.max()) + 1):
+    for label in sorted(set(y.tolist())):
         own, total = x[y == label], torch.zeros(subject.plane, dtype=torch.float64)
         for batch in batches(own.flatten(1)):
-            classes = torch.full((len(batch),), label)
-            evidence = pixel_evidence(subject.chain, slopes(subject.chain, batch), batch, classes)
-            total += subject.added_up(evidence).sum(0)
+            total += subject.added_up(pixel_evidence(subject.chain, batch, torch.full((len(batch),), label))).sum(0)
         yield picture(own.mean(0)), total / len(own)
 
 
 def compare_methods(subject: Subject, x: Tensor, y: Tensor) -> Iterator[tuple[str, Curves]]:
-    """Deletion and insertion curves by region evidence, by its rivals and by controls that know no network.
+    """Deletion and insertion curves by evidence, by its rivals and by controls that know no network.
 
-    Each method explains the centred logit of the class that the network predicts. Integrated gradients are there if
-    captum is.
+    Each method explains the centred logit of the class that the network predicts. ``evidence by region`` has each
+    region's evidence spread evenly over what it sees, ``evidence by pixel`` as it comes from the pixels. Integrated
+    gradients are there if captum is.
 
     Args:
         subject: the network.
         x: ``(n, [channels,] H, W)`` real.
         y: ``(n,)`` int64, the true classes, which accuracy goes by.
     """
-
-    def of_regions(batch: Tensor, classes: Tensor) -> Tensor:
-        return pixel_evidence(subject.chain, slopes(subject.chain, batch), batch, classes)
-
+    cut = Regions(subject.labels, subject.chain.linears[0])
     generator = torch.Generator().manual_seed(0)
     logits = subject.chain.logits
     methods: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        METHOD: of_regions,
+        "evidence by region": lambda batch, classes: cut.spread(
+            cut.evidence(slopes(subject.chain, batch, classes), batch)[:, :, 0], batch
+        ),
+        "evidence by pixel": lambda batch, classes: pixel_evidence(subject.chain, batch, classes),
         "gradient x input": lambda batch, classes: gradient_times_input(logits, batch, classes),
     }
     if has_captum():

@@ -38,7 +38,13 @@ def weight_saliency(
                 [1.]], dtype=torch.float64), 1)
     """
     seen: list[tuple[Tensor, Tensor]] = []
-    handle = layer.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+
+    def watch(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        output = output.requires_grad_() if output.is_leaf else output  # of a frozen layer
+        seen.append((inputs[0], output))
+        return output.clone()  # what comes next may work in place
+
+    handle = layer.register_forward_hook(watch)
     total, samples = torch.zeros(layer.weight.shape, dtype=torch.float64), 0
     try:
         for x, y in batches:

@@ -11,7 +11,7 @@ from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from prunekit.errors import ConfigError, check_choice
-from prunekit.regions.labels import in_raster_order
+from prunekit.regions.labels import in_raster_order, region_sizes
 
 CONNECTIVITIES = (1, 2)
 
@@ -48,7 +48,8 @@ class Segmentation(ABC):
             order of each region's first pixel.
 
         Raises:
-            ValueError: if a shape or a dtype is another, or a kept weight is not finite.
+            ValueError: if a shape is another, ``kept`` is not bool, or a kept weight is not finite.
+            RuntimeError: if a subclass's ``cut`` does not number exactly what is kept.
         """
         if kept.ndim not in (3, 4) or kept.dtype != np.bool_ or weights.shape != kept.shape:
             got = f"{weights.dtype} {weights.shape} and {kept.dtype} {kept.shape}"
@@ -56,7 +57,12 @@ class Segmentation(ABC):
         if not np.isfinite(weights[kept]).all():
             raise ValueError("a kept weight is not finite")
         images = (-1, *kept.shape[-2:])
-        return in_raster_order(self.cut(weights.reshape(images), kept.reshape(images))).reshape(kept.shape)
+        labels = self.cut(weights.reshape(images), kept.reshape(images)).reshape(kept.shape)
+        if ((labels > 0) != kept).any() or not region_sizes(labels).all():
+            raise RuntimeError(
+                f"{type(self).__name__}.cut leaves out a kept weight or a number, or takes a removed one"
+            )
+        return in_raster_order(labels)
 
     @abstractmethod
     def cut(self, weights: Images, kept: Kept) -> Labels:

@@ -185,6 +185,7 @@ def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[di
         measured[f"{name}_compact"], measured[f"{name}_dense"] = results[name]["compact"], results[name]["dense"]
     measured |= {f"sparsity.{name}": share for name, share in results["sparsity"]["achieved"].items() if "." in name}
     measured |= {name: results["neurons"][name] for name in NEURONS if name in results.get("neurons", {})}
+    measured |= {"neurons": results["neurons"]["count"]} if "neurons" in results else {}
     if CRITERION in results:
         setting = {CRITERION: label[results[CRITERION]], ORDER: results[ORDER], RATE: results[RATE]}
         return [{**setting, **measured}]
@@ -221,19 +222,28 @@ def _criterion_labels(found: list[Run]) -> list[dict[str, str]]:
 
 
 def _name_segmentations(found: list[Run]) -> None:
-    """Have one key, a class's name with those arguments that differ, in place of all that says how regions are cut."""
-    own = [
-        {key.removeprefix(f"{SEGMENTATION}."): config[key] for key in config if key.startswith(f"{SEGMENTATION}.")}
-        for config, _ in found
-    ]
+    """Have one key, a class's name with those arguments that differ, in place of all that says how regions are cut.
+
+    A callback that has the segmentation of the run, as it does unless it is given its own, says nothing more.
+    """
+    own = [_below(config, SEGMENTATION) for config, _ in found]
     names = [str(arguments.get("_target_", "")).rpartition(".")[2].lower() for arguments in own]
     for (config, _), name, arguments in zip(found, names, own, strict=True):
-        for key in [key for key in config if f"{SEGMENTATION}." in key or key.endswith(f".{SEGMENTATION}")]:
-            del config[key]
+        for node in {key.rpartition(f".{SEGMENTATION}")[0] for key in config if f".{SEGMENTATION}" in key}:
+            theirs = f"{node}.{SEGMENTATION}"
+            if _below(config, theirs) == arguments and (name or config.get(theirs, arguments) is None):
+                for key in [key for key in config if key == theirs or key.startswith(f"{theirs}.")]:
+                    del config[key]
         if name:
+            for key in arguments:
+                del config[f"{SEGMENTATION}.{key}"]
             alike = [others for other, others in zip(names, own, strict=True) if other == name]
             shown = [key for key in sorted(arguments) if key != "_target_" and _varies([o.get(key) for o in alike])]
             config[SEGMENTATION] = _label(name, arguments, shown)
+
+
+def _below(config: Mapping[str, Any], node: str) -> dict[str, Any]:
+    return {key.removeprefix(f"{node}."): value for key, value in config.items() if key.startswith(f"{node}.")}
 
 
 def _label(name: str, arguments: Mapping[str, Any], shown: list[str]) -> str:

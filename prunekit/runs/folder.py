@@ -1,7 +1,8 @@
-"""A run's folder: guarded by a lock, filled with whole files."""
+"""Folders: a run's is guarded by a lock and filled with whole files, others appear whole."""
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,48 @@ def locked(folder: Path, key: str, wait: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def replaced(out: Path, marker: str, what: str) -> Iterator[Path]:
+    """A new folder, which takes the place of ``out`` when it has been filled; on an error the old one stays.
+
+    Args:
+        out: where it will lie.
+        marker: a file by which such a folder is known: one that has it is replaced.
+        what: such a folder in a word, for messages.
+
+    Raises:
+        ConfigError: if ``out`` is there and something else, or no folder can be made there.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     with replaced(Path(home, "out"), "done", "list") as folder:
+        ...         Path(folder, "done").touch()
+        ...     [path.name for path in Path(home).rglob("*")]
+        ['out', 'done']
+    """
+    out = out.resolve()
+    if out.exists() and not (out / marker).exists():
+        raise ConfigError("--out", f"{out}, which is there and no {what}", f"a new folder, or one that holds an {what}")
+    aside = out.parent / f".{out.name}-{os.getpid()}"
+    old = aside.with_name(f"{aside.name}-old")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir()
+    except OSError as error:
+        raise ConfigError("--out", f"{out} ({error})", "a folder that can be written") from error
+    try:
+        yield aside
+        if out.exists():
+            out.rename(old)
+        aside.rename(out)
+    finally:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        for left in (aside, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def clear(folder: Path) -> None:

@@ -109,7 +109,7 @@ def test_saliency_of_a_layer_that_sees_no_matrix_is_refused(tmp_path):
             return self.body["last"](torch.relu(self.body["first"](self.stem(x[:, None]).flatten(1)[:, None])))[:, 0]
 
     callback = RegionMeanMask(FIRST, list(SHAPE), 0.4, index="saliency")
-    with pytest.raises(ConfigError, match=r"region_mean_mask\.index: got 'saliency, but of Wide: .*than a matrix"):
+    with pytest.raises(ConfigError, match=r"region_mean_mask\.index: got 'saliency of Wide: .*than a matrix"):
         trainer(tmp_path, [callback], 1).fit(Wide(lr=0.01), datamodule=TheirData())
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prunekit.models.mlp import Mlp
-from prunekit.regions.evidence import ELEMENTWISE, find_chain, pixel_evidence, region_evidence, slopes
+from prunekit.regions.evidence import ELEMENTWISE, Regions, find_chain, pixel_evidence, slopes
 from prunekit.regions.segmentation import Connected, Signed, Watershed
 
 CLASSES = 4
@@ -43,7 +43,7 @@ def test_region_evidence_and_remainder_add_up_to_the_logits(function, kind):
         logits, black = net(images()).double(), net(torch.zeros(1, 5, 6)).double()[0]
     chain = find_chain(net, "1.weight")
     found = slopes(chain, images().flatten(1))
-    evidence = region_evidence(kind(weights, kept), weights, found, images().flatten(1))
+    evidence = Regions(kind(weights, kept), layer).evidence(found, images().flatten(1))
     centred, remainder = logits - logits.mean(1, keepdim=True), black - black.mean()
     np.testing.assert_allclose(evidence.sum(1) + remainder.numpy(), centred.numpy(), atol=1e-5)
     np.testing.assert_allclose(found.logits, centred, atol=1e-5)
@@ -57,7 +57,7 @@ def test_in_double_precision_nothing_is_lost():
         logits = net(images().double())
     whole = np.ones((8, 5, 6), dtype=bool)
     weights = net[1].weight.detach().numpy().reshape(8, 5, 6)
-    evidence = region_evidence(Connected()(weights, whole), weights, found, images().double().flatten(1))
+    evidence = Regions(Connected()(weights, whole), net[1]).evidence(found, images().double().flatten(1))
     sums = evidence.sum(1) + found.remainder.numpy()
     np.testing.assert_allclose(sums, (logits - logits.mean(1, keepdim=True)).numpy(), rtol=0, atol=1e-13)
 
@@ -69,7 +69,7 @@ def test_each_regions_evidence_is_the_stated_formula():
     labels = Signed()(weights, kept)
     with torch.no_grad():
         net[1].weight.copy_(torch.from_numpy(weights).view(8, 30))
-    evidence = region_evidence(labels, weights, slopes(chain, x.flatten(1)), x.flatten(1))
+    evidence = Regions(labels, net[1]).evidence(slopes(chain, x.flatten(1)), x.flatten(1))
     w1, w2, w3 = (net[i].weight.detach().double().numpy() for i in (1, 3, 5))
     b1, b2 = (net[i].bias.detach().double().numpy() for i in (1, 3))
 
@@ -94,9 +94,9 @@ def test_pixels_and_regions_are_two_ways_to_add_up_the_same():
     chain, flat = find_chain(net, "1.weight"), x.flatten(1)
     found = slopes(chain, flat)
     single = np.arange(1, 241).reshape(8, 5, 6)  # every weight a region
-    each = region_evidence(single, net[1].weight.detach().numpy().reshape(8, 5, 6), found, flat)
+    each = Regions(single, net[1]).evidence(found, flat)
     classes = torch.arange(len(x)) % CLASSES
-    of_pixels = pixel_evidence(chain, found, flat, classes)
+    of_pixels = pixel_evidence(chain, flat, classes)
     by_pixel = each.reshape(len(x), 8, 30, CLASSES).sum(1)[np.arange(len(x)), :, classes]
     np.testing.assert_allclose(of_pixels.detach(), by_pixel, atol=1e-12)
     assert (of_pixels[flat == 0] == 0).all()
@@ -107,7 +107,7 @@ def test_a_linear_network_gives_what_its_weights_say_and_a_black_image_nothing()
     chain = find_chain(linear, "0.weight")
     x = torch.tensor([[1.0, 2.0, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]])
     found = slopes(chain, x)
-    evidence = pixel_evidence(chain, found, x, torch.tensor([2, 1]))
+    evidence = pixel_evidence(chain, x, torch.tensor([2, 1]))
     w = linear[0].weight.detach().double()
     torch.testing.assert_close(evidence[0], (w[2] - w.mean(0)) * x[0].double())
     assert (evidence[1] == 0).all()

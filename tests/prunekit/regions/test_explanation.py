@@ -61,7 +61,7 @@ def test_classes_are_means_over_their_images(subject, images):
 def test_all_methods_begin_and_end_at_the_same_accuracies(subject, images):
     x, y = images
     found = dict(compare_methods(subject, x, y))
-    assert {"region evidence", "gradient x input", "brightness", "random"} <= set(found)
+    assert {"evidence by region", "evidence by pixel", "gradient x input", "brightness", "random"} <= set(found)
     accuracy = float((subject.predict(x) == y).double().mean())
     black = float((subject.predict(torch.zeros_like(x)) == y).double().mean())
     for curves in found.values():

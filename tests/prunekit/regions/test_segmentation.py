@@ -81,6 +81,9 @@ def test_smoothing_makes_one_basin_of_peaks_that_are_near():
 @pytest.mark.parametrize("kind", ALL)
 def test_a_weight_of_zero_that_is_kept_is_in_a_region(kind):
     assert kind()(np.zeros((1, 2, 2)), np.ones((1, 2, 2), dtype=bool)).tolist() == [[[1, 1], [1, 1]]]
+    # Beside a removed weight that lies beside a strong one: no rise may lead away from it.
+    apart = np.array([[[0.0, 0.0, 5.0]]]), np.array([[[True, False, True]]])
+    assert (Watershed(0) if kind is Watershed else kind())(*apart).tolist() == [[[1, 0, 2]]]
 
 
 @given(layers(), SEGMENTATIONS)

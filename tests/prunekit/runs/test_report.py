@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunekit.errors import ConfigError
-from prunekit.figures.sweeps import draw_grains, draw_settings, draw_units
+from prunekit.figures.sweeps import draw_areas, draw_grains, draw_settings, draw_units
 from prunekit.report import main, report
 from prunekit.runs.collect import collect, missing
 from prunekit.runs.summary import costs, summarize
@@ -105,7 +105,8 @@ def test_ways_of_cutting_are_told_in_a_word_and_drawn_by_what_neurons_keep(tmp_p
     for (name, arguments), seed, index in product(kinds.items(), [0, 1], ["mean", "max"]):
         node = {"_target_": f"prunekit.regions.segmentation.{name.capitalize()}", **arguments}
         callbacks = {"region_mean_mask": {"index": index, "segmentation": node}, "heatmaps": {"segmentation": node}}
-        neurons = {"alive": 99 + (index == "max"), "median_area": 0.1 + 0.01 * seed, "regions": 500 + seed}
+        alive = 99 + (index == "max")
+        neurons = {"alive": alive, "count": 100, "median_area": 0.1 + 0.01 * seed, "regions": 500 + seed}
         more = {"neurons": neurons, "sparsity": {"overall": 0.5, "achieved": {"layer.weight": 0.7}}}
         folder = tmp_path / f"{name}-{seed}-{index}"
         write(folder, seed, 0.9, None, {"segmentation": node, "callbacks": callbacks}, **more)
@@ -119,6 +120,38 @@ def test_ways_of_cutting_are_told_in_a_word_and_drawn_by_what_neurons_keep(tmp_p
     counts = ["100.0 ± 0.0", "10.5 ± 6.4", "500.5 ± 6.4"]
     assert f"| {' | '.join(['max', 'watershed (sigma=2.0)', *shares, *counts, '2'])} |" in text
     assert imread(tmp_path / "report" / "areas.png").std() > 0.01
+    measures = ["final_test_acc", "median_area", "alive", "neurons", "dense_test_acc"]
+    drawn = draw_areas(summarize(runs.table, runs.axes, measures), "segmentation", "callbacks.region_mean_mask.index")
+    filled = [line.get_markerfacecolor() != "none" for line in drawn.axes[0].lines if line.get_marker() in ("o", "s")]
+    assert sorted(filled) == [False] * 3 + [True] * 3
+    words = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert {"connected", "watershed (sigma=1.0)", "index mean", "hollow: not all neurons live"} <= set(words)
+
+
+def test_a_callbacks_own_segmentation_is_an_axis_of_its_own(tmp_path):
+    for number, sigma in enumerate([1.0, 2.0]):
+        node = {"_target_": "prunekit.regions.segmentation.Watershed", "sigma": sigma}
+        callbacks = {"region_mean_mask": {"segmentation": node}, "heatmaps": {"segmentation": None}}
+        write(tmp_path / str(number), 0, 0.9, None, {"callbacks": callbacks, "model": {"x_segmentation": {"y": 1}}})
+    runs = collect(tmp_path)
+    assert runs.axes == ["callbacks.region_mean_mask.segmentation.sigma"]
+    assert runs.constant["model.x_segmentation.y"] == 1
+    assert not any(key.startswith("callbacks.heatmaps") for key in runs.constant)
+
+
+def test_steps_of_what_is_no_rate(tmp_path):
+    def steps(key, values):
+        folder = tmp_path / key
+        for number, value in enumerate(values):
+            write(folder / str(number), 0, 0.9, None, {"model": {key: value}})
+        report(folder, folder / "report")
+        shown = EventAccumulator(str(next((folder / "report" / "tensorboard").iterdir())))
+        shown.Reload()
+        return [scalar.step for scalar in shown.Scalars("sweep/final_test_acc.mean")]
+
+    assert steps("rounds", [1, 3, 8]) == [1, 3, 8]
+    assert steps("lr", [0.01, 0.1, 0.3]) == [1, 10, 30]
+    assert steps("rate", [0, 1]) == [0, 100]
 
 
 @pytest.mark.parametrize(
