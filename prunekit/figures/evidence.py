@@ -47,7 +47,7 @@ def _decision(axes: Iterable[Axes], decision: Decision) -> None:
     _show(regions, _with_regions(decision))
     regions.set_title("where it looked", fontsize=10)
     for rank, region in enumerate(decision.regions):
-        colour, where = COLOURS[rank % len(COLOURS)], (0.0, 0.9 - 0.2 * rank)
+        colour, where = COLOURS[rank % len(COLOURS)], (0.0, 0.92 - 0.19 * rank)
         names.text(*where, f"neuron {region.neuron}\n{region.evidence:+.1f}", color=colour, fontsize=7.5, va="center")
     right = decision.true == decision.predicted
     classes = (decision.predicted, decision.runner_up)
@@ -106,11 +106,11 @@ def draw_faithfulness(
         areas: network -> method -> ``deletion`` and ``insertion``, the areas under them.
     """
     figure = Figure(figsize=(11, 0.8 + 3.9 * len(curves)), dpi=100, layout="constrained")
-    figure.suptitle("Does the evidence say what the network goes by? Pixels go, or come, in its order", fontsize=12)
+    figure.suptitle("Does the network go by the evidence? Pixels go, or come, the most evidence first", fontsize=12)
     grid = figure.subplots(len(curves), 2, squeeze=False, sharex=True, sharey=True)
     titles = {
-        "deletion": "pixels are blackened, the most evidence first: low is good",
-        "insertion": "pixels are shown on black, the most evidence first: high is good",
+        "deletion": "pixels are blackened: low is good",
+        "insertion": "pixels are shown on black: high is good",
     }
     for line, (network, methods) in zip(grid, curves.items(), strict=True):
         for kind, axes in zip(Curves._fields, line, strict=True):
@@ -122,7 +122,7 @@ def draw_faithfulness(
                 shares, width = np.linspace(0, 1, len(curve)), 3 if number == 1 else 1.4
                 axes.plot(shares, curve, style, color=f"C{number}", linewidth=width, label=label)
             axes.set_title(f"{network} network: {titles[kind]}", fontsize=10)
-            axes.legend(fontsize=8, frameon=False)
+            axes.legend(fontsize=8, framealpha=0.9, edgecolor="none")
             axes.grid(alpha=0.3)
             axes.xaxis.set_major_formatter(PercentFormatter(1))
             axes.yaxis.set_major_formatter(PercentFormatter(1))

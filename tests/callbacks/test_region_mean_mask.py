@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import nn
 
 from callbacks.heatmaps import Heatmaps
 from callbacks.l2_mask import L2Mask
 from callbacks.pruning import PruningObserver
 from callbacks.region_mean_mask import RegionMeanMask
 from prunekit.errors import ConfigError
+from prunekit.figures.neurons import draw_regions
 from prunekit.masks import find_parameter
 from prunekit.regions.removal import remove_regions
 from prunekit.regions.saliency import weight_saliency
@@ -35,7 +35,7 @@ class Before(PruningObserver):
         self.seen.append((weights.numpy().reshape(-1, *SHAPE), (total / samples).numpy().reshape(-1, *SHAPE)))
 
     def after_pruning(self, trainer, module, event):
-        if event.name == "region_mean_mask":
+        if event.name == "region_mean_mask" and FIRST in event.after:
             before, after = (mask[FIRST].numpy().reshape(-1, *SHAPE) for mask in (event.before, event.after))
             self.masks.append((self.seen[-1], before, after))
 
@@ -88,19 +88,24 @@ def test_what_is_reported_survives_a_resume(tmp_path):
 
 
 def test_saliency_is_of_the_network_at_rest(tmp_path):
-    class Dropping(Theirs):
-        def forward(self, x):
-            assert self.training == torch.is_grad_enabled() or not self.training
-            return nn.functional.dropout(super().forward(x), 0.5, self.training)
+    modes = []
 
-    masks = []
-    for _ in range(2):
-        callback = RegionMeanMask(FIRST, list(SHAPE), 0.4, index="saliency")
-        module = Dropping(lr=0.01)
-        trainer(tmp_path, [callback], 1).fit(module, datamodule=TheirData())
-        assert module.training
-        masks.append(callback.mask)
-    assert masks[0] == masks[1]
+    class Noting(Theirs):
+        def forward(self, x):
+            modes.append(self.training)
+            return super().forward(x)
+
+    class Alone(RegionMeanMask):
+        def select(self, module, mask):
+            modes.clear()
+            selected = super().select(module, mask)
+            assert modes == [False] * 3  # batches
+            return selected
+
+    callback, module = Alone(FIRST, list(SHAPE), 0.4, index="saliency"), Noting(lr=0.01)
+    trainer(tmp_path, [callback], 1).fit(module, datamodule=TheirData())
+    assert callback.mask
+    assert module.training
 
 
 def test_saliency_of_a_layer_that_sees_no_matrix_is_refused(tmp_path):
@@ -113,14 +118,48 @@ def test_saliency_of_a_layer_that_sees_no_matrix_is_refused(tmp_path):
         trainer(tmp_path, [callback], 1).fit(Wide(lr=0.01), datamodule=TheirData())
 
 
-def test_channels_are_drawn_side_by_side(tmp_path):
+def test_channels_are_drawn_side_by_side_with_the_regions_that_went(tmp_path, monkeypatch):
+    drawn = []
+
+    def note(labels, kept, title):
+        drawn.append((labels, kept))
+        return draw_regions(labels, kept, title)
+
+    monkeypatch.setattr("callbacks.heatmaps.draw_regions", note)
+    regions, watch = RegionMeanMask(FIRST, list(SHAPE), 0.4, segmentation=Signed()), Before()
     callbacks = [
-        RegionMeanMask(FIRST, list(SHAPE), 0.4, segmentation=Signed()),
+        L2Mask([FIRST, "body.last.weight"], 0.2),
+        # Another layer's regions have nothing to do with these pictures, whichever prunes first.
+        RegionMeanMask("body.last.weight", [4, 4], 0.4),
+        regions,
         L2Mask([FIRST], 0.9),
         Heatmaps(FIRST, list(SHAPE), Signed()),
+        watch,
     ]
-    trainer(tmp_path, callbacks, 1).fit(Theirs(lr=0.01), datamodule=TheirData())
-    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    module = Theirs(lr=0.01)
+    trainer(tmp_path, callbacks, 1).fit(module, datamodule=TheirData())
+    (weights, _), before, _ = next(event for event in watch.masks if (event[1] != event[2]).any())
+    went = remove_regions(weights, before, 0.4, segmentation=Signed())
+    by_hand = [np.concatenate(list(went.labels[neuron]), axis=1) for neuron in range(16)]
+    shown = [labels for labels, _ in drawn]
+    assert any((labels == np.stack(by_hand)).all() for labels in shown)
+    # What went one by one leaves regions of the weights that are left.
+    left = find_parameter(module, FIRST).detach().numpy().reshape(-1, *SHAPE)
+    expected = Signed()(left, left != 0)
+    assert (shown[-1] == np.concatenate([expected[:, 0], expected[:, 1]], axis=2)).all()
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
     kinds = ("weights", "regions", "kept", "rates")
     events = ("epoch000-region_mean_mask-round1", "epoch000-l2_mask-round1")
-    assert drawn == {"epoch000-dense-weights.png", *(f"{event}-{kind}.png" for event in events for kind in kinds)}
+    assert len(drawn) == 4
+    assert names == {"epoch000-dense-weights.png", *(f"{event}-{kind}.png" for event in events for kind in kinds)}
+
+
+def test_a_checkpoint_from_before_there_were_labels_has_connected_regions():
+    callback = RegionMeanMask(FIRST, list(SHAPE), 0.4)
+    kept = torch.zeros(2, 72, dtype=torch.bool)
+    kept[0, [0, 1, 5]] = True
+    state = {key: value for key, value in callback.state_dict().items() if key != "labels"}
+    callback.load_state_dict({**state, "mask": {FIRST: kept}, "base": {FIRST: kept}})
+    assert callback.report()["neurons"]["regions"] == 2
+    callback.load_state_dict(state)
+    assert callback.report() == {}

@@ -1,6 +1,7 @@
 """From a finished run to an explanation of its network."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ from matplotlib.image import imread
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data_modules.digits import Digits
+from data_modules.in_memory import Arrays
 from prunekit.errors import ConfigError
 from prunekit.explain import AREAS, ARRAYS, explain, main
 from prunekit.regions.faithfulness import area, has_captum
 from prunekit.regions.labels import region_neurons
 
 METHODS = {"evidence by region", "evidence by pixel", "gradient x input", "brightness", "random"}
-METHODS |= {"integrated gradients"} if has_captum() else set()
+METHODS |= {"integrated gradients"} if has_captum() or os.environ.get("CI") else set()
 FIGURES = {"decisions.png", "mistakes.png", "classes.png", "faithfulness.png"}
 
 
@@ -97,6 +100,29 @@ def test_an_explanation_is_replaced_and_nothing_else_is(finished, tmp_path):
         explain(finished.folder, tmp_path / "mine")
     with pytest.raises(ConfigError, match=r"--images: got \[360\]; accepted: numbers of test images, 0 to 359"):
         explain(finished.folder, out, [360])
+
+
+@pytest.mark.slow
+def test_a_run_on_flat_images_that_lack_a_class_in_other_precision(new_run, tmp_path, monkeypatch):
+    whole = Digits.load
+
+    def without_threes(self):
+        train_x, train_y, test_x, test_y = whole(self)
+        return Arrays(train_x.flatten(1), train_y, test_x.flatten(1)[test_y != 3], test_y[test_y != 3])
+
+    monkeypatch.setattr(Digits, "load", without_threes)
+    run = new_run(
+        "dense_epochs=1", "trainer.precision=bf16-true", "~callbacks.region_mean_mask.segmentation",
+        "model.activation=relu",
+        "callbacks.region_mean_mask.retrain_epochs=0", "trainer.limit_train_batches=12", "~callbacks.heatmaps",
+    )  # fmt: skip
+    run.go()
+    monkeypatch.setattr("prunekit.explain.has_captum", lambda: False)
+    monkeypatch.setattr("prunekit.regions.explanation.has_captum", lambda: False)
+    areas = explain(run.folder, tmp_path / "out")
+    assert set(areas["pruned"]) == METHODS - {"integrated gradients"}
+    arrays = load_file(tmp_path / "out" / ARRAYS)
+    assert len(arrays["images"]) == len(arrays["class_evidence"]) == 9
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Evidence adds up: each term is computed here by itself, in plain loops and by the network's own forward pass."""
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -33,7 +34,7 @@ def masked(weights, rate=0.5):
 
 
 @pytest.mark.parametrize("kind", [Connected(), Signed(2), Watershed()])
-@pytest.mark.parametrize("function", ELEMENTWISE)
+@pytest.mark.parametrize("function", [*ELEMENTWISE, partial(nn.ReLU, inplace=True)])
 def test_region_evidence_and_remainder_add_up_to_the_logits(function, kind):
     net = network(function)
     layer = net[1]
@@ -100,6 +101,27 @@ def test_pixels_and_regions_are_two_ways_to_add_up_the_same():
     by_pixel = each.reshape(len(x), 8, 30, CLASSES).sum(1)[np.arange(len(x)), :, classes]
     np.testing.assert_allclose(of_pixels.detach(), by_pixel, atol=1e-12)
     assert (of_pixels[flat == 0] == 0).all()
+
+
+def test_regions_are_spread_over_what_they_see():
+    net = network(sizes=(30, 2, CLASSES))
+    labels = np.zeros((2, 5, 6), dtype=np.int64)
+    labels[0, 0, :4], labels[1, :2, 0], labels[1, 4, 4] = 1, 2, 3
+    x = torch.zeros(1, 5, 6)
+    x[0, 0, 0], x[0, 0, 2], x[0, 1, 0], x[0, 3, 3] = 0.5, 1.0, 0.1, 1.0
+    spread = Regions(labels, net[1]).spread(np.array([[4.0, -3.0, 7.0]]), x.flatten(1)).view(5, 6)
+    expected = torch.zeros(5, 6, dtype=torch.float64)
+    expected[0, 0], expected[0, 2], expected[1, 0] = 2 - 1.5, 2, -1.5  # the third region sees nothing
+    assert torch.equal(spread, expected)
+
+
+def test_slopes_of_one_class_an_image_are_among_those_of_all():
+    chain, x = find_chain(network(), "1.weight"), images().flatten(1)
+    classes = torch.arange(len(x)) % CLASSES
+    whole, one = slopes(chain, x), slopes(chain, x, classes)
+    torch.testing.assert_close(one.classes[:, 0], whole.classes[torch.arange(len(x)), classes], rtol=0, atol=1e-15)
+    assert torch.equal(one.logits, whole.logits)
+    assert slopes(chain, x[:0]).classes.shape == (0, CLASSES, 8)
 
 
 def test_a_linear_network_gives_what_its_weights_say_and_a_black_image_nothing():

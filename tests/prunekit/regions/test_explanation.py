@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from prunekit.regions.evidence import find_chain
+from prunekit.regions.evidence import find_chain, pixel_evidence
 from prunekit.regions.explanation import Subject, compare_methods, explain_classes, explain_decisions, picture
+from prunekit.regions.faithfulness import faithfulness
 from prunekit.regions.segmentation import Signed
 
 SHAPE = (3, 4, 5)
@@ -44,7 +45,8 @@ def test_a_decision_has_its_best_regions_and_maps_that_add_up(subject, images):
             assert np.flatnonzero(there).tolist() == [region.neuron]
             assert (region.pixels == (subject.labels[region.neuron] == number + 1).any(0)).all()
         for each, name in zip(decision.evidence, (decision.predicted, decision.runner_up), strict=True):
-            assert each.shape == (4, 5)
+            by_hand = pixel_evidence(subject.chain, x[i : i + 1].flatten(1), torch.tensor([name])).view(SHAPE)
+            np.testing.assert_allclose(each, by_hand[0] + by_hand[1] + by_hand[2], atol=1e-12)
             assert each.sum() == pytest.approx(float(arrays["region_evidence"][i, :, name].sum()))
         assert decision.image.shape == (4, 5, 3)
 
@@ -67,5 +69,26 @@ def test_all_methods_begin_and_end_at_the_same_accuracies(subject, images):
     for curves in found.values():
         assert (float(curves.deletion[0]), float(curves.deletion[-1])) == (accuracy, black)
         assert (float(curves.insertion[0]), float(curves.insertion[-1])) == (black, accuracy)
-    again = dict(compare_methods(subject, x, y))
-    assert all(torch.equal(found[name].deletion, again[name].deletion) for name in found)
+    # A pixel is a place in all channels.
+    order = pixel_evidence(subject.chain, x.flatten(1), subject.predict(x)).view(30, 3, 20).sum(1)
+    expected = faithfulness(lambda x: subject.chain.logits(x.flatten(1)), x.view(30, 3, 20), y, order)
+    assert torch.equal(found["evidence by pixel"].deletion, expected.deletion)
+    assert torch.equal(found["evidence by pixel"].insertion, expected.insertion)
+
+
+def test_the_size_of_batches_does_not_matter(subject, images, monkeypatch):
+    def all_of_it():
+        curves = dict(compare_methods(subject, *images))
+        means = [(*map(torch.as_tensor, found),) for found in explain_classes(subject, *images)]
+        return torch.cat([torch.cat(tuple(found)) for found in curves.values()]), means
+
+    curves, means = all_of_it()
+    monkeypatch.setattr("prunekit.regions.explanation.BATCH", 7)
+    again, means_again = all_of_it()
+    assert torch.equal(curves, again)
+    torch.testing.assert_close(means, means_again)
+
+
+def test_a_class_without_images_is_left_out(subject, images):
+    x, y = images
+    assert len(list(explain_classes(subject, x[y != 1], y[y != 1]))) == 2

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -6,13 +8,14 @@ from torch.nn.functional import cross_entropy
 from prunekit.regions.saliency import weight_saliency
 
 
-def small_network(dropout=0.0):
+def small_network(function=nn.Sigmoid):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 4), nn.Sigmoid(), nn.Dropout(dropout), nn.Linear(4, 3)).double().eval()
+    return nn.Sequential(nn.Linear(6, 4), function(), nn.Linear(4, 3)).double().eval()
 
 
-def test_it_is_the_mean_of_what_each_sample_alone_says():
-    network, x, y = small_network(), torch.randn(11, 6, dtype=torch.float64), torch.arange(11) % 3
+@pytest.mark.parametrize("function", [nn.Sigmoid, partial(nn.ReLU, inplace=True)])
+def test_it_is_the_mean_of_what_each_sample_alone_says(function):
+    network, x, y = small_network(function), torch.randn(11, 6, dtype=torch.float64), torch.arange(11) % 3
     layer = network[0]
     expected = torch.zeros(4, 6, dtype=torch.float64)
     for sample, target in zip(x, y, strict=True):
@@ -30,6 +33,13 @@ def test_it_leaves_no_trace_and_needs_no_grad_mode():
     assert total.sum() > 0
     assert all(parameter.grad is None for parameter in network.parameters())
     assert not network[0]._forward_hooks
+
+
+def test_a_frozen_layer_has_the_same():
+    network, batch = small_network(), (torch.randn(2, 6).double(), torch.tensor([0, 1]))
+    expected, _ = weight_saliency(network, network[0], [batch])
+    network.requires_grad_(False)
+    assert torch.equal(weight_saliency(network, network[0], [batch])[0], expected)
 
 
 def test_what_it_cannot_be_taken_on_is_refused():

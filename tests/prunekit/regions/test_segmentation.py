@@ -175,3 +175,15 @@ def test_somebody_elses_way_of_cutting_has_the_same_contract():
             return np.where(kept, rows[..., None], 0)
 
     assert Rows()(np.ones((1, 2, 2)), np.ones((1, 2, 2), dtype=bool)).tolist() == [[[1, 1], [2, 2]]]
+
+
+@pytest.mark.parametrize("numbers", [[[3, 3]], [[1, 0]], [[2, 2]]])
+def test_a_way_of_cutting_that_breaks_the_contract_is_noticed(numbers):
+    class Wrong(Segmentation):
+        """Leaves out a number or a kept weight."""
+
+        def cut(self, weights, kept):
+            return np.array([numbers])
+
+    with pytest.raises(RuntimeError, match=r"Wrong\.cut leaves out"):
+        Wrong()(np.ones((1, 1, 2)), np.ones((1, 1, 2), dtype=bool))
