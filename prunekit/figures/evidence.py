@@ -122,7 +122,9 @@ def draw_faithfulness(
                 shares, width = np.linspace(0, 1, len(curve)), 3 if number == 1 else 1.4
                 axes.plot(shares, curve, style, color=f"C{number}", linewidth=width, label=label)
             axes.set_title(f"{network} network: {titles[kind]}", fontsize=10)
-            axes.legend(fontsize=8, framealpha=0.9, edgecolor="none")
+            axes.legend(loc="upper center", ncols=2, fontsize=8, frameon=False)
+            axes.set_ylim(-0.03, 1.36)  # the legend is above the curves
+            axes.set_yticks(np.linspace(0, 1, 6))
             axes.grid(alpha=0.3)
             axes.xaxis.set_major_formatter(PercentFormatter(1))
             axes.yaxis.set_major_formatter(PercentFormatter(1))
