@@ -79,8 +79,9 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
         figures = {"decisions": draw_decisions(decisions, "Why the network decides as it does")}
         wrong = (final.predict(x) != y).nonzero().flatten()[:MISTAKES].tolist()
         if wrong:
-            _, mistakes = explain_decisions(final, x[wrong], y[wrong], COLOURED)
-            figures["mistakes"] = draw_decisions(mistakes, "What led it astray: the first mistakes on test data")
+            _, mistakes = explain_decisions(final, x[wrong], y[wrong], COLOURED, mistakes=True)
+            title = "What led the network astray: its first mistakes, in the order of the test data"
+            figures["mistakes"] = draw_decisions(mistakes, title)
         means, evidence = zip(
             *track(explain_classes(final, x, y), "classes", total=len(labels), transient=True), strict=True
         )

@@ -17,6 +17,7 @@ from prunekit.regions.faithfulness import Curves
 
 COLOURS = tuple(f"C{number}" for number in (1, 2, 4, 9, 6))  # of regions; red and blue mean for and against
 EVIDENCE = "RdBu_r"
+BRIGHTEST = 0.99  # quantile
 Image = NDArray[np.floating]
 
 
@@ -24,12 +25,12 @@ def draw_decisions(decisions: Sequence[Decision], title: str) -> Figure:
     """Draw decisions, two to a line: the image, the regions that spoke for its class, and what else it might be."""
     blocks = min(2, len(decisions))
     lines = math.ceil(len(decisions) / blocks)
-    widths = [1, 1, 0.5, 1, 1, 0.2] * blocks
+    widths = [1, 1, 0.6, 1, 1, 0.1] * blocks
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0)
-    figure = Figure(figsize=(0.6 + 7 * blocks, 1.15 + 1.8 * lines), dpi=100, layout=layout)
-    regions = "the regions of neurons' weights that spoke most for the answer, and for how much"
-    maps = "what in the image speaks for and against the answer, and the next best"
-    figure.suptitle(f"{title}\nthe image | {regions} | {maps}", fontsize=11)
+    figure = Figure(figsize=(0.6 + 7 * blocks, 1.35 + 1.8 * lines), dpi=100, layout=layout)
+    regions = "the regions of neurons' weights that spoke most for the answer, and how much each gave to its logit"
+    maps = "what in the image speaks for and against the answer, and another class (colours scaled by image)"
+    figure.suptitle(f"{title}\nleft to right: the image | {regions}\n{maps}", fontsize=11)
     grid = figure.subplots(lines, len(widths) - 1, squeeze=False, width_ratios=widths[:-1])
     for axes in grid.flat:
         axes.set_axis_off()
@@ -48,14 +49,16 @@ def _decision(axes: Iterable[Axes], decision: Decision) -> None:
     regions.set_title("where it looked", fontsize=10)
     for rank, region in enumerate(decision.regions):
         colour, where = COLOURS[rank % len(COLOURS)], (0.0, 0.92 - 0.19 * rank)
-        names.text(*where, f"neuron {region.neuron}\n{region.evidence:+.1f}", color=colour, fontsize=7.5, va="center")
+        named = f"{rank + 1}. neuron {region.neuron}\n    {region.evidence:+.1f}"
+        names.text(*where, named, color=colour, fontsize=8, va="center")
     right = decision.true == decision.predicted
-    classes = (decision.predicted, decision.runner_up)
+    classes = (decision.predicted, decision.other)
     scale = max(float(np.abs(evidence).max()) for evidence in decision.evidence) or 1.0
     for each, name, share, evidence in zip(maps, classes, decision.probabilities, decision.evidence, strict=True):
         _map(each, evidence, decision.image, scale)
         colour = "black" if right or each is maps[1] else "C3"
-        each.set_title(f"is it a {name}?  {share:.0%}", fontsize=10, color=colour)
+        said = f"is it a {name}?  {share:.0%}" if right or each is maps[1] else f"taken for a {name}  {share:.0%}"
+        each.set_title(said, fontsize=10, color=colour)
 
 
 def _with_regions(decision: Decision) -> Image:
@@ -89,7 +92,7 @@ def draw_classes(means: Image, evidence: Image, names: Sequence[str], title: str
         line, column = divmod(number, columns)
         _show(grid[2 * line, column], means[number])
         grid[2 * line, column].set_title(f"the mean {name}", fontsize=10)
-        scale = float(np.abs(evidence[number]).max()) or 1.0
+        scale = float(np.quantile(np.abs(evidence[number]), BRIGHTEST)) or 1.0  # of an image, not of its one best pixel
         _map(grid[2 * line + 1, column], evidence[number], means[number], scale)
         grid[2 * line + 1, column].set_title(f"for a {name}", fontsize=10)
     _evidence_bar(figure, list(grid.flat))
@@ -130,7 +133,7 @@ def draw_faithfulness(
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         line[0].set_ylabel("test accuracy")
     for axes in grid[-1]:
-        axes.set_xlabel("of each image's lit pixels")
+        axes.set_xlabel("share of each image's lit pixels taken away, or given")
     return figure
 
 

@@ -68,22 +68,24 @@ class Decision(NamedTuple):
         image: ``(H, W)`` or ``(H, W, 3)``, in [0, 1].
         true: its class.
         predicted: the class with the highest logit.
-        runner_up: the class with the second.
+        other: the class that it is held against: the one with the second highest, or the true one.
         probabilities: of these two.
         regions: those with the most evidence for the predicted class, the first the most.
-        evidence: ``(H, W)`` each, for the predicted class and for the runner-up.
+        evidence: ``(H, W)`` each, for the predicted class and for the other.
     """
 
     image: NDArray[np.floating]
     true: int
     predicted: int
-    runner_up: int
+    other: int
     probabilities: tuple[float, float]
     regions: Sequence[Region]
     evidence: tuple[NDArray[np.floating], NDArray[np.floating]]
 
 
-def explain_decisions(subject: Subject, x: Tensor, y: Tensor, most: int) -> tuple[dict[str, Tensor], list[Decision]]:
+def explain_decisions(
+    subject: Subject, x: Tensor, y: Tensor, most: int, mistakes: bool = False
+) -> tuple[dict[str, Tensor], list[Decision]]:
     """Explain decisions one by one.
 
     Args:
@@ -91,10 +93,11 @@ def explain_decisions(subject: Subject, x: Tensor, y: Tensor, most: int) -> tupl
         x: ``(n, [channels,] H, W)`` real, a few images.
         y: ``(n,)`` int64, their true classes.
         most: regions named for each.
+        mistakes: whether the prediction is held against the true class, and not against the runner-up.
 
     Returns:
         All that is known of them, by name: ``labels``, ``region_evidence (n, R, classes)``, ``remainder (classes,)``,
-        ``logits (n, classes)``, ``predicted`` and ``runner_up (n,)``, and the evidence of pixels for these two,
+        ``logits (n, classes)``, ``predicted`` and ``other (n,)``, and the evidence of pixels for these two,
         ``(n, H, W)``. And the same as it is shown.
     """
     flat = x.flatten(1)
@@ -102,6 +105,7 @@ def explain_decisions(subject: Subject, x: Tensor, y: Tensor, most: int) -> tupl
     cut = Regions(subject.labels, subject.chain.linears[0])
     regions = torch.from_numpy(cut.evidence(found, flat))
     best, second = found.logits.topk(2, dim=1).indices.T
+    second = y if mistakes else second
     maps = [subject.added_up(pixel_evidence(subject.chain, flat, classes)) for classes in (best, second)]
     arrays = {
         "labels": torch.from_numpy(subject.labels.astype(np.int32)),
@@ -109,9 +113,9 @@ def explain_decisions(subject: Subject, x: Tensor, y: Tensor, most: int) -> tupl
         "remainder": found.remainder,
         "logits": found.logits,
         "predicted": best,
-        "runner_up": second,
+        "other": second,
         "evidence_for_predicted": maps[0],
-        "evidence_for_runner_up": maps[1],
+        "evidence_for_other": maps[1],
     }
     shares, neurons, decisions = found.logits.softmax(1), cut.neurons, []
     for i, (first, other) in enumerate(zip(best.tolist(), second.tolist(), strict=True)):

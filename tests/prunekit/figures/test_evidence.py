@@ -21,9 +21,11 @@ def texts(figure):
 def test_a_decision_is_told_in_words():
     figure = draw_decisions([decision(), decision(3, 4), decision()], "Why")
     said = texts(figure)
-    assert {"a 1", "a 3", "is it a 1?  90%", "is it a 4?  90%", "is it a 2?  10%", "neuron 0\n+1.0"} <= set(said)
+    assert {"a 1", "a 3", "is it a 1?  90%", "taken for a 4  90%", "is it a 2?  10%", "1. neuron 0\n    +1.0"} <= set(
+        said
+    )
     colours = {axes.get_title(): axes.title.get_color() for axes in figure.axes}
-    assert (colours["is it a 1?  90%"], colours["is it a 4?  90%"]) == ("black", "C3")
+    assert (colours["is it a 1?  90%"], colours["taken for a 4  90%"]) == ("black", "C3")
     assert figure.get_suptitle().startswith("Why\n")
 
 

@@ -34,7 +34,7 @@ def test_a_decision_has_its_best_regions_and_maps_that_add_up(subject, images):
     logits = subject.chain.logits(x.flatten(1)).detach().double()
     for i, decision in enumerate(decisions):
         assert (decision.true, decision.predicted) == (i % 3, int(logits[i].argmax()))
-        assert decision.runner_up == int(logits[i].argsort(descending=True)[1])
+        assert decision.other == int(logits[i].argsort(descending=True)[1])
         assert sum(decision.probabilities) < 1
         assert decision.probabilities[0] == pytest.approx(float(logits[i].softmax(0).max()), abs=1e-6)
         own = arrays["region_evidence"][i, :, decision.predicted]
@@ -44,11 +44,23 @@ def test_a_decision_has_its_best_regions_and_maps_that_add_up(subject, images):
             there = (subject.labels == number + 1).any((1, 2, 3))
             assert np.flatnonzero(there).tolist() == [region.neuron]
             assert (region.pixels == (subject.labels[region.neuron] == number + 1).any(0)).all()
-        for each, name in zip(decision.evidence, (decision.predicted, decision.runner_up), strict=True):
+        for each, name in zip(decision.evidence, (decision.predicted, decision.other), strict=True):
             by_hand = pixel_evidence(subject.chain, x[i : i + 1].flatten(1), torch.tensor([name])).view(SHAPE)
             np.testing.assert_allclose(each, by_hand[0] + by_hand[1] + by_hand[2], atol=1e-12)
             assert each.sum() == pytest.approx(float(arrays["region_evidence"][i, :, name].sum()))
         assert decision.image.shape == (4, 5, 3)
+
+
+def test_a_mistake_is_held_against_the_true_class(subject, images):
+    x, y = images
+    arrays, decisions = explain_decisions(subject, x, y, most=1, mistakes=True)
+    assert [decision.other for decision in decisions] == y.tolist()
+    shares = subject.chain.logits(x.flatten(1)).detach().double().softmax(1)
+    assert [decision.probabilities[1] for decision in decisions] == pytest.approx(
+        [float(own[label]) for own, label in zip(shares, y, strict=True)], abs=1e-6
+    )
+    by_hand = pixel_evidence(subject.chain, x.flatten(1), y).view(-1, *SHAPE).sum(1)
+    torch.testing.assert_close(arrays["evidence_for_other"], by_hand)
 
 
 def test_classes_are_means_over_their_images(subject, images):
