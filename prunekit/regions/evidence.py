@@ -132,7 +132,7 @@ def slopes(chain: Chain, x: Tensor, classes: Tensor | None = None) -> Slopes:
     secants = []
     for function, weight, bias in zip(chain.functions, weights[1:], biases[1:], strict=True):
         secants.append(_secants(function, z))
-        z = function(z.clone()) @ weight.T + bias  # a clone, for functions that work in place
+        z = function(z) @ weight.T + bias
     centre = torch.eye(z.shape[1], dtype=z.dtype, device=z.device) - 1 / z.shape[1]
     gives = centre.expand(len(x), -1, -1) if classes is None else centre[classes][:, None]
     for weight, secant in zip(reversed(weights[1:]), reversed(secants), strict=True):
@@ -145,6 +145,7 @@ def _secants(function: nn.Module, z: Tensor) -> Tensor:
     """The slopes of the lines from ``(z[0], f(z[0]))`` to ``(z, f(z))``, ``(n, neurons)`` for ``z`` of 1 + n rows."""
     with torch.enable_grad():
         inner = z[1:].detach().requires_grad_()
+        # Of clones, since functions may work in place.
         (tangent,) = torch.autograd.grad(function(inner.clone()).sum(), inner)
     reached = function(z.clone())
     rise, run = reached[1:] - reached[:1], z[1:] - z[:1]
