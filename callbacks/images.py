@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.runs.files import write_whole
 
@@ -19,11 +20,15 @@ def log_png(trainer: pl.Trainer, figure: Figure, path: Path, tag: str, step: int
 
 def show_png(trainer: pl.Trainer, path: Path, tag: str, step: int) -> None:
     """Show a saved picture in TensorBoard, if the trainer has such a logger."""
-    with Image.open(path) as image:
-        width, height = image.size
-    # The file as it is: add_image would decode and encode it.
-    picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=path.read_bytes())
-    summary = Summary(value=[Summary.Value(tag=tag, image=picture)])
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.file_writer.add_summary(summary, step)
+            add_png(logger.experiment, path, tag, step)
+
+
+def add_png(writer: SummaryWriter, path: Path, tag: str, step: int) -> None:
+    """Add a saved picture to TensorBoard's events as it is: ``add_image`` would decode and encode it."""
+    with Image.open(path) as image:
+        width, height = image.size
+    picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=path.read_bytes())
+    summary = Summary(value=[Summary.Value(tag=tag, image=picture)])
+    writer.file_writer.add_summary(summary, step)  # type: ignore[attr-defined]  # which torch types as None

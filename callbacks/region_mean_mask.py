@@ -85,9 +85,10 @@ class RegionMeanMask(PruningCallback):
         """Take up a checkpoint's masks."""
         super().load_state_dict(state_dict)
         self.base = Mask(state_dict["base"])
-        # Absent in checkpoints from before there were other regions than connected ones.
-        kept = self.mask[self.parameter] if self.mask else torch.zeros(0, dtype=torch.bool)
-        self.labels = state_dict.get("labels", self._connected(kept) if len(kept) else kept.int())
+        if "labels" in state_dict:
+            self.labels = state_dict["labels"]
+        elif self.mask:  # checkpoints from before there were other regions than connected ones say nothing
+            self.labels = self._connected(self.mask[self.parameter])
 
     def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
         """Cut what the mask keeps into regions, rank and remove them."""

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from hydra.utils import get_class
 from matplotlib.figure import Figure
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from callbacks.heatmaps import Heatmaps
+from callbacks.images import add_png
 from callbacks.region_mean_mask import RegionMeanMask
 from prunekit.build import build
 from prunekit.door import errors_told, quiet_lightning
@@ -194,8 +194,7 @@ def _fill(
         for name, figure in figures.items():
             path = folder / f"{name}.png"
             figure.savefig(path)
-            with Image.open(path) as image:
-                writer.add_image(f"explain/{name}", np.asarray(image.convert("RGB")), dataformats="HWC")
+            add_png(writer, path, f"explain/{name}", 0)
         for name, curve in _flat(curves).items():
             for step, accuracy in enumerate(curve.tolist()):
                 writer.add_scalar(name.replace(".", "/", 1), accuracy, round(100 * step / (len(curve) - 1)))

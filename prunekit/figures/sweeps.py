@@ -142,10 +142,8 @@ def draw_areas(summary: pd.DataFrame, colour: str, shape: str | None) -> Figure:
         )
     dense = summary["dense_test_acc.mean"].mean()
     axes.axhline(dense, color="0.4", linewidth=1)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    _logarithmic(axes)
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     axes.set_ylim(max(0.0, dense - 0.06), min(1.0, dense + 0.025))  # what falls far below is in the table
     axes.grid(alpha=0.3)
@@ -181,15 +179,13 @@ def draw_costs(summary: pd.DataFrame, facets: Sequence[str], lines: Sequence[str
         here = _only(summary, where)
         for axes, (cost, label) in zip(panels, COSTS.items(), strict=True):
             axes.grid(alpha=0.3)
-            axes.set_xscale("log")
+            _logarithmic(axes)
             for (name, order), line in here.groupby(list(lines), sort=False) if lines else [(("", "descending"), here)]:
                 line = line.dropna(subset=[f"{cost}.mean"]).sort_values(f"{cost}.mean")  # noqa: PLW2901
                 colour = colours.get(name, "C0")
                 _line(axes, line, f"{cost}.mean", "final_test_acc.mean", "final_test_acc.half", colour, STYLES[order])
             axes.axhline(here["dense_test_acc.mean"].mean(), color="0.4", linewidth=1)
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, 0) if cost == "size" else "{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
             if where == wheres[-1]:
                 axes.set_xlabel(label)
         panels[0].set_ylabel(
@@ -235,6 +231,13 @@ def draw_grains(summary: pd.DataFrame, grain: str, others: Sequence[str], criter
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     return figure
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A horizontal axis with its ticks at 1, 2 and 5."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _limits(summary: pd.DataFrame, measure: str) -> tuple[float, float]:
