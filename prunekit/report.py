@@ -15,19 +15,18 @@ from prunekit.door import errors_told
 from prunekit.figures.sweeps import draw_areas, draw_costs, draw_grains, draw_settings, draw_units
 from prunekit.runs.collect import (
     ACCURACY,
-    CRITERION,
     GRAIN,
     MEASURES,
     ORDER,
     RATE,
     SAVED,
     SEED,
-    SEGMENTATION,
     Runs,
     collect,
     pooled,
 )
 from prunekit.runs.files import write_whole
+from prunekit.runs.labels import CRITERION, SEGMENTATION
 from prunekit.runs.report_text import cost_table, setting_table, state, unit_tables
 from prunekit.runs.summary import CONTROL, COSTS, costs, differences, losses, plain_names, summarize
 

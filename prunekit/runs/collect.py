@@ -15,17 +15,16 @@ from rich.progress import track
 from prunekit.errors import ConfigError
 from prunekit.runs.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
 from prunekit.runs.jobs import read_jobs
+from prunekit.runs.labels import CRITERIA, CRITERION, criterion_labels, name_segmentations, varies
 from prunekit.runs.results import RESULTS
 
 CONFIG = "config.yaml"
-SEED, CRITERION, ORDER, RATE = "seed", "criterion", "order", "rate"
-# What the columns criterion, order and rate are made of.
-CRITERIA = ("callbacks.unit_mask.criterion.", "callbacks.unit_curve.criteria.")
+SEED, ORDER, RATE = "seed", "order", "rate"
+# What the columns order and rate are made of.
 SETTINGS = tuple(f"callbacks.unit_{key}" for key in ("mask.order", "mask.rate", "curve.orders", "curve.rates"))
 ACCURACY = "final_test_acc"
 SAVED = "saved"  # share of the LSTM's multiply-adds
 GRAIN = "callbacks.unit_curve.granularity"
-SEGMENTATION = "segmentation"
 NEURONS = ("at_least_90", "at_most_40", "alive", "median_area", "upper_area", "regions", "median_region")
 COUNTS = ("alive", "regions", "median_region")  # no shares
 MEASURES = ("dense_test_acc", "pruned_test_acc", ACCURACY, "sparsity", *NEURONS)
@@ -95,14 +94,14 @@ def collect(folder: Path) -> Runs:
 
 
 def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
-    _name_segmentations(found)
+    name_segmentations(found)
     keys = sorted({key for config, _ in found for key in config})
     units = ("criterion", *CRITERIA, *SETTINGS)
     values = {key: [config.get(key) for config, _ in found] for key in keys if not key.startswith(units)}
-    axes = [key for key, column in values.items() if _varies(column) and key != SEED]
+    axes = [key for key, column in values.items() if varies(column) and key != SEED]
     for origin in (SEED, "dense_epochs"):  # data.seed and the like follow these
         axes = [key for key in axes if key == origin or values[key] != values[origin]]
-    labels = _criterion_labels(found)
+    labels = criterion_labels(found)
     rows = []
     for (config, results), label in zip(found, labels, strict=True):
         run = {"config_hash": results["config_hash"], SEED: results["seed"], **{key: config.get(key) for key in axes}}
@@ -123,7 +122,7 @@ def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
         {"config_hash": r["config_hash"], "device": r["device"], **r["seconds"], **_latencies(r.get("latency", {}))}
         for _, r in found
     ]
-    constant = {key: column[0] for key, column in values.items() if not _varies(column)}
+    constant = {key: column[0] for key, column in values.items() if not varies(column)}
     return Runs(experiment, table, pd.DataFrame(times).sort_values("config_hash"), axes, constant, problems)
 
 
@@ -200,56 +199,6 @@ def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[di
     return [measured]
 
 
-def _criterion_labels(found: list[Run]) -> list[dict[str, str]]:
-    """For each run criterion name -> label: the name, and with it those arguments that differ between runs."""
-    arguments: list[dict[str, dict[str, Any]]] = []
-    for config, results in found:
-        mask, curve = ({k.removeprefix(node): v for k, v in config.items() if k.startswith(node)} for node in CRITERIA)
-        if CRITERION in results:
-            arguments.append({results[CRITERION]: mask})
-        else:
-            own: dict[str, dict[str, Any]] = {}
-            for key, value in curve.items():
-                name, _, argument = key.partition(".")
-                own.setdefault(name, {})[argument] = value
-            arguments.append(own)
-    different: dict[str, list[str]] = {}
-    for name in {name for own in arguments for name in own}:
-        all_own = [own[name] for own in arguments if name in own]
-        keys = sorted({key for own in all_own for key in own} - {"seed", "_target_"})
-        different[name] = [key for key in keys if _varies([own.get(key) for own in all_own])]
-    return [{name: _label(name, own[name], different[name]) for name in own} for own in arguments]
-
-
-def _name_segmentations(found: list[Run]) -> None:
-    """Have one key, a class's name with those arguments that differ, in place of all that says how regions are cut.
-
-    A callback that has the segmentation of the run, as it does unless it is given its own, says nothing more.
-    """
-    own = [_below(config, SEGMENTATION) for config, _ in found]
-    names = [str(arguments.get("_target_", "")).rpartition(".")[2].lower() for arguments in own]
-    for (config, _), name, arguments in zip(found, names, own, strict=True):
-        for node in {key.rpartition(f".{SEGMENTATION}")[0] for key in config if f".{SEGMENTATION}" in key}:
-            theirs = f"{node}.{SEGMENTATION}"
-            if _below(config, theirs) == arguments and (name or config.get(theirs, arguments) is None):
-                for key in [key for key in config if key == theirs or key.startswith(f"{theirs}.")]:
-                    del config[key]
-        if name:
-            for key in arguments:
-                del config[f"{SEGMENTATION}.{key}"]
-            alike = [others for other, others in zip(names, own, strict=True) if other == name]
-            shown = [key for key in sorted(arguments) if key != "_target_" and _varies([o.get(key) for o in alike])]
-            config[SEGMENTATION] = _label(name, arguments, shown)
-
-
-def _below(config: Mapping[str, Any], node: str) -> dict[str, Any]:
-    return {key.removeprefix(f"{node}."): value for key, value in config.items() if key.startswith(f"{node}.")}
-
-
-def _label(name: str, arguments: Mapping[str, Any], shown: list[str]) -> str:
-    return f"{name} ({', '.join(f'{key}={arguments.get(key)}' for key in shown)})" if shown else name
-
-
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
     """A run's config, flat, without where it lies and how it is shown; paths in values have their keys' names."""
     paths = {str(value): name for name, value in config["paths"].items()}
@@ -273,10 +222,6 @@ def _flat(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
             yield from _flat(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, node
-
-
-def _varies(column: list[Any]) -> bool:
-    return any(value != column[0] for value in column)
 
 
 def unfinished_jobs(folder: Path) -> list[str]:

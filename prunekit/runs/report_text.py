@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from prunekit.figures.sweeps import short
-from prunekit.runs.collect import COUNTS, CRITERION, ORDER, RATE, SEED, Runs, missing, plain
+from prunekit.runs.collect import COUNTS, ORDER, RATE, SEED, Runs, missing, plain
+from prunekit.runs.labels import CRITERION
 from prunekit.runs.summary import COSTS
 
 SHOWN_MISSING = 30

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from prunekit.runs.collect import ACCURACY, CRITERION, ORDER, RATE, SEED, Runs
+from prunekit.runs.collect import ACCURACY, ORDER, RATE, SEED, Runs
+from prunekit.runs.labels import CRITERION
 from prunekit.statistics import t_interval
 
 CONTROL = "random"
