@@ -2,10 +2,13 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from prunekit.errors import ConfigError
 from prunekit.runs.rank import is_rank_zero
@@ -28,13 +31,28 @@ def describe(error: ConfigError | OSError) -> str:
 
 
 @contextmanager
+def stop_told() -> Iterator[None]:
+    """End a process that SIGTERM stopped with 143 and a message: Lightning would end it as if all were well."""
+    try:
+        yield
+    except SIGTERMException:
+        if is_rank_zero():
+            words = (
+                "stopped by SIGTERM; the same command goes on from the newest checkpoint, or from the start if none was"
+            )
+            print(words + " written", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+
+
+@contextmanager
 def errors_told() -> Iterator[None]:
-    """End the process with 2 and one message on an error that a user can mend.
+    """End the process with 2 and one message on an error that a user can mend, and as :func:`stop_told` does.
 
     ``PRUNEKIT_TRACEBACK=1`` shows where it was raised.
     """
     try:
-        yield
+        with stop_told():
+            yield
     except (ConfigError, OSError) as error:
         if os.environ.get("PRUNEKIT_TRACEBACK"):
             raise

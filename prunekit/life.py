@@ -96,6 +96,8 @@ class Run:
         own = self.home / self.config["name"] / self.config_hash
         self.folder = Path(self.config["run_dir"]).absolute() if self.config["run_dir"] else own
         self._folder_key = "run_dir" if self.config["run_dir"] else "paths.runs_dir"
+        # As asked for: which GPU of several it gets is no part of it.
+        self._shown = {**with_references(self.config, self._identity), "paths": self.config["paths"]}
 
     def use_gpu(self, number: int) -> None:
         """Run on this GPU of several; which one is no part of what the run is."""
@@ -151,10 +153,7 @@ class Run:
         device = trainer.strategy.root_device
         dense_id = stamp["dense_hash"] = dense_hash(self._identity, data.fingerprint(), device.type)
         if is_rank_zero():
-            devices = self._identity["trainer"].get("devices", 1)  # as asked for, whatever use_gpu set
-            shown = {**with_references(self.config, self._identity), "paths": self.config["paths"]}
-            shown["trainer"]["devices"] = devices
-            text = OmegaConf.to_yaml({"config_hash": self.config_hash, **shown})
+            text = OmegaConf.to_yaml({"config_hash": self.config_hash, **self._shown})
             write_whole(self.folder / CONFIG, lambda file: file.write(text.encode()))
 
         shared = self.config["reuse"] and self._given is None

@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from prunekit.door import describe
+from prunekit.door import describe, stop_told
 from prunekit.errors import ConfigError
 from prunekit.runs.jobs import JOBS, Job, gather, leave, new_job, plan
 
@@ -79,7 +79,8 @@ def run_job(work: Callable[[int], Outcome]) -> None:
     job = new_job(number, list(hydra.overrides.task), "cut off")
     leave(folder, job)
     try:
-        done = work(number)
+        with stop_told():
+            done = work(number)
     except Exception as error:  # the other jobs go on, whatever it is
         if os.environ.get("PRUNEKIT_TRACEBACK"):
             raise

@@ -247,3 +247,25 @@ def test_an_unwritable_folder_is_refused(short_run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"run_dir: .*a folder that can be written"):
         short_run(f"run_dir={tmp_path / 'file' / 'run'}").go()
+
+
+def test_a_run_on_a_chosen_gpu_of_several_is_the_run_that_was_asked_for(short_run, monkeypatch):
+    """Seen on machines with two GPUs or more, where every job of a sweep failed."""
+    import prunekit.life as life
+
+    built = []
+
+    def on_the_cpu(config, *arguments, **named):
+        built.append(config["trainer"]["devices"])
+        return build_trainer({**config, "trainer": {**config["trainer"], "devices": 1}}, *arguments, **named)
+
+    build_trainer = life.build_trainer
+    monkeypatch.setattr("prunekit.life.build_trainer", on_the_cpu)
+    monkeypatch.setattr("prunekit.dense.build_trainer", on_the_cpu)
+    monkeypatch.setattr("prunekit.rehearsal.build_trainer", on_the_cpu)
+    run = short_run()
+    run.use_gpu(1)
+    run.go()
+    assert built == [[1]] * 3  # the run, the rehearsal, the dense training
+    assert OmegaConf.load(run.folder / "config.yaml").trainer.devices == 1
+    assert short_run().config_hash == run.config_hash
