@@ -19,10 +19,10 @@ help:  ## list these targets
 	@touch $@
 
 run: .venv  ## train and prune on embedded data, no download; figures in runs/
-	$(BIN)/python -m prunekit.train experiment=digits_region
+	$(BIN)/prunekit train experiment=digits_region
 
 run-actions: .venv  ## train and prune an action recogniser on videos written by a program, no download
-	$(BIN)/python -m prunekit.train experiment=synthetic_te
+	$(BIN)/prunekit train experiment=synthetic_te
 
 test: .venv  ## the quick tests, offline
 	$(BIN)/python -m pytest

@@ -15,10 +15,10 @@ import torch
 from torchvision.models import resnet18
 
 from benchmarks.tables import show
-from data_modules.clip_frames import ClipFrames
-from data_modules.features import ClipHashes, FeatureCache, Sampling, extract, read_clip
-from data_modules.frames import evenly, read_frames
-from data_modules.synthetic_actions import SyntheticActions, write_mp4
+from prunekit.data_modules.clip_frames import ClipFrames
+from prunekit.data_modules.features import ClipHashes, FeatureCache, Sampling, extract, read_clip
+from prunekit.data_modules.frames import evenly, read_frames
+from prunekit.data_modules.synthetic_actions import SyntheticActions, write_mp4
 from prunekit.latency import medians
 from prunekit.models.backbone import MEAN, STD, FrameEncoder, FrozenBackbone
 from prunekit.models.recognizer import Recognizer

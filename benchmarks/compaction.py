@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.tables import show
+from prunekit.accounting import macs
 from prunekit.latency import medians
 from prunekit.models.recognizer import Recognizer
-from prunekit.runs.accounting import macs
 from prunekit.units.compaction import compact, difference
 from prunekit.units.compensation import compensate, fit
 from prunekit.units.links import recurrent_link

@@ -15,15 +15,15 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
 from benchmarks.tables import show
-from callbacks.checkpoints import Checkpoints, WholeCheckpointIO
-from callbacks.curves import Curves
-from callbacks.l2_mask import L2Mask
-from callbacks.profiling import NoProfiler
-from callbacks.progress import StageProgress
-from callbacks.pruning import current_mask
-from callbacks.region_mean_mask import RegionMeanMask
-from data_modules.batches import epoch_order
-from data_modules.mnist import Mnist
+from prunekit.callbacks.checkpoints import Checkpoints, WholeCheckpointIO
+from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.l2_mask import L2Mask
+from prunekit.callbacks.profiling import NoProfiler
+from prunekit.callbacks.progress import StageProgress
+from prunekit.callbacks.pruning import current_mask
+from prunekit.callbacks.region_mean_mask import RegionMeanMask
+from prunekit.data_modules.batches import epoch_order
+from prunekit.data_modules.mnist import Mnist
 from prunekit.masks import HeldMask, Mask
 from prunekit.models.mlp import Mlp
 

@@ -12,8 +12,8 @@ import pytorch_lightning as pl
 import torch
 
 from benchmarks.tables import show
-from callbacks.checkpoints import WholeCheckpointIO
-from data_modules.digits import Digits
+from prunekit.callbacks.checkpoints import WholeCheckpointIO
+from prunekit.data_modules.digits import Digits
 from prunekit.latency import medians
 from prunekit.models.mlp import Mlp
 
@@ -44,7 +44,7 @@ def report_cost(repeats: int) -> None:
     """The command of a finished run, against a process that only imports what it is made of."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PRUNEKIT_RUNS_DIR": folder}
-        run = [sys.executable, "-m", "prunekit.train", "dense_epochs=1", "~callbacks.heatmaps"]
+        run = [sys.executable, "-m", "prunekit.app.train", "dense_epochs=1", "~callbacks.heatmaps"]
         imports = [sys.executable, "-c", "import torch, pytorch_lightning, hydra, skimage.measure, sklearn.datasets"]
 
         def call(command: list[str]) -> None:

@@ -8,7 +8,7 @@ import os
 import warnings
 
 from benchmarks import clips, compaction, epoch, files, regions, units
-from prunekit.door import quiet_lightning
+from prunekit.app.door import quiet_lightning
 
 
 def main() -> None:

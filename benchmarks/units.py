@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.tables import show
-from callbacks.measure import TEST, accuracy
-from callbacks.unit_curve import UnitCurve
-from data_modules.in_memory import Arrays, InMemoryDataModule
+from prunekit.callbacks.measure import TEST, accuracy
+from prunekit.callbacks.unit_curve import UnitCurve
+from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.latency import medians
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.criteria.entropy import Entropy

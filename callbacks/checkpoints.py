@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from prunekit.errors import check_count
-from prunekit.runs.files import write_whole
+from prunekit.files import write_whole
 
 NAME = "epoch{epoch:04d}-step{step:08d}.ckpt"
 PATTERN = re.compile(r"epoch(\d+)-step(\d+)\.ckpt")

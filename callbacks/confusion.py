@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 
-from callbacks.curves import Curves
-from callbacks.images import log_png
-from callbacks.measure import TEST, confusion
-from callbacks.pruning import PruningObserver
+from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.images import log_png
+from prunekit.callbacks.measure import TEST, confusion
+from prunekit.callbacks.pruning import PruningObserver
 from prunekit.errors import check_count
 from prunekit.figures.confusion import draw_confusion
-from prunekit.runs.files import write_whole
+from prunekit.files import write_whole
 
 
 class Confusion(PruningObserver):

@@ -7,9 +7,9 @@ from typing import Any, TypedDict
 import pytorch_lightning as pl
 from torch import Tensor
 
-from callbacks.images import log_png
-from callbacks.measure import TEST, accuracy_of, confusion, watched_part
-from callbacks.pruning import PruningEvent, PruningObserver, current_mask
+from prunekit.callbacks.images import log_png
+from prunekit.callbacks.measure import TEST, accuracy_of, confusion, watched_part
+from prunekit.callbacks.pruning import PruningEvent, PruningObserver, current_mask
 from prunekit.figures.curves import draw_curves
 from prunekit.masks import overall_sparsity
 

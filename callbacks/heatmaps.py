@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.images import log_png, show_png
-from callbacks.pruning import PruningEvent, PruningObserver, check_parameter, pruning_callbacks
-from callbacks.region_mean_mask import RegionMeanMask, check_holds_images, check_image_shape
+from prunekit.callbacks.images import log_png, show_png
+from prunekit.callbacks.pruning import PruningEvent, PruningObserver, check_parameter, pruning_callbacks
+from prunekit.callbacks.region_mean_mask import RegionMeanMask, check_holds_images, check_image_shape
 from prunekit.errors import check_count
 from prunekit.figures.neurons import draw_kept, draw_rates, draw_regions, draw_weights, side_by_side
 from prunekit.masks import find_parameter

@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from prunekit.runs.files import write_whole
+from prunekit.files import write_whole
 
 
 def log_png(trainer: pl.Trainer, figure: Figure, path: Path, tag: str, step: int) -> None:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytorch_lightning as pl
 import torch
 
-from callbacks.pruning import PruningCallback
+from prunekit.callbacks.pruning import PruningCallback
 from prunekit.masks import Mask, all_weights, exact_count, find_parameter, gradual_rate, lowest
 
 

@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from callbacks.curves import Curves
-from callbacks.pruning import pruning_callbacks
+from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.pruning import pruning_callbacks
 from prunekit.errors import check_count
 
 SECONDS_BETWEEN_DRAWINGS = 0.3

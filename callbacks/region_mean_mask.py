@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from callbacks.measure import evaluating, on_device, scoring_loader
-from callbacks.pruning import PruningCallback, check_parameter
+from prunekit.callbacks.measure import evaluating, on_device, scoring_loader
+from prunekit.callbacks.pruning import PruningCallback, check_parameter
 from prunekit.errors import ConfigError, check_choice
 from prunekit.masks import Mask, find_parameter
 from prunekit.regions.index import INDICES

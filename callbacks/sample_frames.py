@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from callbacks.images import log_png
-from callbacks.pruning import PruningObserver
-from data_modules.action_clips import ActionClips
+from prunekit.callbacks.images import log_png
+from prunekit.callbacks.pruning import PruningObserver
+from prunekit.data_modules.action_clips import ActionClips
 from prunekit.errors import ConfigError, check_count
 from prunekit.figures.frames import draw_frames
 

@@ -12,11 +12,11 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from callbacks.measure import evaluating, on_device, scoring_loader
+from prunekit.callbacks.measure import evaluating, on_device, scoring_loader
 from prunekit.errors import ConfigError, check_choice
-from prunekit.runs.files import write_whole
-from prunekit.runs.rank import is_rank_zero
-from prunekit.runs.reuse import SharedScores, network_digest
+from prunekit.files import write_whole
+from prunekit.rank import is_rank_zero
+from prunekit.reuse import SharedScores, network_digest
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.criteria.gate_means import GateMeans
 from prunekit.units.gates import check_gates

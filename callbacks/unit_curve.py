@@ -11,16 +11,16 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from callbacks.images import log_png
-from callbacks.measure import TEST, accuracy
-from callbacks.pruning import PruningObserver, pruning_callbacks
-from callbacks.scoring import check_grain, check_module, find_lstm, find_reader, leave_scores, score
+from prunekit.callbacks.images import log_png
+from prunekit.callbacks.measure import TEST, accuracy
+from prunekit.callbacks.pruning import PruningObserver, pruning_callbacks
+from prunekit.callbacks.scoring import check_grain, check_module, find_lstm, find_reader, leave_scores, score
 from prunekit.errors import ConfigError, check_choice, check_rate
 from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
+from prunekit.files import write_json
+from prunekit.folders import read_json
 from prunekit.masks import exact_count, find_parameter
-from prunekit.runs.files import write_json
-from prunekit.runs.folder import read_json
-from prunekit.runs.reuse import SharedScores
+from prunekit.reuse import SharedScores
 from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.gates import gate_constants

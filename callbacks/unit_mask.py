@@ -7,11 +7,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from callbacks.pruning import PruningCallback, current_values, equal_on_ranks
-from callbacks.scoring import check_grain, check_module, find_lstm, find_reader, leave_scores, score
+from prunekit.callbacks.pruning import PruningCallback, current_values, equal_on_ranks
+from prunekit.callbacks.scoring import check_grain, check_module, find_lstm, find_reader, leave_scores, score
 from prunekit.errors import ConfigError, check_choice
 from prunekit.masks import Mask, exact_count, gradual_rate
-from prunekit.runs.reuse import SharedScores
+from prunekit.reuse import SharedScores
 from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
 from prunekit.units.criteria.criterion import Criterion
 from prunekit.units.gates import gate_constants

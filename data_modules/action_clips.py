@@ -13,11 +13,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_modules.clip_frames import ClipFrames
-from data_modules.clips import Clip, ClipSource
-from data_modules.features import FORMAT, ClipHashes, FeatureCache, Sampling, extract, read_clip
-from data_modules.in_memory import Arrays, InMemoryDataModule
-from data_modules.splits import SPLITS, Split, make_split
+from prunekit.data_modules.clip_frames import ClipFrames
+from prunekit.data_modules.clips import Clip, ClipSource
+from prunekit.data_modules.features import FORMAT, ClipHashes, FeatureCache, Sampling, extract, read_clip
+from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
+from prunekit.data_modules.splits import SPLITS, Split, make_split
 from prunekit.errors import ConfigError, check_choice, check_count
 from prunekit.models.backbone import FEATURES, FrozenBackbone
 
@@ -169,7 +169,7 @@ class ActionClips(InMemoryDataModule):
     def load(self) -> Arrays:
         """The samples, with their features or to be decoded; every clip has been decoded once before."""
         if self.shard != (0, 1):
-            accepted = "null; a shard's features are computed by python -m prunekit.extract and the same arguments"
+            accepted = "null; a shard's features are computed by prunekit extract and the same arguments"
             raise ConfigError("data.shard", "{}/{}".format(*self.shard), accepted)
         self.extract()
         split, number = self.made_split, {label: i for i, label in enumerate(self.classes)}

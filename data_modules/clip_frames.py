@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_modules.features import ReadClip, Sampling, read_clip
-from data_modules.frames import ClipError
+from prunekit.data_modules.features import ReadClip, Sampling, read_clip
+from prunekit.data_modules.frames import ClipError
 from prunekit.errors import ConfigError
 
 

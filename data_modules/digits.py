@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.nn.functional import interpolate
 
-from data_modules.in_memory import Arrays, InMemoryDataModule
+from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.errors import check_count
 
 

@@ -22,10 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from data_modules.frames import ClipError, read_frames
+from prunekit.app.identity import digest
+from prunekit.data_modules.frames import ClipError, read_frames
 from prunekit.errors import ConfigError
-from prunekit.runs.files import write_json, write_whole
-from prunekit.runs.identity import digest
+from prunekit.files import write_json, write_whole
 
 FORMAT = "1"
 SECONDS_BETWEEN_MEMOS = 10.0

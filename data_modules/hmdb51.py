@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from data_modules.clips import TEST, TRAIN, Clip, ClipSource, class_folders, read_list
+from prunekit.data_modules.clips import TEST, TRAIN, Clip, ClipSource, class_folders, read_list
 from prunekit.errors import ConfigError
 
 CODES = {"0": None, "1": TRAIN, "2": TEST}

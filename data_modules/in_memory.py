@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from data_modules.batches import LazySamples, TensorBatches, epoch_order
+from prunekit.data_modules.batches import LazySamples, TensorBatches, epoch_order
 from prunekit.errors import ConfigError, check_count, check_rate
 
 

@@ -9,7 +9,7 @@ from filelock import FileLock
 from torchvision.datasets import MNIST
 from torchvision.datasets.utils import check_integrity
 
-from data_modules.in_memory import Arrays, InMemoryDataModule
+from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.errors import ConfigError
 
 SHAPES = {True: (60000, 28, 28), False: (10000, 28, 28)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from data_modules.clips import TEST, TRAIN, Clip, ClipSource, leaked
+from prunekit.data_modules.clips import TEST, TRAIN, Clip, ClipSource, leaked
 from prunekit.errors import ConfigError, check_choice
 
 OFFICIAL = {"official1": 1, "official2": 2, "official3": 3}

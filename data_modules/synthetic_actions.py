@@ -11,10 +11,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from skimage.filters import gaussian
 
-from data_modules.clips import Clip, ClipSource
-from data_modules.ucf101 import Ucf101
+from prunekit.app.identity import digest
+from prunekit.data_modules.clips import Clip, ClipSource
+from prunekit.data_modules.ucf101 import Ucf101
 from prunekit.errors import ConfigError, check_count
-from prunekit.runs.identity import digest
 
 CLASSES = ("Brighten", "Darken", "Grow", "Shrink", "Coarsen", "Refine")
 CLIPS_OF_A_VIDEO = 2

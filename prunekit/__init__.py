@@ -1,1 +1,5 @@
-"""What pruning is: masks, regions, models, and what a run leaves."""
+"""Region pruning and transfer-entropy unit pruning as PyTorch Lightning callbacks."""
+
+from importlib.metadata import version
+
+__version__ = version("prunekit")

@@ -9,8 +9,8 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
-from prunekit.door import quiet_lightning
-from prunekit.life import Run
+from prunekit.app.door import quiet_lightning
+from prunekit.app.life import Run
 from tests.data_modules.videos import write_hmdb, write_ucf, write_ucf_lists
 
 quiet_lightning()
@@ -18,7 +18,7 @@ quiet_lightning()
 
 def compose_config(*overrides: str, with_hydra: bool = False) -> DictConfig:
     """The config that the command line with these overrides would run."""
-    with initialize_config_module("conf", version_base="1.3"):
+    with initialize_config_module("prunekit.conf", version_base="1.3"):
         return compose("train", list(overrides), return_hydra_config=with_hydra)
 
 

@@ -8,9 +8,9 @@ from matplotlib.image import imread
 from sklearn.metrics import confusion_matrix
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.confusion import Confusion
-from callbacks.measure import TEST, accuracy, confusion
-from callbacks.sample_frames import SampleFrames
+from prunekit.callbacks.confusion import Confusion
+from prunekit.callbacks.measure import TEST, accuracy, confusion
+from prunekit.callbacks.sample_frames import SampleFrames
 from prunekit.errors import ConfigError
 from prunekit.figures.confusion import draw_confusion
 from tests.callbacks.lightning import TheirData, Theirs, trainer

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from callbacks.measure import accuracy
-from callbacks.unit_curve import UnitCurve
-from callbacks.unit_mask import UnitMask
+from prunekit.callbacks.measure import accuracy
+from prunekit.callbacks.unit_curve import UnitCurve
+from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.errors import ConfigError
 from prunekit.units.criteria.entropy import Entropy
 from prunekit.units.criteria.l1_norm import L1Norm

@@ -6,13 +6,13 @@ from matplotlib.image import imread
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.curves import Curves
-from callbacks.heatmaps import Heatmaps
-from callbacks.l2_mask import L2Mask
-from callbacks.measure import accuracy
-from callbacks.pruning import PruningObserver
-from callbacks.region_mean_mask import RegionMeanMask
-from data_modules.digits import Digits
+from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.heatmaps import Heatmaps
+from prunekit.callbacks.l2_mask import L2Mask
+from prunekit.callbacks.measure import accuracy
+from prunekit.callbacks.pruning import PruningObserver
+from prunekit.callbacks.region_mean_mask import RegionMeanMask
+from prunekit.data_modules.digits import Digits
 from prunekit.errors import ConfigError
 from prunekit.models.mlp import Mlp
 from tests.callbacks.lightning import TheirData, Theirs, trainer

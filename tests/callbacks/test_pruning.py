@@ -5,9 +5,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
 
-from callbacks.l2_mask import L2Mask
-from callbacks.pruning import PruningObserver, current_mask
-from callbacks.region_mean_mask import RegionMeanMask
+from prunekit.callbacks.l2_mask import L2Mask
+from prunekit.callbacks.pruning import PruningObserver, current_mask
+from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.errors import ConfigError
 from prunekit.masks import Mask, all_weights, find_parameter
 from tests.callbacks.lightning import TheirData, Theirs, trainer

@@ -5,10 +5,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from callbacks.heatmaps import Heatmaps
-from callbacks.l2_mask import L2Mask
-from callbacks.pruning import PruningObserver
-from callbacks.region_mean_mask import RegionMeanMask
+from prunekit.callbacks.heatmaps import Heatmaps
+from prunekit.callbacks.l2_mask import L2Mask
+from prunekit.callbacks.pruning import PruningObserver
+from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.errors import ConfigError
 from prunekit.figures.neurons import draw_regions
 from prunekit.masks import find_parameter
@@ -126,7 +126,7 @@ def test_channels_are_drawn_side_by_side_with_the_regions_that_went(tmp_path, mo
         drawn.append((labels, kept))
         return draw_regions(labels, kept, title)
 
-    monkeypatch.setattr("callbacks.heatmaps.draw_regions", note)
+    monkeypatch.setattr("prunekit.callbacks.heatmaps.draw_regions", note)
     regions, watch = RegionMeanMask(FIRST, list(SHAPE), 0.4, segmentation=Signed()), Before()
     callbacks = [
         L2Mask([FIRST, "body.last.weight"], 0.2),

@@ -3,8 +3,8 @@
 import pytest
 from torch import nn
 
-from callbacks.unit_curve import UnitCurve
-from callbacks.unit_mask import UnitMask
+from prunekit.callbacks.unit_curve import UnitCurve
+from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.errors import ConfigError
 from prunekit.units.criteria.entropy import Entropy
 from tests.callbacks.units import CRITERIA, NAMES, RATES, UNITS, Reader

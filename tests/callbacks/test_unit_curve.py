@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.curves import Curves
-from callbacks.measure import accuracy
-from callbacks.unit_curve import Removal, UnitCurve
-from callbacks.unit_mask import UnitMask
+from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.measure import accuracy
+from prunekit.callbacks.unit_curve import Removal, UnitCurve
+from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.errors import ConfigError
 from prunekit.figures.units import draw_scatter, draw_scores
 from prunekit.units.criteria.random import Random
@@ -83,14 +83,14 @@ def test_rows_on_disk_are_not_measured_again(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return accuracy(*arguments)
 
-    monkeypatch.setattr("callbacks.unit_curve.accuracy", count)
+    monkeypatch.setattr("prunekit.callbacks.unit_curve.accuracy", count)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         fit(tmp_path / "b", [UnitCurve(CRITERIA, RATES, **NAMES)], 2)
     finished = json.loads((tmp_path / "b" / "unit_curve.json").read_text())
     assert finished == whole.rows[: len(finished)]
     assert len(finished) >= 4
     calls.clear()
-    monkeypatch.setattr("callbacks.unit_curve.accuracy", lambda *a: calls.append(1) or accuracy(*a))
+    monkeypatch.setattr("prunekit.callbacks.unit_curve.accuracy", lambda *a: calls.append(1) or accuracy(*a))
     again = UnitCurve(CRITERIA, RATES, **NAMES)
     fit(tmp_path / "b", [again], 2)
     assert again.rows == whole.rows

@@ -5,10 +5,10 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 
-from callbacks.unit_mask import UnitMask
+from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.errors import ConfigError
 from prunekit.masks import Mask
-from prunekit.runs.reuse import SharedScores
+from prunekit.reuse import SharedScores
 from prunekit.units.compensation import compensate
 from prunekit.units.criteria.criterion import Criterion, Scores
 from prunekit.units.criteria.entropy import Entropy
@@ -84,7 +84,7 @@ def test_compensation_takes_the_dense_networks_moments_where_others_left_them(tm
 
     one, _ = fit(tmp_path / "a", [make()], 2)
     assert len(list((tmp_path / "shared").rglob("*.safetensors"))) == 2
-    monkeypatch.setattr("callbacks.scoring._record", None)  # no pass is made
+    monkeypatch.setattr("prunekit.callbacks.scoring._record", None)  # no pass is made
     other, _ = fit(tmp_path / "b", [make()], 2)
     for name, parameter in one.named_parameters():
         assert torch.equal(parameter, dict(other.named_parameters())[name])

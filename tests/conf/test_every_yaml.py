@@ -114,7 +114,7 @@ def test_an_experiment_says_its_question_command_and_expected_result(path):
     text = path.read_text()
     assert text.startswith("# @package _global_\n# Question: "), "the header is # @package _global_, then # Question:"
     assert "# Expected: " in text
-    commands = re.findall(r"python -m prunekit\.train ?(.*)", text)
+    commands = re.findall(r"prunekit train ?(.*)", text)
     assert commands
     for command in commands:
         overrides = re.sub(r"\s{2,}\(.*", "", command).split()
@@ -128,8 +128,8 @@ def test_every_trainer_binds(trainer):
 
 
 def test_a_wrong_argument_would_not_bind():
-    node = {"_target_": "callbacks.l2_mask.L2Mask", "parameters": None, "rate": 0.5, "ratio": 0.5}
+    node = {"_target_": "prunekit.callbacks.l2_mask.L2Mask", "parameters": None, "rate": 0.5, "ratio": 0.5}
     with pytest.raises(TypeError, match="ratio"):
         bind(node, {})
     with pytest.raises(TypeError, match="missing a required argument: 'rate'"):
-        bind({"_target_": "callbacks.l2_mask.L2Mask", "parameters": None}, {})
+        bind({"_target_": "prunekit.callbacks.l2_mask.L2Mask", "parameters": None}, {})

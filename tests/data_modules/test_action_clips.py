@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from data_modules.action_clips import ActionClips
-from data_modules.synthetic_actions import CLASSES, SyntheticActions, draw
-from data_modules.ucf101 import Ucf101
+from prunekit.data_modules.action_clips import ActionClips
+from prunekit.data_modules.synthetic_actions import CLASSES, SyntheticActions, draw
+from prunekit.data_modules.ucf101 import Ucf101
 from prunekit.errors import ConfigError
 from prunekit.models.backbone import FrameEncoder, FrozenBackbone
 from tests.data_modules.videos import read_levels, write_ucf, write_ucf_lists

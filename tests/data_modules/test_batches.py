@@ -3,7 +3,7 @@ from itertools import chain
 import pytest
 import torch
 
-from data_modules.batches import TensorBatches, epoch_order
+from prunekit.data_modules.batches import TensorBatches, epoch_order
 
 
 def samples(batches: TensorBatches) -> list[list[int]]:

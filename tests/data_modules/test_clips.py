@@ -1,9 +1,9 @@
 import pytest
 
-from data_modules.clips import TEST, TRAIN, ClassFolders
-from data_modules.hmdb51 import Hmdb51
-from data_modules.splits import make_split
-from data_modules.ucf101 import Ucf101
+from prunekit.data_modules.clips import TEST, TRAIN, ClassFolders
+from prunekit.data_modules.hmdb51 import Hmdb51
+from prunekit.data_modules.splits import make_split
+from prunekit.data_modules.ucf101 import Ucf101
 from prunekit.errors import ConfigError
 
 

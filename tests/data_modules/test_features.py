@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data_modules import features as module
-from data_modules.features import ClipHashes, FeatureCache, Sampling, extract, read_clip
-from data_modules.frames import ClipError
+from prunekit.data_modules import features as module
+from prunekit.data_modules.features import ClipHashes, FeatureCache, Sampling, extract, read_clip
+from prunekit.data_modules.frames import ClipError
 from prunekit.errors import ConfigError
 from tests.data_modules.videos import write_levels, write_ucf
 

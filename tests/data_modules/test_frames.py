@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import resize
 
-from data_modules import frames as module
-from data_modules.frames import ClipError, evenly, read_frames
+from prunekit.data_modules import frames as module
+from prunekit.data_modules.frames import ClipError, evenly, read_frames
 from tests.data_modules.videos import read_levels, write_levels, write_timed
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from data_modules.digits import Digits
-from data_modules.in_memory import Arrays, check_arrays
+from prunekit.data_modules.digits import Digits
+from prunekit.data_modules.in_memory import Arrays, check_arrays
 from prunekit.errors import ConfigError
 
 

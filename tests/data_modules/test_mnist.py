@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import MNIST
 
-from data_modules.mnist import Mnist
+from prunekit.data_modules.mnist import Mnist
 from prunekit.errors import ConfigError
 
 

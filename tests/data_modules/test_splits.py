@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from data_modules.clips import Clip, ClipSource
-from data_modules.splits import make_split
-from data_modules.ucf101 import Ucf101
+from prunekit.data_modules.clips import Clip, ClipSource
+from prunekit.data_modules.splits import make_split
+from prunekit.data_modules.ucf101 import Ucf101
 from prunekit.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_modules.synthetic_actions import write_mp4
+from prunekit.data_modules.synthetic_actions import write_mp4
 
 
 def levels(values: list[int], size: tuple[int, int] = (32, 48)) -> np.ndarray:

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from callbacks.checkpoints import list_checkpoints
-from prunekit.life import Run
+from prunekit.app.life import Run
+from prunekit.callbacks.checkpoints import list_checkpoints
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["prunekit.life", "callbacks.heatmaps", "tests.conftest", "prunekit.train"])
+CONTEXT.set_forkserver_preload(["prunekit.app.life", "callbacks.heatmaps", "tests.conftest", "prunekit.app.train"])
 
 
 def _child(overrides: tuple[str, ...], prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
@@ -37,7 +37,7 @@ def _child(overrides: tuple[str, ...], prepare: Callable[..., None] | None, argu
 def _command(arguments: tuple[str, ...]) -> None:
     import sys
 
-    from prunekit.train import main
+    from prunekit.app.train import main
 
     torch.set_num_threads(1)
     sys.argv = ["train", *arguments]
@@ -46,7 +46,7 @@ def _command(arguments: tuple[str, ...]) -> None:
 
 
 def start_command(*arguments: str) -> Any:
-    """Start ``python -m prunekit.train`` with these arguments, without the time that imports take."""
+    """Start ``prunekit train`` with these arguments, without the time that imports take."""
     process = CONTEXT.Process(target=_command, args=(arguments,))
     process.start()
     return process
@@ -116,7 +116,7 @@ def die_after(owner: str, function: str, call: int) -> None:
 
 def die_in_the_middle_of_a_write(suffix: str, call: int) -> None:
     """Die when half of the ``call``-th file of that suffix is on disk."""
-    from prunekit.runs import files
+    from prunekit import files
 
     calls = [0]
     replace = Path.replace

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from data_modules.features import FeatureCache
-from data_modules.hmdb51 import Hmdb51
+from prunekit.data_modules.features import FeatureCache
+from prunekit.data_modules.hmdb51 import Hmdb51
 from prunekit.errors import ConfigError
 from prunekit.models.backbone import FrozenBackbone
 from tests.data_modules.videos import write_levels, write_ucf, write_ucf_lists
@@ -221,7 +221,7 @@ def test_the_commands_extract_by_shards_and_train_on_what_they_left(tmp_path):
 @pytest.mark.slow
 def test_two_ranks_share_one_cache_and_count_every_clip_once(tmp_path):
     command = [
-        sys.executable, "-m", "prunekit.train", "experiment=synthetic_dense", *SMALL, "data.source.groups=5",
+        sys.executable, "-m", "prunekit.app.train", "experiment=synthetic_dense", *SMALL, "data.source.groups=5",
         "data.source.frames=6", "data.frames=3", "data.frame_size=[32,32]", "data.source.frame_size=[32,32]",
         f"paths.runs_dir={tmp_path / 'runs'}", f"paths.cache_dir={tmp_path / 'cache'}", "trainer=ddp",
         "trainer.accelerator=cpu", "run_dir=run",

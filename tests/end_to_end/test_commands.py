@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 def prunekit(tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "prunekit.train", f"paths.runs_dir={tmp_path / 'runs'}", *overrides]
+    command = [sys.executable, "-m", "prunekit.app.train", f"paths.runs_dir={tmp_path / 'runs'}", *overrides]
     return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
 
 

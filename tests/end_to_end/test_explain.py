@@ -10,10 +10,10 @@ from matplotlib.image import imread
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data_modules.digits import Digits
-from data_modules.in_memory import Arrays
+from prunekit.app.explain import AREAS, ARRAYS, explain, main
+from prunekit.data_modules.digits import Digits
+from prunekit.data_modules.in_memory import Arrays
 from prunekit.errors import ConfigError
-from prunekit.explain import AREAS, ARRAYS, explain, main
 from prunekit.regions.faithfulness import area, has_captum
 from prunekit.regions.labels import region_neurons
 
@@ -119,7 +119,7 @@ def test_a_run_on_flat_images_that_lack_a_class_in_other_precision(new_run, tmp_
         "callbacks.region_mean_mask.retrain_epochs=0", "trainer.limit_train_batches=12", "~callbacks.heatmaps",
     )  # fmt: skip
     run.go()
-    monkeypatch.setattr("prunekit.explain.has_captum", lambda: False)
+    monkeypatch.setattr("prunekit.app.explain.has_captum", lambda: False)
     monkeypatch.setattr("prunekit.regions.explanation.has_captum", lambda: False)
     areas = explain(run.folder, tmp_path / "out")
     assert set(areas["pruned"]) == METHODS - {"integrated gradients"}

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from prunekit.app.export import CHECK, export
+from prunekit.app.export import main as export_main
+from prunekit.app.predict import Predictor
+from prunekit.app.predict import main as predict_main
+from prunekit.app.rebuild import rebuild
 from prunekit.errors import ConfigError
-from prunekit.export import CHECK, export
-from prunekit.export import main as export_main
-from prunekit.predict import Predictor
-from prunekit.predict import main as predict_main
-from prunekit.rebuild import rebuild
-from prunekit.runs.exports import load_compact
+from prunekit.exports import load_compact
 
 ROOT = Path(__file__).parents[2]
 UNITS = (

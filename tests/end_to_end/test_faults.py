@@ -7,12 +7,12 @@ import pickle
 import pytest
 import torch
 
-from callbacks.checkpoints import list_checkpoints
-from prunekit.door import describe
+from prunekit.app.checkpoint_file import read_checkpoint
+from prunekit.app.door import describe
+from prunekit.app.train import run_once
+from prunekit.callbacks.checkpoints import list_checkpoints
 from prunekit.errors import ConfigError
-from prunekit.runs.checkpoint_file import read_checkpoint
-from prunekit.runs.files import write_json, write_whole
-from prunekit.train import run_once
+from prunekit.files import write_json, write_whole
 from tests.conftest import SHORT, compose_config
 
 
@@ -97,7 +97,7 @@ def full_after(monkeypatch, files):
             file.flush = full
         return file
 
-    monkeypatch.setattr("prunekit.runs.files.os.fdopen", opened)
+    monkeypatch.setattr("prunekit.files.os.fdopen", opened)
 
 
 @pytest.mark.slow

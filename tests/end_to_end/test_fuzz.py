@@ -9,8 +9,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import conf
+from prunekit.app.life import Run
 from prunekit.errors import ConfigError
-from prunekit.life import Run
 from tests.conftest import compose_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

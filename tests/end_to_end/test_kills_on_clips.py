@@ -19,6 +19,7 @@ BASE = (
     "callbacks.checkpoints.every_n_steps=3", "reuse=false",
 )  # fmt: skip
 CLIPS = 72
+FEATURES = "prunekit.data_modules.features"
 
 
 def overrides(folder: Path) -> tuple[str, ...]:
@@ -56,11 +57,15 @@ def check_resumed(folder: Path, whole) -> None:
 
 
 MOMENTS = {
-    "while clips are written": (killing.die_before, ("data_modules.synthetic_actions", "write_mp4", 30), 0),
-    "before the first feature": (killing.die_before, ("data_modules.features.FeatureCache", "save", 1), 0),
-    "in the middle": (killing.die_after, ("data_modules.features.FeatureCache", "save", 40), 40),
+    "while clips are written": (killing.die_before, ("prunekit.data_modules.synthetic_actions", "write_mp4", 30), 0),
+    "before the first feature": (killing.die_before, (f"{FEATURES}.FeatureCache", "save", 1), 0),
+    "in the middle": (killing.die_after, (f"{FEATURES}.FeatureCache", "save", 40), 40),
     "in the middle of a file": (killing.die_in_the_middle_of_a_write, (".safetensors", 30), 29),
-    "before the memo is written": (killing.die_before, ("data_modules.features.ClipHashes", "flush", 1), CLIPS),
+    "before the memo is written": (
+        killing.die_before,
+        ("prunekit.data_modules.features.ClipHashes", "flush", 1),
+        CLIPS,
+    ),
     "in the middle of the memo": (killing.die_in_the_middle_of_a_write, ("clips.json", 1), CLIPS),
     "in training": (killing.die_before, ("prunekit.models.recognizer.Recognizer", "training_step", 25), CLIPS),
     "after training": (killing.die_in_the_middle_of_a_write, ("results.json", 1), CLIPS),

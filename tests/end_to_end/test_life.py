@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.checkpoints import list_checkpoints
+from prunekit.callbacks.checkpoints import list_checkpoints
 from prunekit.errors import ConfigError
-from prunekit.runs.folder import locked
+from prunekit.folders import locked
 
 FIRST = "layers.hidden1.weight"
 
@@ -132,7 +132,7 @@ def test_the_same_command_goes_on_after_a_cut_and_ends_bitwise_the_same(short_ru
     whole = short_run(*extra, f"run_dir={tmp_path / 'whole'}", "reuse=false")
     expected = whole.go()
 
-    from callbacks.checkpoints import Checkpoints
+    from prunekit.callbacks.checkpoints import Checkpoints
 
     saved = []
     save = Checkpoints._save
@@ -251,7 +251,7 @@ def test_an_unwritable_folder_is_refused(short_run, tmp_path):
 
 def test_a_run_on_a_chosen_gpu_of_several_is_the_run_that_was_asked_for(short_run, monkeypatch):
     """Seen on machines with two GPUs or more, where every job of a sweep failed."""
-    import prunekit.life as life
+    from prunekit.app import life
 
     built = []
 
@@ -260,9 +260,9 @@ def test_a_run_on_a_chosen_gpu_of_several_is_the_run_that_was_asked_for(short_ru
         return build_trainer({**config, "trainer": {**config["trainer"], "devices": 1}}, *arguments, **named)
 
     build_trainer = life.build_trainer
-    monkeypatch.setattr("prunekit.life.build_trainer", on_the_cpu)
-    monkeypatch.setattr("prunekit.dense.build_trainer", on_the_cpu)
-    monkeypatch.setattr("prunekit.rehearsal.build_trainer", on_the_cpu)
+    monkeypatch.setattr("prunekit.app.life.build_trainer", on_the_cpu)
+    monkeypatch.setattr("prunekit.app.dense.build_trainer", on_the_cpu)
+    monkeypatch.setattr("prunekit.app.rehearsal.build_trainer", on_the_cpu)
     run = short_run()
     run.use_gpu(1)
     run.go()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from prunekit.train import main, run_once
+from prunekit.app.train import main, run_once
 from tests.conftest import SHORT, compose_config
 
 STOPPED = 128 + signal.SIGTERM
@@ -22,7 +22,7 @@ def _stop(*_: object, **__: object) -> None:
 
 
 def test_a_run_that_sigterm_stops_says_so_and_exits_with_its_number(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("prunekit.dense.fit", _stop)
+    monkeypatch.setattr("prunekit.app.dense.fit", _stop)
     config = compose_config(*SHORT, f"paths.runs_dir={tmp_path}", "trainer.accelerator=cpu")
     with pytest.raises(SystemExit) as stop:
         run_once(config)
@@ -31,7 +31,7 @@ def test_a_run_that_sigterm_stops_says_so_and_exits_with_its_number(monkeypatch,
 
 
 def test_a_sweep_that_sigterm_stops_lists_its_jobs_and_exits_with_its_number(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("prunekit.dense.fit", _stop)
+    monkeypatch.setattr("prunekit.app.dense.fit", _stop)
     arguments = (*SHORT, f"paths.runs_dir={tmp_path}", "trainer.accelerator=cpu", "seed=0,1", "-m")
     monkeypatch.setattr(sys, "argv", ["train", *arguments])
     with pytest.raises(SystemExit) as stop:
@@ -49,7 +49,7 @@ def test_a_sweep_that_sigterm_stops_lists_its_jobs_and_exits_with_its_number(mon
 def test_a_signal_from_outside_stops_the_command_and_the_same_command_goes_on(tmp_path, many):
     arguments = ("experiment=digits_region", "dense_epochs=40", "~callbacks.heatmaps", "trainer.accelerator=cpu",
                  f"paths.runs_dir={tmp_path / 'runs'}", *many)  # fmt: skip
-    command = [sys.executable, "-m", "prunekit.train", *arguments]
+    command = [sys.executable, "-m", "prunekit.app.train", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("*.ckpt")) and time.monotonic() < deadline:

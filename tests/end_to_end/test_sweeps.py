@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from prunekit.build import build_model
+from prunekit.app.build import build_model
+from prunekit.app.jobs import read_jobs
+from prunekit.app.report import report
+from prunekit.app.sweep import Outcome, run_job
 from prunekit.errors import ConfigError
-from prunekit.report import report
-from prunekit.runs.jobs import read_jobs
-from prunekit.sweep import Outcome, run_job
 from tests.conftest import SHORT
 from tests.end_to_end import killing
 
@@ -31,7 +31,7 @@ RATES = "callbacks.region_mean_mask.rate=0.2,0.4"
 
 
 def prunekit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "prunekit.train", f"paths.runs_dir={folder}", *arguments, "-m"]
+    command = [sys.executable, "-m", "prunekit.app.train", f"paths.runs_dir={folder}", *arguments, "-m"]
     return subprocess.run(
         command, capture_output=True, text=True, cwd=folder.parent, check=False, env=os.environ | environment
     )
@@ -77,8 +77,8 @@ def test_what_is_known_of_the_dense_network_is_what_would_be_measured(new_run, m
     small = (*UNITS, "data.validation=0.2", *miniature("synthetic_te"))
     first = new_run(*small).go()
     passes = []
-    monkeypatch.setattr("callbacks.curves.confusion", lambda *a: passes.append(a[2]) or confusion(*a))
-    from callbacks.measure import confusion
+    monkeypatch.setattr("prunekit.callbacks.curves.confusion", lambda *a: passes.append(a[2]) or confusion(*a))
+    from prunekit.callbacks.measure import confusion
 
     second = new_run(*small, "callbacks.unit_mask.rate=0.8").go()
     assert passes == ["validation", "test"]  # the pruned network once on each, the dense one not at all
@@ -106,15 +106,15 @@ def test_a_checkpoint_of_another_run_is_measured_on_this_runs_data(new_run, mini
 
 def count_trainings(log: Path) -> None:
     """In a child: note each dense training that begins."""
-    import prunekit.dense
+    import prunekit.app.dense
 
-    rehearse = prunekit.dense.rehearse
+    rehearse = prunekit.app.dense.rehearse
 
     def noted(*arguments):
         (log / f"{os.getpid()}").touch()
         return rehearse(*arguments)
 
-    prunekit.dense.rehearse = noted
+    prunekit.app.dense.rehearse = noted
 
 
 def test_runs_that_start_at_once_train_the_dense_network_once(tmp_path):
@@ -153,7 +153,7 @@ class Hydra:
     ],
 )
 def test_a_job_that_fails_leaves_its_message_and_raises_nothing(error, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("prunekit.sweep.HydraConfig.get", lambda: Hydra(tmp_path, 7))
+    monkeypatch.setattr("prunekit.app.sweep.HydraConfig.get", lambda: Hydra(tmp_path, 7))
 
     def work(number):
         assert json.loads((tmp_path / "sweep" / "job00007.json").read_text())["state"] == "cut off"
@@ -169,15 +169,15 @@ def test_a_job_that_fails_leaves_its_message_and_raises_nothing(error, message, 
 
 def test_jobs_give_their_networks_back(short_run, tmp_path, monkeypatch):
     """In one process a hundred jobs must not hold a hundred networks."""
-    monkeypatch.setattr("prunekit.sweep._settled", False)
-    monkeypatch.setattr("prunekit.sweep.HydraConfig.get", lambda: Hydra(tmp_path, 0))
+    monkeypatch.setattr("prunekit.app.sweep._settled", False)
+    monkeypatch.setattr("prunekit.app.sweep.HydraConfig.get", lambda: Hydra(tmp_path, 0))
     networks = []
 
     def build(*arguments):
         networks.append(weakref.ref(module := build_model(*arguments)))
         return module
 
-    monkeypatch.setattr("prunekit.life.build_model", build)
+    monkeypatch.setattr("prunekit.app.life.build_model", build)
     for rate in (0.1, 0.2, 0.3, 0.4):
         run = short_run(f"callbacks.region_mean_mask.rate={rate}")
         run._keep_data = True
@@ -221,7 +221,7 @@ def test_an_unknown_key_stops_the_sweep_before_its_first_job(tmp_path):
 def test_a_launcher_that_is_not_installed_is_named(monkeypatch, capsys):
     from omegaconf import OmegaConf
 
-    from prunekit.sweep import Sweep
+    from prunekit.app.sweep import Sweep
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(Sweep, "folder", None)
@@ -310,7 +310,15 @@ def test_the_slurm_launcher_asks_for_one_gpu_and_one_process_a_job(tmp_path):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     options = ("hydra.launcher.partition=gpu", "hydra.launcher.timeout_min=30", "hydra.launcher.array_parallelism=3")
-    command = [sys.executable, "-m", "prunekit.train", f"paths.runs_dir={tmp_path / 'runs'}", *GRID, RATES, *options]
+    command = [
+        sys.executable,
+        "-m",
+        "prunekit.app.train",
+        f"paths.runs_dir={tmp_path / 'runs'}",
+        *GRID,
+        RATES,
+        *options,
+    ]
     environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
     process = subprocess.Popen(
         [*command, "hydra/launcher=slurm", "-m"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL

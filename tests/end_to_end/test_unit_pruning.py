@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from callbacks.checkpoints import list_checkpoints
+from prunekit.app.checkpoint_file import read_checkpoint
+from prunekit.callbacks.checkpoints import list_checkpoints
 from prunekit.errors import ConfigError
-from prunekit.runs.checkpoint_file import read_checkpoint
 from tests.end_to_end import killing
 
 SMALL = ("model.units=16", "model.hidden=8", "dense_epochs=2", "~callbacks.sample_frames")
@@ -119,9 +119,9 @@ MOMENTS = {
     "at a row": (killing.die_before, ("callbacks.unit_curve", "accuracy", 7)),
     "while a row is written": (killing.die_in_the_middle_of_a_write, ("unit_curve.json", 9)),
     "when a row was written": (killing.die_after, ("callbacks.unit_curve", "write_json", 11)),
-    "when all rows are there": (killing.die_before, ("callbacks.unit_curve.UnitCurve", "_show", 1)),
-    "at the mask": (killing.die_before, ("callbacks.unit_mask.UnitMask", "select", 1)),
-    "at the second mask": (killing.die_after, ("callbacks.unit_mask.UnitMask", "select", 2)),
+    "when all rows are there": (killing.die_before, ("prunekit.callbacks.unit_curve.UnitCurve", "_show", 1)),
+    "at the mask": (killing.die_before, ("prunekit.callbacks.unit_mask.UnitMask", "select", 1)),
+    "at the second mask": (killing.die_after, ("prunekit.callbacks.unit_mask.UnitMask", "select", 2)),
 }
 
 
@@ -160,7 +160,7 @@ GRAINS = {
 def test_two_ranks_find_the_scores_and_the_mask_of_one(grain, tmp_path):
     for devices in (1, 2):
         command = [
-            sys.executable, "-m", "prunekit.train", *(o for o in BASE if not o.startswith("callbacks.unit_mask")),
+            sys.executable, "-m", "prunekit.app.train", *(o for o in BASE if not o.startswith("callbacks.unit_mask")),
             f"paths.cache_dir={tmp_path / 'cache'}", f"paths.runs_dir={tmp_path / 'runs'}",
             f"run_dir={tmp_path / str(devices)}", "trainer=ddp", f"trainer.devices={devices}",
             "criterion.correction=surrogate", "criterion.surrogates=5", "trainer.accelerator=cpu",

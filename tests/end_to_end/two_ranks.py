@@ -9,12 +9,12 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from callbacks.curves import Curves
-from callbacks.l2_mask import L2Mask
-from callbacks.measure import accuracy
-from callbacks.pruning import current_mask
-from callbacks.region_mean_mask import RegionMeanMask
-from data_modules.digits import Digits
+from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.l2_mask import L2Mask
+from prunekit.callbacks.measure import accuracy
+from prunekit.callbacks.pruning import current_mask
+from prunekit.callbacks.region_mean_mask import RegionMeanMask
+from prunekit.data_modules.digits import Digits
 from prunekit.models.mlp import Mlp
 from prunekit.regions.segmentation import Watershed
 

@@ -1,0 +1,29 @@
+"""The command: ``prunekit train | extract | report | explain | export | predict``, or ``python -m prunekit ...``."""
+
+import runpy
+import sys
+
+COMMANDS = {
+    "train": "a run, or with -m a sweep of runs: dense training, pruning, results",
+    "extract": "the features of clips, computed and kept",
+    "report": "tables and figures of a folder of runs",
+    "explain": "what an image classifier went by",
+    "export": "a run's compact network as files for use elsewhere",
+    "predict": "the actions that an exported recogniser sees in video files",
+}
+
+
+def main() -> None:
+    """Hand over to the command that the first argument names; what follows is the command's own."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in COMMANDS:
+        print("usage: prunekit COMMAND ..., and prunekit COMMAND --help says more\n")
+        print("\n".join(f"  {command:8} {words}" for command, words in COMMANDS.items()))
+        sys.exit(0 if name in ("", "-h", "--help") else 2)
+    del sys.argv[1]
+    # As `python -m` would run it, so that processes started for further devices run the same.
+    runpy.run_module(f"prunekit.app.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The dense part of a run: trained once, kept whole, shared by all runs that differ in nothing it depends on."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ProgressBar
+
+from prunekit.app.build import Config, build_callbacks, build_trainer, fit
+from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
+from prunekit.app.rehearsal import rehearse
+from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
+from prunekit.callbacks.curves import Curves
+from prunekit.files import write_json
+from prunekit.folders import clear, clear_remains, read_json
+from prunekit.rank import is_rank_zero
+
+CHECKPOINT, RECORD = "dense.ckpt", "dense.json"
+# Dense training depends on no other callback, so that runs with other callbacks can share it.
+CALLBACKS = (Curves, Checkpoints, ProgressBar)
+log = logging.getLogger("prunekit")
+
+
+def dense_checkpoint(
+    config: Config,
+    stamp: dict[str, Any],
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    folder: Path,
+    start: CheckpointFile | None = None,
+) -> CheckpointFile:
+    """Train the dense network in ``folder``, or find it trained there.
+
+    Args:
+        config: the resolved config.
+        stamp: what checkpoints say of the run that wrote them.
+        module: of the right seed and untrained; left trained, or untouched if the network is found.
+        data: what it is trained on.
+        folder: the dense network's own; the caller holds its lock.
+        start: a checkpoint to go on from, instead of the newest in the folder.
+
+    Returns:
+        The checkpoint of the last dense epoch.
+    """
+    found = newest_readable([path for path in [folder / CHECKPOINT] if path.exists()])
+    if found is not None:
+        log.info("dense network: taken from %s", folder)
+        return found
+    rehearse(config, module, data)
+    start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
+    started = time.perf_counter()
+    callbacks: list[Callback] = [c for c in build_callbacks(config, stamp) if isinstance(c, CALLBACKS)]
+    trainer = build_trainer(config, folder, callbacks, config["dense_epochs"])
+    clear_remains(folder)
+    fit(trainer, module, data, start)
+    if is_rank_zero():
+        curves = next(callback for callback in callbacks if isinstance(callback, Curves))
+        record = {"seconds": time.perf_counter() - started, "test_acc": curves.final_test_acc}
+        write_json(folder / RECORD, record)
+        list_checkpoints(folder / "checkpoints")[-1].replace(folder / CHECKPOINT)
+        clear(folder / "checkpoints")
+    trainer.strategy.barrier()
+    dense = newest_readable([folder / CHECKPOINT])
+    assert dense is not None
+    return dense
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What is known of a dense training: the ``seconds`` it took, ``test_acc``; nothing if it was done elsewhere."""
+    record: dict[str, Any] | None = read_json(folder / RECORD, "paths.runs_dir")
+    return record or {}

@@ -1,0 +1,176 @@
+"""The door to files: ``prunekit export RUN_DIR`` writes a run's compact network for use elsewhere.
+
+It is written three times: ``network.json`` with ``compact.safetensors``, for ``prunekit.exports.load_compact``;
+``compact.pt2`` by ``torch.export``; and, with the extra ``onnx``, ``compact.onnx``. Each is read again and held
+against the masked network on test samples. Of a recogniser the backbone goes along, for
+``prunekit predict``.
+"""
+
+import argparse
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from prunekit.accounting import BATCHES, TURNS
+from prunekit.app.door import errors_told, quiet_lightning
+from prunekit.app.rebuild import Rebuilt, rebuild
+from prunekit.errors import ConfigError
+from prunekit.exports import BACKBONE, KEY, WEIGHTS, load_compact, plain_network, save_compact, serialized
+from prunekit.files import write_json, write_whole
+from prunekit.folders import replaced
+from prunekit.latency import medians
+from prunekit.models.backbone import FrameEncoder
+from prunekit.portable import Runner, has_onnx, run_onnx, run_pt2, write_onnx, write_pt2
+from prunekit.units.compaction import compact, difference
+from prunekit.units.links import default_links, network_links
+
+log = logging.getLogger("prunekit")
+PT2, ONNX, CHECK = "compact.pt2", "compact.onnx", "check.json"
+TOLERANCE = 1e-6  # relative to the larger of 1 and the largest logit; what float32 rounds
+FRAMES_CHECKED = 4  # clips, where each goes through the backbone first
+
+
+def export(run: Path, out: Path) -> dict[str, Any]:
+    """Write a finished run's compact network into a folder, whole or not at all.
+
+    Args:
+        run: the run's folder.
+        out: replaced if it is there and an export.
+
+    Returns:
+        What ``check.json`` holds: for the masked network, under ``dense``, and each file its ``file_bytes``, the
+        largest ``difference`` from the masked network's logits, and the median seconds (``latency``) of batches of 1
+        and 64.
+
+    Raises:
+        ConfigError: if there is no finished run, it cannot be made again, a layer cannot be exported, or a file gives
+            other logits than the masked network.
+    """
+    rebuilt = rebuild(run)
+    module = rebuilt.module.cpu().eval()
+    try:
+        links = network_links(module, rebuilt.recurrent) if rebuilt.recurrent else default_links(module)
+        smaller = compact(module, links).module
+    except ValueError as error:
+        raise ConfigError(KEY, f"{run}: {error}", "a network whose layers can be cut") from None
+    changed = sorted({name for link in links for name in (link.source, link.reader)})
+    dense, network = (plain_network(each) or each for each in (module, smaller))
+    with replaced(out, CHECK, "export") as aside:
+        x, more = _samples(rebuilt, aside)
+        kept = ("experiment", "config_hash", "seed", "metrics", "criterion", "order", "rate", "compensation")
+        more |= {"input_shape": list(x.shape[1:]), "run": {key: rebuilt.results.get(key) for key in kept}}
+        runners = _write(aside, network, changed, more, x, module)
+        found = _check({"dense": dense, **runners}, x, aside, dense)
+        write_json(aside / CHECK, found)
+    return found
+
+
+def _samples(rebuilt: Rebuilt, folder: Path) -> tuple[Tensor, dict[str, Any]]:
+    """Test samples, at most as many as the largest batch, and what a prediction from a video file has to know."""
+    data: Any = rebuilt.data
+    data.setup("test")
+    x, _ = next(iter(data.test_dataloader()))
+    backbone = getattr(rebuilt.module, "backbone", None)
+    if isinstance(backbone, FrameEncoder):
+        with torch.no_grad():
+            x = backbone(x[:FRAMES_CHECKED].cpu())
+    x = x[: BATCHES[-1]].cpu()
+    if not hasattr(data, "sampling"):
+        return x, {}
+    encoder = backbone if isinstance(backbone, FrameEncoder) else data.backbone.build()
+    weights = serialized(encoder.network)
+    write_whole(folder / BACKBONE, lambda file: file.write(weights))
+    made = {"fold_batch_norm": False} if encoder is backbone else {
+        name: getattr(data.backbone, name) for name in ("channels_last", "fold_batch_norm", "precision")
+    }  # fmt: skip
+    clips = {"frames": data.sampling.frames, "size": list(data.sampling.size), "backbone": made}
+    return x, {"classes": data.classes, "clips": clips}
+
+
+def _write(
+    folder: Path, network: nn.Module, changed: list[str], more: dict[str, Any], x: Tensor, module: nn.Module
+) -> dict[str, Runner]:
+    """Write all files; what each computes when it is read again."""
+    example = torch.cat([x[:1], x[:1]])  # two, since exporters take a dimension of 1 for fixed; files keep it
+    try:
+        save_compact(folder, network, changed, more)
+        write_pt2(folder / PT2, network, example)
+    except ValueError as error:
+        raise ConfigError(KEY, str(error), "a network of layers that can be described") from None
+    into = None if plain_network(module) else copy.deepcopy(module)
+    runners: dict[str, Runner] = {WEIGHTS: load_compact(folder, into), PT2: run_pt2(folder / PT2)}
+    if has_onnx():
+        write_onnx(folder / ONNX, network, example)
+        runners[ONNX] = run_onnx(folder / ONNX, torch.get_num_threads())
+    else:
+        log.warning("no ONNX file: pip install 'prunekit[onnx]' brings what writes it")
+    return runners
+
+
+@torch.no_grad()
+def _check(
+    runners: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, folder: Path, dense: nn.Module
+) -> dict[str, dict[str, Any]]:
+    """Hold all against the first of them, the masked network, on batches of several sizes, and take times."""
+    whole = x.repeat(-(-BATCHES[-1] // len(x)), *[1] * (x.dim() - 1))
+    sizes = {name: (folder / name).stat().st_size for name in runners if name != "dense"}
+    sizes["dense"] = len(serialized(dense))
+    found: dict[str, dict[str, Any]] = {
+        name: {"file_bytes": sizes[name], "difference": 0.0, "latency": {}} for name in runners
+    }
+    for size in BATCHES:
+        batch = whole[:size].contiguous()
+        expected = runners["dense"](batch)
+        for name, runner in runners.items():
+            found[name]["difference"] = max(found[name]["difference"], difference(expected, runner(batch)))
+        seconds = medians({name: partial(runner, batch) for name, runner in runners.items()}, TURNS, warm=True)
+        for name in runners:
+            found[name]["latency"][str(size)] = seconds[name]
+    for name, one in found.items():
+        if not one["difference"] <= TOLERANCE:
+            got = f"{name}, whose logits differ by {one['difference']:.2g} from the masked network's"
+            raise ConfigError(KEY, got, f"at most {TOLERANCE:g}, relative to the larger of 1 and the largest logit")
+    return found
+
+
+def check_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What was written, held against the masked network."""
+    table = Table(title="the masked network, of dense size, and its exports", title_justify="left")
+    table.add_column("")
+    for name in found:
+        table.add_column("masked" if name == "dense" else Path(name).suffix, justify="right")
+
+    def add(label: str, values: Sequence[float], form: str) -> None:
+        table.add_row(label, f"{values[0]:{form}}", *(f"{one:{form}} ({values[0] / one:.1f}x)" for one in values[1:]))
+
+    add("kB", [one["file_bytes"] / 1000 for one in found.values()], ",.0f")
+    table.add_row("difference", *(f"{one['difference']:.1e}" for one in found.values()))
+    for size in map(str, BATCHES):
+        add(f"ms, batch {size}", [1000 * one["latency"][size] for one in found.values()], ".2f")
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command and export."""
+    parser = argparse.ArgumentParser(prog="prunekit export", description="Write a run's compact network.")
+    parser.add_argument("run", type=Path, help="folder of a finished run, with results.json")
+    parser.add_argument("--out", type=Path, help="a folder for the export; default: RUN/export")
+    given = parser.parse_args(arguments)
+    quiet_lightning()
+    with errors_told():
+        out = given.out or given.run / "export"
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(check_table(export(given.run, out)))
+        console.print(f"export: {out}")
+
+
+if __name__ == "__main__":
+    main()

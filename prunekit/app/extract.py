@@ -1,0 +1,50 @@
+"""The door to features: ``prunekit extract experiment=NAME [data.shard=i/n]`` computes them and no more."""
+
+import hydra
+from omegaconf import DictConfig
+
+from prunekit.app.build import build, resolve
+from prunekit.app.devices import current, free_gpu
+from prunekit.app.door import errors_told
+from prunekit.app.sweep import Outcome, in_sweep, run_job, summed_up
+from prunekit.errors import ConfigError
+
+
+def extract_once(cfg: DictConfig) -> None:
+    """Compute the features that the config's data needs, or this job's shard of them.
+
+    Any number of jobs with shards of one ``n`` may run at once, wherever they see the same ``paths.cache_dir``.
+    """
+    if in_sweep():
+        run_job(lambda number: _job(cfg, number))
+        return
+    with errors_told():
+        print(_extract(cfg))
+
+
+def _job(cfg: DictConfig, number: int) -> Outcome:
+    with free_gpu({"accelerator": cfg.trainer.accelerator, "devices": 1}, number) as gpu, current(gpu):
+        return Outcome(run=None, words=_extract(cfg))
+
+
+def _extract(cfg: DictConfig) -> str:
+    config, _ = resolve(cfg)
+    data = build(config["data"], "data")
+    if not hasattr(data, "extract"):
+        raise ConfigError("data", config["data"]["_target_"], "data made of clips")
+    number = data.extract()
+    part = f", which are shard {config['data']['shard']}" if config["data"]["shard"] else ""
+    return f"{number} clips{part}: features are in {config['paths']['cache_dir']}"
+
+
+_hydra_main = hydra.main(version_base="1.3", config_path="pkg://prunekit.conf", config_name="train")(extract_once)
+
+
+def main() -> None:
+    """Compose the config and compute; after a sweep over shards list what failed."""
+    with summed_up():
+        _hydra_main()
+
+
+if __name__ == "__main__":
+    main()

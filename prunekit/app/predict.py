@@ -1,0 +1,121 @@
+"""The door to predictions: ``prunekit predict EXPORT clip.avi ...`` says which actions an export sees."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from prunekit.app.door import errors_told
+from prunekit.data_modules.features import Sampling, read_clip
+from prunekit.data_modules.frames import ClipError
+from prunekit.errors import ConfigError
+from prunekit.exports import BACKBONE, KEY, NETWORK, load_compact, read_description
+from prunekit.models.backbone import UNTRAINED, FrameEncoder, FrozenBackbone
+
+
+class Prediction(NamedTuple):
+    """What a network makes of a clip.
+
+    Attributes:
+        probabilities: class -> probability, the likeliest first.
+        seconds: of the parts: ``decoding``, ``backbone``, ``network``.
+    """
+
+    probabilities: dict[str, float]
+    seconds: dict[str, float]
+
+
+class Predictor:
+    """An exported recogniser with its backbone, on the CPU.
+
+    Args:
+        folder: the export.
+
+    Raises:
+        ConfigError: if it is no export of a recogniser of clips, or a file is missing or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        description = read_description(folder)
+        try:
+            clips, self.classes = description["clips"], list(description["classes"])
+            self.sampling = Sampling(int(clips["frames"]), (int(clips["size"][0]), int(clips["size"][1])))
+            settings = dict(clips["backbone"])
+        except (KeyError, TypeError, IndexError, ValueError):
+            got = f"{folder / NETWORK}, which says nothing of video clips"
+            raise ConfigError(KEY, got, "the export of a recogniser that was trained on clips") from None
+        self.network: nn.Module = load_compact(folder)
+        self.encoder = _encoder(folder / BACKBONE, settings)
+
+    @torch.no_grad()
+    def __call__(self, path: Path) -> Prediction:
+        """Decode a clip and tell its action.
+
+        Raises:
+            ClipError: if it cannot be decoded.
+        """
+        times = [time.perf_counter()]
+        frames = read_clip(path, self.sampling).frames
+        times.append(time.perf_counter())
+        features = self.encoder(torch.from_numpy(frames))
+        times.append(time.perf_counter())
+        shares = self.network(features[None])[0].softmax(0)
+        times.append(time.perf_counter())
+        ranked = sorted(zip(self.classes, shares.tolist(), strict=True), key=lambda pair: -pair[1])
+        parts = zip(("decoding", "backbone", "network"), times, times[1:], strict=False)
+        return Prediction(dict(ranked), {name: end - start for name, start, end in parts})
+
+
+def _encoder(path: Path, settings: dict[str, Any]) -> FrameEncoder:
+    try:
+        encoder = FrozenBackbone(UNTRAINED, "", **settings).build()
+        encoder.network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
+        got = f"{path} ({type(error).__name__}: {str(error).splitlines()[0]})"
+        raise ConfigError(KEY, got, "the backbone that was exported with the network") from None
+    return encoder
+
+
+def _shown(path: Path, found: Prediction, top: int) -> Table:
+    table = Table(title=str(path), title_justify="left", show_header=False)
+    for name, share in list(found.probabilities.items())[:top]:
+        table.add_row(name, f"{share:.1%}")
+    table.add_section()
+    for name, seconds in found.seconds.items():
+        table.add_row(name, f"{1000 * seconds:.1f} ms")
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command and predict; exit with 2 if a clip could not be read, after all others."""
+    parser = argparse.ArgumentParser(prog="prunekit predict", description="Tell the actions in video files.")
+    parser.add_argument("export", type=Path, help="a folder that prunekit export wrote")
+    parser.add_argument("clips", type=Path, nargs="+", metavar="clip", help="a video file")
+    parser.add_argument("--top", type=int, default=5, help="classes shown, the likeliest first")
+    given = parser.parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    failed = 0
+    with errors_told():
+        predict = Predictor(given.export)
+        for path in track(given.clips, "clips", transient=True, disable=len(given.clips) == 1):
+            try:
+                console.print(_shown(path, predict(path), given.top))
+            except ClipError as error:
+                failed += 1
+                print(f"error: {path}: {error}", file=sys.stderr)
+    if failed:
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""One step of a fit, taken on a copy before anything is spent."""
+
+import copy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytorch_lightning as pl
+import torch
+
+from prunekit.app.build import Config, build_trainer
+from prunekit.errors import ConfigError
+
+
+def rehearse(config: Config, module: pl.LightningModule, data: pl.LightningDataModule) -> None:
+    """Train a copy of ``module`` for one batch with the config's trainer.
+
+    What the classes cannot know of each other shows here: images that do not fit the first layer, more classes than
+    outputs, an optimizer that refuses its learning rate, a trainer setting that fails only when it is used.
+
+    Raises:
+        ConfigError: if the step fails.
+    """
+    trainer_settings = {
+        **config["trainer"],
+        "limit_train_batches": 1,
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+    }
+    with TemporaryDirectory() as folder, torch.random.fork_rng():
+        trial = {**config, "trainer": trainer_settings, "logger": None}
+        trainer = build_trainer(trial, Path(folder), [], max_epochs=1)
+        try:
+            trainer.fit(copy.deepcopy(module), datamodule=data)
+        except (ConfigError, OSError):
+            raise
+        except Exception as error:  # whatever a model raises on data that does not fit it
+            got = {"model": config["model"]["_target_"], "data": config["data"]["_target_"]}
+            accepted = f"a model, data and trainer that fit; a first step failed: {type(error).__name__}: {error}"
+            raise ConfigError("model, data, trainer", got, accepted) from error

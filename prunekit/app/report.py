@@ -1,0 +1,190 @@
+"""The door to a sweep's results: ``prunekit report FOLDER`` makes tables and figures of a folder of runs."""
+
+import argparse
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+from prunekit.app.door import errors_told
+from prunekit.app.reports.collect import (
+    ACCURACY,
+    GRAIN,
+    MEASURES,
+    ORDER,
+    RATE,
+    SAVED,
+    SEED,
+    Runs,
+    collect,
+    pooled,
+)
+from prunekit.app.reports.figures import draw_areas, draw_costs, draw_grains, draw_settings, draw_units
+from prunekit.app.reports.labels import CRITERION, SEGMENTATION
+from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, losses, plain_names, summarize
+from prunekit.app.reports.text import cost_table, setting_table, state, unit_tables
+from prunekit.files import write_whole
+
+MOST_PANELS = 12  # side by side
+SPARSITY, AREA = "sparsity", "median_area"
+# What goes on the horizontal axis where units are not what is pruned, the first that differs between runs.
+RATES = ("callbacks.region_mean_mask.rate", "callbacks.l2_mask.rate")
+
+
+def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
+    """Write the report of a folder of runs.
+
+    Args:
+        folder: holds runs of one experiment, however deep.
+        out: a folder for ``report.md``, ``results.csv``, ``times.csv``, figures as PNG and SVG and ``tensorboard/``.
+        pool: config keys whose values count as repetitions, as seeds do.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: if there are no finished runs, or runs of several experiments.
+    """
+    runs = collect(folder)
+    written = [_csv(runs.table, out / "results.csv"), _csv(runs.times, out / "times.csv")]
+    head = [f"# {runs.experiment}: {runs.table['config_hash'].nunique()} runs", "", *state(runs)]
+    if pool:
+        runs = pooled(runs, pool)
+        head += [f"Each value of {' and '.join(pool)} counts as a repetition, as each seed does; n counts both.", ""]
+    part = _of_units if CRITERION in runs.table else _of_settings
+    text, figures = part(runs, out / "tensorboard")
+    for name, figure in figures.items():
+        written += _save(figure, out / name)
+        text += ["", f"![{name}]({name}.png)"]
+    constant = [f"{key}={value}" for key, value in runs.constant.items()]
+    tail = ["", "<details><summary>The same in all runs</summary>", "", "```", *constant, "```", "</details>", ""]
+    content = "\n".join([*head, *text, *tail])
+    write_whole(out / "report.md", lambda file: file.write(content.encode()))
+    return [out / "report.md", *written]
+
+
+def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figure]]:
+    facets = sorted(runs.axes, key=lambda key: key != "model.regularization")  # regularisations lie side by side
+    by = [*facets, CRITERION, ORDER, RATE]
+    networks = runs.table.drop_duplicates([*facets, SEED])
+    dense = plain_names(summarize(networks, facets, ["dense_test_acc"]), "dense_test_acc")
+    summary = plain_names(summarize(runs.table, by, [ACCURACY]), ACCURACY)
+    curves(summary, by[:-1], RATE, ["mean", "half"], tensorboard)
+    criteria = sorted(summary[CRITERION].unique())
+    figures = {"accuracy": draw_units(summary, facets, dense, "test accuracy", criteria)}
+    text = unit_tables(summary, dense, facets, "Test accuracy in %")
+    if GRAIN in facets and SAVED in runs.table:
+        of_saved = summarize(runs.table, by, [ACCURACY, "dense_test_acc", SAVED])
+        figures["grains"] = draw_grains(of_saved, GRAIN, [key for key in facets if key != GRAIN], criteria)
+    title = "Points of accuracy against the dense network, paired"
+    text += unit_tables(losses(runs.table, facets), None, facets, title)
+    priced = costs(runs)
+    if not priced.empty:
+        prices = summarize(priced, by, [ACCURACY, "dense_test_acc", *COSTS])
+        figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria)
+        text += cost_table(summarize(priced, [*facets, RATE], COSTS), [*facets, RATE])
+    against = differences(runs.table, facets)
+    if against.empty and set(criteria) == {CONTROL}:
+        return text, figures
+    if against.empty:
+        return [
+            *text,
+            f"No control: run `criterion={CONTROL}` as well to see what the criteria are worth.",
+            "",
+        ], figures
+    figures["difference"] = draw_units(against, facets, None, "test accuracy, less that of random order", criteria)
+    return text + unit_tables(against, None, facets, "Points of accuracy against random order, paired by seed"), figures
+
+
+def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figure]]:
+    measures = [name for name in MEASURES if name in runs.table]
+    layers = [name for name in runs.table if str(name).startswith(f"{SPARSITY}.")]
+    at = measures.index(SPARSITY) + 1
+    measures = [*measures[:at], *layers, *measures[at:]]
+    summary = summarize(runs.table, runs.axes, measures)
+    text = setting_table(summary, runs.axes, measures)
+    priced, figures = costs(runs), {}
+    if not priced.empty:
+        priced = summarize(priced, runs.axes, [ACCURACY, "dense_test_acc", *COSTS])
+        figures["costs"] = draw_costs(priced, [], [], [])
+        text += cost_table(priced, runs.axes)
+    if AREA in measures and runs.axes and runs.table[AREA].max() > 0:
+        # What a region is and how it is ranked come first: that is what the figure is about.
+        by = sorted(runs.axes, key=lambda key: (key != SEGMENTATION, not key.endswith(".index")))
+        counted = summarize(runs.table, runs.axes, [*measures, "neurons"])
+        figures["areas"] = draw_areas(counted, by[0], next(iter(by[1:]), None))
+    numeric = [key for key in runs.axes if all(_is_number(value) for value in summary[key])]
+    numeric.sort(key=lambda key: RATES.index(key) if key in RATES else len(RATES))
+    if not numeric:
+        return text, figures
+    x, colour = numeric[0], next(iter(numeric[1:]), None)
+    columns = [f"{name}.{part}" for name in measures for part in ("mean", "half")]
+    curves(summary, [key for key in runs.axes if key != x], x, columns, tensorboard)
+    facets = [key for key in runs.axes if key not in (x, colour)]
+    if not facets or len(summary.drop_duplicates(facets)) <= MOST_PANELS:
+        return text, {"settings": draw_settings(summary, facets, x, colour), **figures}
+    return [*text, f"No settings.png: it would have more than {MOST_PANELS} columns of panels.", ""], figures
+
+
+def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[str], folder: Path) -> None:
+    """Write a TensorBoard run for each combination of ``by``.
+
+    Its step is ``x``: in percent if it is a rate or not whole everywhere.
+    """
+    for old in folder.rglob("events.out.tfevents.*"):
+        old.unlink()
+    percent = x.rpartition(".")[2] == RATE or any(value != round(value) for value in summary[x])
+    for key, line in summary.groupby(list(by), sort=False, dropna=False) if by else [((), summary)]:
+        name = "_".join(_word(part) for part in key) or "all"
+        with SummaryWriter(str(folder / name)) as writer:
+            for row in line.sort_values(x).to_dict("records"):
+                for column in columns:
+                    if not math.isnan(row[column]):
+                        writer.add_scalar(f"sweep/{column}", row[column], round(100 * row[x] if percent else row[x]))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _word(value: object) -> str:
+    """A value as part of a folder's name."""
+    return re.sub(r"[^\w.=+-]+", "-", str(value)).rstrip("-")
+
+
+def _csv(table: pd.DataFrame, path: Path) -> Path:
+    content = table.to_csv(index=False, lineterminator="\n")
+    write_whole(path, lambda file: file.write(content.encode()))
+    return path
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    """As PNG and as SVG; the same figure is the same file."""
+    paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+    with mpl.rc_context({"svg.hashsalt": "prunekit"}):
+        write_whole(paths[0], lambda file: figure.savefig(file, format="png"))
+        write_whole(paths[1], lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
+    return paths
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command and write the report."""
+    parser = argparse.ArgumentParser(prog="prunekit report", description=__doc__)
+    parser.add_argument("folder", type=Path, help="holds runs of one experiment, such as runs/ucf101_te")
+    parser.add_argument("--out", type=Path, help="a folder for the report; default: FOLDER/report")
+    parser.add_argument(
+        "--pool", action="append", default=[], metavar="KEY", help="take a key's values for repetitions"
+    )
+    given = parser.parse_args(arguments)
+    with errors_told():
+        for path in report(given.folder, given.out or given.folder / "report", given.pool):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()

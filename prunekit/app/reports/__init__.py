@@ -1,0 +1,1 @@
+"""Many runs together: tables, intervals and figures."""

@@ -1,0 +1,111 @@
+"""A sweep's report in Markdown: whether it is whole, and tables with n."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from prunekit.app.reports.collect import COUNTS, ORDER, RATE, SEED, Runs, missing, plain
+from prunekit.app.reports.figures import short
+from prunekit.app.reports.labels import CRITERION
+from prunekit.app.reports.summary import COSTS
+
+SHOWN_MISSING = 30
+
+
+def state(runs: Runs) -> list[str]:
+    """Whether the sweep is whole, and if not what is missing."""
+    absent = missing(runs)
+    if absent is None:
+        lines = [f"- {problem}" for problem in runs.problems]
+        return ["Too many combinations to see which are missing.", "", *lines, ""]
+    if not absent and not runs.problems:
+        return ["All combinations of the values seen have a result.", ""]
+    lines = ["**Incomplete.**", "", *(f"- {problem}" for problem in runs.problems)]
+    if absent:
+        lines.append(f"- {len(absent)} combinations of the values seen have no result:")
+        groups = _grouped(absent)
+        lines += [f"  - {group}" for group in groups[:SHOWN_MISSING]]
+        lines += [f"  - and {len(groups) - SHOWN_MISSING} more such lines"] * (len(groups) > SHOWN_MISSING)
+    return [*lines, ""]
+
+
+def _grouped(absent: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is absent, seeds and then rates of otherwise equal combinations on one line."""
+    groups = [{key: (value,) for key, value in row.items()} for row in absent]
+    for together in (SEED, RATE):
+        merged: dict[Any, dict[str, tuple[Any, ...]]] = {}
+        for group in groups:
+            others = tuple((key, values) for key, values in group.items() if key != together)
+            known = merged.setdefault(others, {**group, together: ()} if together in group else group)
+            if together in group:
+                known[together] = (*known[together], *group[together])
+        groups = list(merged.values())
+    return [" ".join(f"{key}={','.join(map(str, values))}" for key, values in group.items()) for group in groups]
+
+
+def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Sequence[str], title: str) -> list[str]:
+    """A table of criteria and orders by rates, for each combination of the facets' values.
+
+    Args:
+        summary: rows with the facets, ``criterion``, ``order``, ``rate``, ``mean``, ``half`` and ``n``.
+        facets: columns.
+        dense: the same of the dense networks, told above each table; None for nothing.
+        title: over all of them.
+    """
+    lines = [f"## {title}", "", "Mean and 95 % t-interval over seeds; n is their number.", ""]
+    for key, part in summary.groupby(list(facets), sort=False, dropna=False) if facets else [((), summary)]:
+        if facets:
+            lines += [
+                "### " + ", ".join(f"{short(name)} {plain(value)}" for name, value in zip(facets, key, strict=True)),
+                "",
+            ]
+        if dense is not None:
+            rows = dense
+            for name, value in zip(facets, key, strict=True):
+                rows = rows[rows[name].isna()] if pd.isna(value) else rows[rows[name] == value]
+            lines += [f"Dense: {_cell(*rows.iloc[0][['mean', 'half', 'n']])}", ""]
+        rates = sorted(part[RATE].unique())
+        lines += _markdown_head(["criterion", "order", "n", *(f"{100 * rate:g} % removed" for rate in rates)])
+        for (criterion, order), line in part.groupby([CRITERION, ORDER], sort=False):
+            cells = {row[RATE]: _cell(row["mean"], row["half"]) for row in line.to_dict("records")}
+            least, most = line["n"].min(), line["n"].max()
+            n = str(least) if least == most else f"{least} to {most}"
+            lines.append(f"| {' | '.join([criterion, order, n, *(cells.get(rate, '') for rate in rates)])} |")
+        lines.append("")
+    return lines
+
+
+def setting_table(summary: pd.DataFrame, axes: Sequence[str], measures: Sequence[str]) -> list[str]:
+    """A table with a row for each setting and a column for each measure, in % but for counts."""
+    lines = ["## Results", "", "In % or numbers, means with 95 % t-intervals over seeds; n is how many seeds.", ""]
+    lines += _markdown_head([*map(short, axes), *(name.replace("_", " ") for name in measures), "n"])
+    for row in summary.to_dict("records"):
+        cells = [str(plain(row[key])) for key in axes]
+        for name in measures:
+            mean, half = row[f"{name}.mean"], row[f"{name}.half"]
+            cells.append(_cell(mean / 100, half / 100) if name in COUNTS else _cell(mean, half))
+        lines.append(f"| {' | '.join([*cells, str(row['n'])])} |")
+    return [*lines, ""]
+
+
+def cost_table(summary: pd.DataFrame, by: Sequence[str]) -> list[str]:
+    """A table of what compact networks cost against their dense ones, a row for each setting."""
+    lines = ["## Cost of the compact network, against the dense one", ""]
+    names = ["bytes on disk", "fewer multiply-adds", "faster, batch of 1", "faster, batch of 64"]
+    lines += _markdown_head([*map(short, by), *names, "n"])
+    for row in summary.to_dict("records"):
+        times = ["" if math.isnan(row[f"{name}.mean"]) else f"{row[f'{name}.mean']:.1f}x" for name in COSTS[1:]]
+        cells = [*(str(plain(row[key])) for key in by), f"{row['size.mean']:.1%}", *times, str(row["n"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _markdown_head(names: Sequence[str]) -> list[str]:
+    return [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+
+
+def _cell(mean: float, half: float, n: float | None = None) -> str:
+    spread = "" if math.isnan(half) else f" ± {100 * half:.1f}"
+    return f"{100 * mean:.1f}{spread}" + (f" (n={n:.0f})" if n is not None else "")

@@ -1,0 +1,163 @@
+"""What a run leaves: results.json, masks.safetensors and the table at its end."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from prunekit.files import write_whole
+from prunekit.masks import Mask, find_parameter, overall_sparsity
+
+RESULTS = "results.json"
+MASKS = "masks.safetensors"
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "scikit-image", "prunekit")
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """The code and library versions that a result came from; ``git_sha`` is None outside a checkout.
+
+    Asked once a process: it has imported the code that it runs.
+    """
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        sha = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        sha = None
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"git_sha": sha, "versions": versions}
+
+
+def sparsity(module: nn.Module, mask: Mask, requested: Mapping[str, float]) -> dict[str, Any]:
+    """The achieved sparsities, counted on the mask: of each masked parameter and of all weights of the network.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 2))
+        >>> sparsity(net, Mask({"0.weight": torch.tensor([[True, False]])}), {"l2_mask": 0.5})
+        {'requested': {'l2_mask': 0.5}, 'achieved': {'0.weight': 0.5}, 'overall': 0.25}
+    """
+    return {
+        "requested": dict(requested),
+        "achieved": {name: mask.sparsity(name) for name in mask},
+        "overall": overall_sparsity(module, mask),
+    }
+
+
+def save_masks(path: Path, mask: Mask) -> None:
+    """Write a mask as safetensors: parameter name -> bool tensor, True = kept.
+
+    Where whole rows are kept or removed, as with units, a row is a single entry: ``(rows, 1, ...)``, which broadcasts.
+    """
+    content = save({name: _rows(tensor).contiguous() for name, tensor in mask.items()})
+    write_whole(path, lambda file: file.write(content))
+
+
+def load_masks(path: Path, module: nn.Module) -> Mask:
+    """Read what :func:`save_masks` wrote, in the shapes of the module's parameters.
+
+    Raises:
+        KeyError: if ``module`` lacks a parameter.
+        RuntimeError: if a shape does not fit.
+    """
+    return Mask({name: kept.expand(find_parameter(module, name).shape) for name, kept in load_file(path).items()})
+
+
+def _rows(kept: Tensor) -> Tensor:
+    first = kept[(slice(None), *[slice(1)] * (kept.dim() - 1))] if kept.numel() else kept
+    return first if torch.equal(kept, first.expand_as(kept)) else kept
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What one compares runs by: the seed, the network, the data and the pruning; nothing of how a run is shown.
+
+    Example:
+        >>> node = {"_target_": "x.Y", "rate": 0.5}
+        >>> config = {"seed": 0, "dense_epochs": 1, "model": {"_target_": "Z"}, "data": {}, "trainer": {}}
+        >>> hyperparameters({**config, "callbacks": {"l2_mask": node, "curves": {"_target_": "C"}}})
+        {'seed': 0, 'dense_epochs': 1, 'model': {}, 'data': {}, 'l2_mask': {'rate': 0.5}}
+    """
+
+    def without_classes(node: Any) -> Any:
+        if not isinstance(node, dict):
+            return node
+        kept = {key: value for key, value in node.items() if not key.startswith("_") and not _is_path(value)}
+        return {key: without_classes(value) for key, value in kept.items()}
+
+    pruning = {name: node for name, node in config["callbacks"].items() if "rate" in node}
+    chosen = {key: config[key] for key in ("seed", "dense_epochs", "model", "data")}
+    return {key: without_classes(node) for key, node in {**chosen, **pruning}.items()}
+
+
+def _is_path(value: object) -> bool:
+    """Whether it is a path of the config whose value was replaced by its key, as in ``<cache_dir>/x``."""
+    return isinstance(value, str) and value.startswith("<")
+
+
+def _costs(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the network costs, dense -> compact, a row each."""
+    words = {"parameters": "parameters", "macs": "multiply-adds a sample", "file_bytes": "bytes on disk"}
+    rows = [(words[key], _change(results[key])) for key in words]
+    latency = results["latency"]
+    for size in latency["dense"]:
+        change = {name: latency[name][size] for name in ("dense", "compact")}
+        if None not in change.values():
+            milliseconds = {name: 1000 * seconds for name, seconds in change.items()}
+            rows.append((f"milliseconds a batch of {size}", _change(milliseconds, ".1f")))
+    return rows
+
+
+def _change(value: Mapping[str, float], form: str = ",") -> str:
+    times = f", {value['dense'] / value['compact']:.1f}x" if value["compact"] else ""
+    return f"{value['dense']:{form}} -> {value['compact']:{form}}{times}"
+
+
+def summary_table(results: Mapping[str, Any]) -> Table:
+    """The table printed at the end of a run."""
+    table = Table(title=f"{results['experiment']}, seed {results['seed']}", title_justify="left")
+    table.add_column("test accuracy")
+    table.add_column("", justify="right")
+    names = {"dense/test_acc": "dense"}
+    if results["events"]:
+        names |= {"pruned/test_acc": "pruned", "final/test_acc": "retrained"}
+    for key, name in names.items():
+        table.add_row(name, f"{results['metrics'][key]:.2%}")
+    if results["events"]:
+        table.add_section()
+        for name, share in results["sparsity"]["achieved"].items():
+            table.add_row(f"sparsity of {name}", f"{share:.2%}")
+        table.add_row("sparsity of all weights", f"{results['sparsity']['overall']:.2%}")
+    if results["events"] and "file_bytes" in results:  # early runs have no compact network
+        table.add_section()
+        table.add_row("network", "dense -> compact")
+        for rows in _costs(results):
+            table.add_row(*rows)
+    if data := results.get("data"):
+        table.add_section()
+        table.add_row("split", data["split"])
+        table.add_row("clips, training / test", f"{data['train_clips']} / {data['test_clips']}")
+        leak = f"{data['test_clips_of_videos_trained_on']} of {data['test_clips']}"
+        table.add_row("test clips from training videos", leak)
+        if data["missing_clips"]:
+            table.add_row("clips listed but not on disk", str(data["missing_clips"]))
+        if data["bad_clips"]:
+            table.add_row("clips left out as unreadable", str(len(data["bad_clips"])))
+        if data["backbone"]:
+            table.add_row("features", data["backbone"])
+    if neurons := results.get("neurons"):
+        table.add_section()
+        table.add_row("neurons alive", f"{neurons['alive']} of {neurons['count']}")
+        table.add_row("median share of the image they keep", f"{neurons['median_area']:.0%}")
+        survivors = neurons["of_survivors"]
+        for key, words in (("at_least_90", ">= 90 %"), ("at_most_40", "<= 40 %")):
+            label = f"neurons {words} removed (of all / of L2 survivors)"
+            table.add_row(label, f"{neurons[key]:.0%} / {survivors[key]:.0%}")
+    return table

@@ -1,0 +1,142 @@
+"""A sweep: its jobs leave what became of them, whatever launcher runs them where, and its end lists what failed."""
+
+import atexit
+import gc
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from prunekit.app.door import describe, stop_told
+from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan
+from prunekit.errors import ConfigError
+
+EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
+atexit.register(gc.unfreeze)  # what the first job has set aside; libraries look for leaks after this
+_settled = False
+
+
+class Outcome(TypedDict):
+    """What a job's work tells when it is done: its run's folder if it has one, and a few words on what came out."""
+
+    run: str | None
+    words: str
+
+
+class Sweep(Callback):  # type: ignore[misc]
+    """Hydra's view of the sweep: remembers where it writes, and refuses a launcher that is not installed."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Called in the process that starts the sweep, before any job."""
+        Sweep.folder = Path(config.hydra.sweep.dir).absolute()
+        package = str(config.hydra.launcher._target_).split(".")[1]
+        if package in EXTRAS and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
+            extra = EXTRAS[package]
+            error = ConfigError("hydra/launcher", extra, f"one that is installed: pip install 'prunekit[{extra}]'")
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        plan(Sweep.folder, planned(config))
+
+
+def planned(config: DictConfig) -> list[list[str]]:
+    """The overrides of each job, as Hydra's own sweeper will make them; none if another sweeper decides."""
+    if not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
+        return []
+    words = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    overrides = OverridesParser.create().parse_overrides([*words, *config.hydra.overrides.task])
+    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
+    return jobs
+
+
+def in_sweep() -> bool:
+    """Whether this process runs a job of a sweep."""
+    return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def run_job(work: Callable[[int], Outcome]) -> None:
+    """Run a job of a sweep so that its failure, of whatever kind, does not stop the others.
+
+    Args:
+        work: given the job's number, does it.
+    """
+    hydra = HydraConfig.get()
+    number = int(hydra.job.num)
+    folder = Path(hydra.runtime.cwd) / hydra.sweep.dir
+    job = new_job(number, list(hydra.overrides.task), "cut off")
+    leave(folder, job)
+    try:
+        with stop_told():
+            done = work(number)
+    except Exception as error:  # the other jobs go on, whatever it is
+        if os.environ.get("PRUNEKIT_TRACEBACK"):
+            raise
+        job["state"] = "failed"
+        if isinstance(error, ConfigError | OSError):
+            job["error"] = describe(error)
+        else:
+            job["error"], job["traceback"] = f"{type(error).__name__}: {error}", traceback.format_exc()
+        print(f"#{number} failed: {job['error']}", flush=True)
+    else:
+        job["state"], job["run"] = "finished", done["run"]
+        print(f"#{number} {done['words']}", flush=True)
+    leave(folder, job)
+    _free()
+
+
+def _free() -> None:
+    """Give back what the job held: networks hang in circles with their trainers, and a GPU's memory with them.
+
+    What lives on, such as all imported code, is looked at once only: it would take most of a short job's time.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    global _settled  # noqa: PLW0603 - of this process, however many sweeps
+    if not _settled:  # once: what a later job still holds now would never be given back
+        _settled = True
+        gc.freeze()
+
+
+@contextmanager
+def summed_up() -> Iterator[None]:
+    """Around a whole command: after a sweep tell what became of its jobs; exit with 1 if not all have finished."""
+    try:
+        yield
+    finally:
+        if Sweep.folder is not None:
+            jobs = gather(Sweep.folder)
+            tell(jobs, Sweep.folder)
+    if Sweep.folder is not None and any(job["state"] != "finished" for job in jobs):
+        sys.exit(1)
+
+
+def tell(jobs: list[Job], folder: Path) -> None:
+    """Print how many jobs finished, and each that did not with its message."""
+    left = [job for job in jobs if job["state"] != "finished"]
+    print(f"sweep: {len(jobs)} jobs, {len(jobs) - len(left)} finished, {len(left)} not")
+    waiting = [job for job in left if job["state"] == "not started"]
+    if waiting:
+        print(f"{len(waiting)} not started")
+    for job in (job for job in left if job["state"] != "not started"):
+        print(f"#{job['number']} {job['state']}: {' '.join(job['overrides'])}")
+        if job["error"]:
+            print(f"    {job['error']}")
+    if left:
+        print(f"the same command runs what is missing; tracebacks, if any, are in {folder / JOBS}")
+    folders = sorted({str(Path(job["run"]).parent) for job in jobs if job["run"]})
+    for runs in folders:
+        print(f"report: prunekit report {runs}")

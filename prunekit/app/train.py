@@ -1,0 +1,53 @@
+"""The door to a run, or with ``-m`` to many: ``prunekit train experiment=NAME key=value ...``."""
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+
+from prunekit.app.devices import check_one_device, current, free_gpu
+from prunekit.app.door import errors_told, quiet_lightning
+from prunekit.app.life import Run
+from prunekit.app.results import summary_table
+from prunekit.app.sweep import Outcome, in_sweep, run_job, summed_up
+from prunekit.rank import is_rank_zero
+
+
+def run_once(cfg: DictConfig) -> None:
+    """Run, continue or report what the config describes; exit with 2 on an error that a user can mend."""
+    quiet_lightning()
+    if in_sweep():
+        run_job(lambda number: _job(cfg, number))
+        return
+    with errors_told():
+        run = Run(cfg)
+        results = run.go()
+    if is_rank_zero():
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(summary_table(results))
+        if (run.folder / "figures").exists():
+            console.print(f"figures:     {run.folder / 'figures'}")
+        console.print(f"all results: {run.folder / 'results.json'}")
+        console.print(f"TensorBoard: tensorboard --logdir {run.home}")
+
+
+def _job(cfg: DictConfig, number: int) -> Outcome:
+    run = Run(cfg, keep_data=True)
+    check_one_device(run.config["trainer"])
+    with free_gpu(run.config["trainer"], number) as gpu, current(gpu):
+        if gpu is not None:
+            run.use_gpu(gpu)
+        results = run.go(wait=True)  # two sweeps may have a job in common
+    return Outcome(run=str(run.folder), words=f"{results['metrics']['final/test_acc']:.2%} test accuracy: {run.folder}")
+
+
+_hydra_main = hydra.main(version_base="1.3", config_path="pkg://prunekit.conf", config_name="train")(run_once)
+
+
+def main() -> None:
+    """Compose the config and run; after a sweep list what failed."""
+    with summed_up():
+        _hydra_main()
+
+
+if __name__ == "__main__":
+    main()

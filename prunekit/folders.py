@@ -1,0 +1,130 @@
+"""Folders: a run's is guarded by a lock and filled with whole files, others appear whole."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from prunekit.errors import ConfigError
+from prunekit.rank import is_rank_zero
+
+LOCK = ".lock"
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(folder: Path, key: str, wait: bool) -> Iterator[None]:
+    """Make ``folder`` and hold its lock.
+
+    Args:
+        folder: made if it is missing.
+        key: the config key that sets it, for messages.
+        wait: whether to wait for another process or to refuse at once. The system frees a dead process's lock.
+
+    Raises:
+        ConfigError: if the folder is in use or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder, "run"), "run_dir", wait=False):
+        ...     Path(folder, "run").is_dir()
+        True
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                accepted = "a folder that no other process works in; wait for it or choose another"
+                raise ConfigError(key, f"{folder}, in use by another process", accepted) from None
+            log.info("waiting for another process that works in %s", folder)
+            lock.acquire()
+    except OSError as error:
+        raise ConfigError(key, f"{folder} ({error})", "a folder that can be written") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def replaced(out: Path, marker: str, what: str) -> Iterator[Path]:
+    """A new folder, which takes the place of ``out`` when it has been filled; on an error the old one stays.
+
+    Args:
+        out: where it will lie.
+        marker: a file by which such a folder is known: one that has it is replaced.
+        what: such a folder in a word, for messages.
+
+    Raises:
+        ConfigError: if ``out`` is there and something else, or no folder can be made there.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     with replaced(Path(home, "out"), "done", "list") as folder:
+        ...         Path(folder, "done").touch()
+        ...     [path.name for path in Path(home).rglob("*")]
+        ['out', 'done']
+    """
+    out = out.resolve()
+    if out.exists() and not (out / marker).exists():
+        raise ConfigError("--out", f"{out}, which is there and no {what}", f"a new folder, or one that holds an {what}")
+    aside = out.parent / f".{out.name}-{os.getpid()}"
+    old = aside.with_name(f"{aside.name}-old")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir()
+    except OSError as error:
+        raise ConfigError("--out", f"{out} ({error})", "a folder that can be written") from error
+    try:
+        yield aside
+        if out.exists():
+            out.rename(old)
+        aside.rename(out)
+    finally:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        for left in (aside, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def clear(folder: Path) -> None:
+    """Delete everything in ``folder`` but its lock."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def clear_remains(folder: Path) -> None:
+    """Delete what an attempt that was cut off left and no one needs: half-written files and TensorBoard events.
+
+    A resumed run writes its whole history of events again.
+    """
+    if is_rank_zero():
+        for path in [*folder.glob("events.out.tfevents.*"), *folder.rglob("*.part")]:
+            path.unlink()
+
+
+def read_json(path: Path, key: str) -> Any:
+    """The content of a JSON file that a run left; None if there is none.
+
+    Raises:
+        ConfigError: if the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigError(key, f"{path} is damaged ({error})", "a whole file; delete it, or set force=true") from error

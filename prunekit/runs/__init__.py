@@ -1,1 +1,0 @@
-"""The life of a run: its folder, its files, its results."""

@@ -1,0 +1,150 @@
+"""Folders of runs, written by hand, as tables."""
+
+import shutil
+from itertools import product
+
+import pytest
+import yaml
+
+from prunekit.app import jobs
+from prunekit.app.report import report
+from prunekit.app.reports.collect import collect, missing
+from prunekit.app.reports.summary import differences, summarize
+from prunekit.app.reports.text import state
+from tests.app.reports.folders import write, write_grid
+
+
+def test_a_grid_is_a_table_without_what_follows_from_the_seed(tmp_path):
+    write_grid(tmp_path)
+    runs = collect(tmp_path)
+    assert (runs.experiment, len(runs.table), runs.axes, runs.problems) == ("units", 24, [], [])
+    assert list(runs.table[["seed", "criterion", "order", "rate"]].iloc[0]) == [0, "entropy", "ascending", 0.2]
+    assert runs.constant["callbacks.unit_mask.rounds"] == 1
+    assert runs.constant["data.cache_dir"] == "<cache_dir>"
+    assert missing(runs) == []
+    assert state(runs)[0].startswith("All combinations")
+
+
+def test_keys_that_differ_are_axes_and_arguments_of_a_criterion_are_its_label(tmp_path):
+    write(tmp_path / "a", 0, 0.5, ("entropy", "ascending", 0.5), {"model": {"regularization": "l1"}})
+    write(tmp_path / "b", 0, 0.5, ("random", "ascending", 0.5), {"model": {"regularization": "l2"}})
+    assert collect(tmp_path).axes == ["model.regularization"]
+    write(tmp_path / "c", 0, 0.5, ("entropy", "ascending", 0.5), {"model": {"regularization": "l1"}})
+    config = yaml.safe_load((tmp_path / "c" / "config.yaml").read_text())
+    config["callbacks"]["unit_mask"]["criterion"]["bins"] = 8
+    (tmp_path / "c" / "config.yaml").write_text(yaml.safe_dump(config))
+    assert set(collect(tmp_path).table["criterion"]) == {"entropy (bins=4)", "entropy (bins=8)", "random"}
+
+
+def test_the_rows_of_a_unit_curve_are_points(tmp_path):
+    rows = [
+        {"criterion": "random", "order": "ascending", "rate": r, "removed": 1, "test_acc": 1 - r} for r in (0.0, 0.5)
+    ]
+    curve = {"callbacks": {"unit_curve": {"criteria": {"random": {"_target_": "x", "seed": 0}}, "rates": [0.0, 0.5]}}}
+    write(tmp_path / "a", 0, 0.9, None, curve, unit_curve=rows)
+    table = collect(tmp_path).table
+    assert list(table["rate"]) == [0.0, 0.5]
+    assert list(table["final_test_acc"]) == [1.0, 0.5]
+    assert list(table["dense_test_acc"]) == [0.9, 0.9]
+
+
+def test_what_is_missing_unfinished_or_damaged_is_named_and_the_rest_is_reported(tmp_path):
+    gone = [(seed, "entropy", "ascending", 0.6) for seed in (0, 1, 2)] + [(1, "random", "descending", 0.2)]
+    write_grid(tmp_path, without=gone)
+    (tmp_path / "entropy-descending-0.6-0" / "results.json").write_text('{"metrics": {')
+    (tmp_path / "random-ascending-0.2-0" / "results.json").unlink()
+    runs = collect(tmp_path)
+    assert len(runs.table) == 18
+    assert [line.split(" ")[0] for line in runs.problems] == ["damaged:", "not"]
+    lines = "\n".join(state(runs))
+    assert "Incomplete" in lines
+    assert "entropy-descending-0.6-0 (JSONDecodeError" in lines
+    assert f"not finished: {tmp_path / 'random-ascending-0.2-0'}" in lines
+    assert "6 combinations" in lines
+    assert "seed=0,1,2 criterion=entropy order=ascending rate=0.6" in lines
+    assert "seed=1 criterion=random order=descending rate=0.2" in lines
+    written = report(tmp_path, tmp_path / "report")
+    assert all(path.exists() for path in written)
+    assert "damaged" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_differences_are_paired_by_seed_against_the_mean_of_random_orders(tmp_path):
+    write_grid(tmp_path)
+    against = differences(collect(tmp_path).table, []).set_index(["criterion", "order", "rate"])
+    assert len(against) == 4
+    row = against.loc[("entropy", "ascending", 0.6)]
+    # entropy: 0.7 + 0.06 seed - 0.06; random: 0.62 + 0.05 seed - 0.06 in the mean of its orders
+    assert row["mean"] == pytest.approx(0.08 + 0.01)
+    assert row["half"] == pytest.approx(4.302653 * 0.01 / 3**0.5)
+    assert row["n"] == 3
+
+
+def test_runs_of_one_seed_are_one_of_n_and_copies_are_left_out(tmp_path):
+    for name, seed, accuracy in (("a", 0, 0.5), ("b", 0, 0.7), ("c", 1, 0.9)):
+        write(tmp_path / name, seed, accuracy, ("entropy", "ascending", 0.5))
+    shutil.copytree(tmp_path / "a", tmp_path / "copy of a")
+    runs = collect(tmp_path)
+    assert len(runs.table) == 3
+    assert [line.split(":")[0] for line in runs.problems] == [
+        "left out",
+        "of equal settings, averaged within their seed",
+    ]
+    (row,) = summarize(runs.table, ["criterion"], ["final_test_acc"]).to_dict("records")
+    assert (row["final_test_acc.mean"], row["n"]) == (pytest.approx(0.75), 2)
+
+
+def test_dense_runs_among_runs_that_prune_units_are_put_aside(tmp_path):
+    write(tmp_path / "a", 0, 0.5, ("random", "ascending", 0.5))
+    write(tmp_path / "b", 0, 0.5)
+    runs = collect(tmp_path)
+    assert list(runs.table["config_hash"]) == ["a"]
+    assert runs.problems == ["left out, as no units are pruned in them: b"]
+    report(tmp_path, tmp_path / "report")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "1", '{"metrics": {}}', '{"unit_curve": []}'])
+def test_results_that_lack_what_they_should_hold_are_damaged(content, tmp_path):
+    write(tmp_path / "a", 0, 0.5)
+    write(tmp_path / "b", 0, 0.5)
+    (tmp_path / "b" / "results.json").write_text(content)
+    (problem,) = collect(tmp_path).problems
+    assert problem.startswith(f"damaged: {tmp_path / 'b'}")
+
+
+def test_jobs_of_the_last_sweep_that_did_not_finish_are_told(tmp_path):
+    runs = tmp_path / "runs"
+    write(runs / "units" / "a", 0, 0.5, ("random", "ascending", 0.5))
+    jobs.plan(runs / "sweeps" / "1", [["rate=0.5"], ["rate=2"], ["rate=0.7"], ["rate=0.8"]])
+    done = [jobs.new_job(0, ["rate=0.5"], "finished"), jobs.new_job(1, ["rate=2"], "failed")]
+    done[0]["run"], done[1]["error"] = str(runs / "units" / "a"), "too much"
+    for job in (*done, jobs.new_job(2, ["rate=0.7"], "cut off")):
+        jobs.leave(runs / "sweeps" / "1", job)
+    told = [
+        "failed in the last sweep: rate=2: too much",
+        "cut off in the last sweep: rate=0.7",
+        "not started in the last sweep: rate=0.8",
+    ]
+    assert collect(runs / "units").problems == told
+    assert [job["state"] for job in jobs.gather(runs / "sweeps" / "1")] == [
+        "finished",
+        "failed",
+        "cut off",
+        "not started",
+    ]
+    jobs.leave(runs / "sweeps" / "1", jobs.new_job(2, ["rate=0.7"], "finished"))  # it was still running
+    assert [job["state"] for job in jobs.gather(runs / "sweeps" / "1")] == [
+        "finished",
+        "failed",
+        "finished",
+        "not started",
+    ]
+    assert collect(runs / "units").problems == [told[0], told[2]]
+
+
+def test_a_criterion_that_has_one_order_lacks_nothing_in_the_other(tmp_path):
+    write_grid(tmp_path)
+    for seed, rate in product([0, 1, 2], [0.2, 0.6]):
+        if (seed, rate) != (1, 0.6):
+            write(tmp_path / f"one-{seed}-{rate}", seed, 0.5, ("reconstruction", "ascending", rate))
+    (row,) = missing(collect(tmp_path))
+    assert row == {"seed": 1, "criterion": "reconstruction", "order": "ascending", "rate": 0.6}

@@ -1,0 +1,49 @@
+from contextlib import ExitStack
+
+import pytest
+
+from prunekit.app.devices import check_one_device, free_gpu
+from prunekit.errors import ConfigError
+
+GPUS = [f"test-{i}" for i in range(3)]
+TRAINER = {"accelerator": "auto", "devices": 1}
+
+
+@pytest.fixture(autouse=True)
+def own_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def test_jobs_take_different_gpus_as_long_as_there_are_some_and_then_share():
+    with ExitStack() as jobs:
+        taken = [jobs.enter_context(free_gpu(TRAINER, job, GPUS)) for job in (4, 4, 4)]
+        assert taken == [1, 2, 0]
+        assert jobs.enter_context(free_gpu(TRAINER, 5, GPUS)) == 2
+    with free_gpu(TRAINER, 4, GPUS) as gpu:
+        assert gpu == 1
+
+
+@pytest.mark.parametrize(
+    ("trainer", "gpus"),
+    [
+        (TRAINER, GPUS[:1]),
+        (TRAINER, []),
+        ({"accelerator": "cpu", "devices": 1}, GPUS),
+        ({"accelerator": "gpu", "devices": [2]}, GPUS),
+    ],
+)
+def test_nothing_is_chosen_where_there_is_no_choice(trainer, gpus):
+    with free_gpu(trainer, 0, gpus) as gpu:
+        assert gpu is None
+
+
+@pytest.mark.parametrize("trainer", [{"devices": 2}, {"devices": "auto"}, {"devices": -1}, {"devices": [0, 1]},
+                                     {"devices": 1, "num_nodes": 2}])  # fmt: skip
+def test_a_job_of_a_sweep_has_one_device(trainer):
+    with pytest.raises(ConfigError, match=r"trainer\.devices: got .*the whole sweep's"):
+        check_one_device(trainer)
+
+
+@pytest.mark.parametrize("trainer", [{"devices": 1}, {"devices": "1"}, {"devices": [3]}, {}])
+def test_one_device_may_be_named(trainer):
+    check_one_device(trainer)

@@ -1,0 +1,196 @@
+"""What networks cost, counted by hand."""
+
+import re
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from prunekit import accounting
+from prunekit.accounting import account
+from prunekit.app.results import summary_table
+from prunekit.models.mlp import Mlp
+from prunekit.models.recognizer import Recognizer
+from prunekit.units.gates import gate_constants
+from prunekit.units.removal import gate_mask, unit_mask
+
+IN, UNITS, HIDDEN, CLASSES, STEPS = 3, 8, 6, 4, 5
+
+
+def recognizer(**arguments):
+    torch.manual_seed(0)
+    optimizer = partial(torch.optim.Adam, lr=0.01)
+    return Recognizer(IN, CLASSES, optimizer, units=UNITS, hidden=HIDDEN, **arguments).eval()
+
+
+def parameters(units):
+    return 4 * units * (IN + units + 2) + HIDDEN * (units + 1) + CLASSES * (HIDDEN + 1)
+
+
+def macs(units):
+    return STEPS * 4 * units * (IN + units) + HIDDEN * units + CLASSES * HIDDEN
+
+
+def test_a_recognizer_without_half_of_its_units(tmp_path):
+    net = recognizer()
+    mask = unit_mask(net.lstm, "lstm", torch.arange(UNITS) % 2 == 0)
+    mask.apply(net)
+    found = account(net, mask.removed(), [("lstm", "head")], torch.randn(1, STEPS, IN))
+    removed = 4 * 4 * (IN + UNITS + 2)
+    assert found["parameters"] == {
+        "dense": parameters(8), "compact": parameters(4), "nonzero": parameters(8) - removed,
+    }  # fmt: skip
+    assert found["macs"] == {"dense": macs(8), "compact": macs(4), "without_empty_rows": macs(4)}
+    assert found["compaction"]["difference"] <= 1e-6
+    file = tmp_path / "x.safetensors"
+    save_file(net.state_dict(), file)
+    assert found["file_bytes"]["dense"] == file.stat().st_size > found["file_bytes"]["compact"] > 4 * parameters(4)
+    for latency in found["latency"].values():
+        assert set(latency) == {"1", "64"}
+        assert all(0 < seconds < 1 for seconds in latency.values())
+
+
+def test_a_constant_gate_leaves_an_empty_row_that_torch_computes():
+    net = recognizer()
+    kept = torch.arange(4 * UNITS) % 4 != 1
+    mask = gate_mask(net.lstm, "lstm", kept)
+    mask.apply(net, gate_constants("lstm", ~kept, torch.full((4 * UNITS,), 0.3)))
+    found = account(net, mask.removed(), [("lstm", "head")], torch.randn(1, STEPS, IN))
+    assert found["macs"]["compact"] == found["macs"]["dense"] == macs(8)
+    assert found["macs"]["without_empty_rows"] == macs(8) - STEPS * UNITS * (IN + UNITS)
+
+
+def test_larger_networks_take_longer():
+    torch.manual_seed(0)
+    net = Recognizer(64, 6, partial(torch.optim.Adam), units=512, hidden=32).eval()
+    unit_mask(net.lstm, "lstm", torch.arange(512) < 8).apply(net)
+    latency = account(net, 0, [("lstm", "head")], torch.randn(1, 20, 64))["latency"]
+    for size in ("1", "64"):
+        assert latency["dense"][size] > 2 * latency["compact"][size]
+    assert latency["dense"]["64"] > latency["dense"]["1"]
+
+
+def test_networks_of_equal_shapes_are_timed_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(accounting, "_known", {})
+    monkeypatch.setattr(accounting, "_costs", lambda *a, own=accounting._costs: calls.append(1) or own(*a))
+    net, x = recognizer(), torch.randn(1, STEPS, IN)
+    unit_mask(net.lstm, "lstm", torch.arange(UNITS) < 4).apply(net)
+    one = account(net, 10, [("lstm", "head")], x)
+    other = recognizer()
+    unit_mask(other.lstm, "lstm", torch.arange(UNITS) >= 4).apply(other)
+    assert account(other, 20, [("lstm", "head")], x) | {"compaction": 0} == {
+        **one, "parameters": {**one["parameters"], "nonzero": parameters(8) - 20}, "compaction": 0,
+    }  # fmt: skip
+    assert len(calls) == 1
+    account(recognizer(), 0, [("lstm", "head")], x)
+    account(net, 10, [("lstm", "head")], torch.randn(1, 2 * STEPS, IN))
+    assert len(calls) == 3
+
+
+def test_neurons_without_inputs_or_readers_count_as_gone():
+    torch.manual_seed(0)
+    net = Mlp([6, 5, 4, 3], partial(torch.optim.SGD, lr=0.1)).eval()
+    with torch.no_grad():
+        net.layers.hidden1.weight[:2] = 0.0
+        net.layers.output.weight[:, 1] = 0.0
+    found = account(net, 15, [], torch.rand(1, 6))
+    assert found["macs"]["compact"] == 6 * 3 + 3 * 3 + 3 * 3
+    assert found["parameters"]["compact"] == 18 + 3 + 9 + 3 + 9 + 3
+
+
+class Other(nn.Module):
+    """Its sequence's first layer has a second reader."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+
+    def forward(self, x):
+        return self.layers(x) + self.layers[0](x).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("net", "recurrent", "message"),
+    [
+        (Other(), [], "outputs differ by .*connected otherwise"),
+        (nn.ModuleDict({"a": nn.LSTM(4, 3), "b": nn.LayerNorm(3)}), [("a", "b")], "does not begin with an nn.Linear"),
+    ],
+)
+def test_what_cannot_be_compacted_is_said_and_counts_as_it_is(net, recurrent, message, caplog):
+    if isinstance(net, nn.ModuleDict):
+        net.forward = lambda x: net["b"](net["a"](x)[0])
+    else:
+        with torch.no_grad():
+            net.layers[2].weight[:, 1:] = 0.0  # by the sequence five neurons are read by nobody
+    found = account(net, 0, recurrent, torch.rand(1, 4))
+    assert found["parameters"]["compact"] == found["parameters"]["dense"]
+    assert re.search(message, found["compaction"]["refused"])
+    assert "no compact network" in caplog.text
+
+
+def test_slow_networks_are_not_timed(monkeypatch):
+    monkeypatch.setattr(accounting, "LONGEST", 1e-9)
+    monkeypatch.setattr(accounting, "_known", {})
+    found = account(recognizer(), 0, [("lstm", "head")], torch.randn(1, STEPS, IN))
+    assert found["latency"]["dense"] == found["latency"]["compact"] == {"1": None, "64": None}
+
+
+class Packing(nn.Module):
+    """Packs its sequences around the LSTM, which nobody can count."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(IN, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x):
+        packed = pack_padded_sequence(x, [x.shape[1]] * len(x), batch_first=True)
+        return self.head(self.lstm(packed)[1][0][-1])
+
+
+class TwoNames(nn.Module):
+    """Its layers are there under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(IN, 4), nn.Linear(4, 2)
+        self.net = nn.Sequential(self.one, nn.ReLU(), self.two)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize(("net", "recurrent"), [(Packing(), [("lstm", "head")]), (TwoNames(), [])])
+def test_a_network_that_cannot_be_measured_costs_no_results(net, recurrent, caplog):
+    found = account(net.eval(), 3, recurrent, torch.randn(1, STEPS, IN))
+    count = sum(parameter.numel() for parameter in net.parameters())
+    assert found["parameters"] == {"dense": count, "nonzero": count - 3, "compact": count}
+    assert found["compaction"]["refused"]
+    assert "is not known" in caplog.text or "no compact network" in caplog.text
+
+
+def test_results_without_costs_are_shown_as_well():
+    results = {
+        "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
+        "events": [{}], "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6, "nonzero": 3},
+    }  # fmt: skip
+    assert "network" not in list(summary_table(results).columns[0].cells)
+
+
+def test_the_table_tells_dense_from_compact():
+    results = {
+        "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
+        "events": [{}], "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6000, "compact": 1000},
+        "macs": {"dense": 30, "compact": 10}, "file_bytes": {"dense": 8, "compact": 4},
+        "latency": {"dense": {"1": 0.004, "64": None}, "compact": {"1": 0.001, "64": None}},
+    }  # fmt: skip
+    columns = [list(column.cells) for column in summary_table(results).columns]
+    rows = dict(zip(*columns, strict=True))
+    assert rows["parameters"] == "6,000 -> 1,000, 6.0x"
+    assert rows["multiply-adds a sample"] == "30 -> 10, 3.0x"
+    assert rows["milliseconds a batch of 1"] == "4.0 -> 1.0, 4.0x"
+    assert "milliseconds a batch of 64" not in rows
