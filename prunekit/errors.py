@@ -24,8 +24,7 @@ class ArgumentError(ValueError):
         self.argument, self.got, self.accepted, self.owner = argument, got, accepted, owner
 
 
-class ConfigError(ArgumentError):
-    """The same of a config: the argument is a whole key, such as ``callbacks.l2_mask.rate``."""
+ConfigError = ArgumentError  # until all of the library names arguments
 
 
 def check_rate(argument: str, value: object) -> float:
