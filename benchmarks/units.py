@@ -15,13 +15,13 @@ from torch import Tensor
 from benchmarks.tables import show
 from prunekit.callbacks.measure import TEST, accuracy
 from prunekit.callbacks.unit_curve import UnitCurve
+from prunekit.criteria.entropy import Entropy
+from prunekit.criteria.l1_norm import L1Norm
+from prunekit.criteria.random import Random
+from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.latency import medians
 from prunekit.models.recognizer import Recognizer
-from prunekit.units.criteria.entropy import Entropy
-from prunekit.units.criteria.l1_norm import L1Norm
-from prunekit.units.criteria.random import Random
-from prunekit.units.criteria.transfer_entropy import TransferEntropy
 from prunekit.units.series import Recorder
 from prunekit.units.transfer_entropy import (
     count_transitions,

@@ -6,9 +6,9 @@ import numpy as np
 import pytorch_lightning as pl
 
 from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
 from prunekit.callbacks.measure import TEST, confusion
-from prunekit.callbacks.pruning import PruningObserver
 from prunekit.errors import check_count
 from prunekit.figures.confusion import draw_confusion
 from prunekit.files import write_whole

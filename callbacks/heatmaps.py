@@ -9,12 +9,14 @@ import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from prunekit.callbacks.events import PruningEvent, PruningObserver
 from prunekit.callbacks.images import log_png, show_png
-from prunekit.callbacks.pruning import PruningEvent, PruningObserver, check_parameter, pruning_callbacks
-from prunekit.callbacks.region_mean_mask import RegionMeanMask, check_holds_images, check_image_shape
-from prunekit.errors import check_count
+from prunekit.callbacks.pruning import pruning_callbacks
+from prunekit.callbacks.region_mean_mask import RegionMeanMask
+from prunekit.errors import ArgumentError, check_count
 from prunekit.figures.neurons import draw_kept, draw_rates, draw_regions, draw_weights, side_by_side
 from prunekit.masks import find_parameter
+from prunekit.regions.grouping import check_holds_images, check_image_shape
 from prunekit.regions.segmentation import Connected, Segmentation
 
 
@@ -39,9 +41,9 @@ class Heatmaps(PruningObserver):
         max_neurons: int = 100,
     ) -> None:
         self.parameter = parameter
-        self.image_shape = check_image_shape("callbacks.heatmaps.image_shape", image_shape)
+        self.image_shape = check_image_shape(image_shape)
         self.segmentation = segmentation or Connected()
-        self.max_neurons = check_count("callbacks.heatmaps.max_neurons", max_neurons, least=1)
+        self.max_neurons = check_count("max_neurons", max_neurons, least=1)
         self._shown: list[tuple[str, str, int]] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,8 +56,10 @@ class Heatmaps(PruningObserver):
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a parameter that is missing or holds no images of that shape."""
-        check_parameter("callbacks.heatmaps.parameter", module, self.parameter)
-        check_holds_images("callbacks.heatmaps.image_shape", module, self.parameter, self.image_shape)
+        try:
+            check_holds_images(module, self.parameter, self.image_shape)
+        except ArgumentError as error:
+            raise ArgumentError(error.argument, error.got, error.accepted, self) from None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a module that does not fit."""

@@ -1,131 +1,128 @@
-"""The schedule that every pruning callback shares: when an event is due, and how its mask is held and saved."""
+"""The one callback that prunes: when an event is due, what it does, and how its mask is held and saved."""
 
+import logging
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import reduce
 from operator import and_
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
-from torch import Tensor, nn
 
-from prunekit.errors import ConfigError, check_count, check_rate
+from prunekit.cache import Cache
+from prunekit.calibration import Predict
+from prunekit.callbacks.averaging import check_averaging
+from prunekit.callbacks.events import PruningEvent, PruningObserver
+from prunekit.callbacks.scoring import leave_scores, score
+from prunekit.criteria.criterion import Criterion
+from prunekit.errors import ArgumentError, check_choice, check_count, check_rate
+from prunekit.groups import Grouping
 from prunekit.masks import HeldMask, Mask, find_parameter
+from prunekit.pruning import Pruned, check_fit, check_parts, remove, require_finite
+from prunekit.repair import Repair
+from prunekit.selection import COUNTED, SCOPES, gradual_rate, select
+
+log = logging.getLogger("prunekit")
 
 
-@dataclass(frozen=True)
-class PruningEvent:
-    """One pruning of one callback.
-
-    Attributes:
-        name: the callback's, such as ``l2_mask``.
-        round: from 1.
-        epoch: epochs completed when it happened.
-        before: the model's mask before, over all pruning callbacks.
-        after: the model's mask after it.
-    """
-
-    name: str
-    round: int
-    epoch: int
-    before: Mask
-    after: Mask
-
-
-class PruningObserver(pl.Callback):
-    """A callback that is told of pruning events."""
-
-    def check(self, module: pl.LightningModule) -> None:
-        """Refuse a module that this callback cannot work on."""
-
-    def report(self) -> dict[str, Any]:
-        """What results say of this callback."""
-        return {}
-
-    def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Called when an event is due and nothing has changed yet."""
-
-    def after_pruning(self, trainer: pl.Trainer, module: pl.LightningModule, event: PruningEvent) -> None:
-        """Called when the mask is on the model."""
-
-
-class PruningCallback(pl.Callback, ABC):
-    """Prunes named parameters of any LightningModule at set epochs and holds them pruned.
+class Pruning(pl.Callback):
+    """Prunes groups of any LightningModule at set epochs and holds them pruned.
 
     The first event is due when ``start_epoch`` epochs are done, each further one ``retrain_epochs`` later.
     The mask and the number of rounds done are the callback's state, so a run resumes from any checkpoint.
 
     Args:
-        parameters: names as in ``module.named_parameters()``.
-        rate: share to remove, in [0, 1]; what it counts is the subclass's.
-        rounds: number of events.
+        grouping: what goes together.
+        criterion: which groups go first; it looks at training data only.
+        rate: share to remove, in [0, 1]; what it counts is ``of``.
+        order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
+        of: what the rate counts, ``groups`` or the ``weights`` in them.
+        scope: among what groups are ranked, ``all`` together or those ``within`` one layer or neuron.
+        floor: whether every layer or neuron keeps at least one group.
+        repair: what makes up for what goes; None for nothing.
+        each_round: whether every round removes ``rate`` of the groups that it finds; if not, ``rate`` is what is gone in
+            the end, and each round removes the same share of what is left.
+        rounds: number of events; each groups and scores anew.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
+        predict: how the module takes a batch, and the batch's classes, where the criterion or the repair look at data:
+            ``(module, batch) -> (logits, classes)``; None for ``module(x)`` of ``(x, classes)``.
+        cache: where runs keep scores for each other; None for nowhere.
+        name: in events, results and logs; by default the class's.
 
     Attributes:
-        mask: of the parameters, after this callback's last event.
-        values: what removed entries of all callbacks are held at after it, where that is not 0.
-        event_number: which of all callbacks' events its last one was, from 1.
+        mask: of the grouping's parameters, after this callback's last event.
 
     Raises:
-        ConfigError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
+        ArgumentError: if a value is not accepted; at the start of ``fit`` if the module does not fit.
+
+    Example:
+        >>> from prunekit.criteria.magnitude import Magnitude
+        >>> from prunekit.groups import Weights
+        >>> Pruning(Weights(["layers.hidden1.weight"]), Magnitude(), 0.5, rounds=2, retrain_epochs=3).end_epoch
+        6
     """
 
-    name: ClassVar[str]
+    default_name: ClassVar[str] = "pruning"
+    renamed: ClassVar[dict[str, str]] = {}  # what a preset calls an argument of its grouping
 
     def __init__(
-        self, parameters: Sequence[str], rate: float, rounds: int, retrain_epochs: int, start_epoch: int
+        self,
+        grouping: Grouping,
+        criterion: Criterion,
+        rate: float,
+        order: str = "ascending",
+        of: str = "groups",
+        scope: str = "all",
+        floor: bool = False,
+        repair: Repair | None = None,
+        each_round: bool = False,
+        rounds: int = 1,
+        retrain_epochs: int = 0,
+        start_epoch: int = 0,
+        predict: Predict | None = None,
+        cache: Cache | None = None,
+        name: str | None = None,
     ) -> None:
-        self.parameters = list(parameters)
-        self.rate = check_rate(self.key("rate"), rate)
-        self.rounds = check_count(self.key("rounds"), rounds, least=1)
-        self.retrain_epochs = check_count(self.key("retrain_epochs"), retrain_epochs)
-        self.start_epoch = check_count(self.key("start_epoch"), start_epoch)
+        self.grouping, self.criterion, self.repair = grouping, criterion, repair
+        self.rate = check_rate("rate", rate)
+        check_choice("of", of, COUNTED)
+        check_choice("scope", scope, SCOPES)
+        check_parts(grouping, criterion, order, repair)
+        self.order, self.of, self.scope, self.floor, self.each_round = order, of, scope, floor, each_round
+        self.rounds = check_count("rounds", rounds, least=1)
+        self.retrain_epochs = check_count("retrain_epochs", retrain_epochs)
+        self.start_epoch = check_count("start_epoch", start_epoch)
         if rounds > 1 and retrain_epochs == 0:
-            accepted = f"1 or more between {rounds} rounds; for no retraining set {self.key('rounds')}=1"
-            raise ConfigError(self.key("retrain_epochs"), retrain_epochs, accepted)
-        # Made once: Lightning asks for it at every hook of every step.
-        self._state_key = self._generate_state_key(parameters=self.parameters, start_epoch=self.start_epoch)
+            accepted = f"1 or more between {rounds} rounds; for no retraining set rounds=1"
+            raise ArgumentError("retrain_epochs", retrain_epochs, accepted)
+        self.name = name or self.default_name
+        self._predict, self._cache = predict, cache
+        # Made once: Lightning asks for it at every hook of every step. It must be the same in another process.
+        plain = {key: value for key, value in vars(grouping).items() if isinstance(value, str | list | tuple)}
+        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, **plain)
         self.mask = Mask({})
-        self.values: dict[str, Tensor] = {}
-        self.event_number = 0
+        self.removed = self.count = 0
         self.rounds_done = 0
         self.seconds = 0.0
-        self.held: HeldMask | None = None
+        self._held: HeldMask | None = None
 
-    @classmethod
-    def key(cls, argument: str) -> str:
-        """The config key of an argument, for messages."""
-        return f"callbacks.{cls.name}.{argument}"
-
-    @abstractmethod
-    def select(self, module: pl.LightningModule, mask: Mask) -> Mask:
-        """The mask of ``self.parameters`` after the next round, given the model's mask so far."""
-
-    def adjust(self, trainer: pl.Trainer, module: pl.LightningModule, before: Mask, after: Mask) -> None:
-        """Change what stays to make up for what goes, while nothing has gone yet; by default nothing is changed."""
-
-    def hold_at(self, values: dict[str, Tensor], before: Mask, after: Mask) -> dict[str, Tensor]:
-        """What removed entries are held at after an event, given what they were held at; by default no more than that.
-
-        Args:
-            values: parameter name -> tensor of its shape, 0 where an entry is kept or held at 0.
-            before: as :meth:`adjust` has it.
-            after: likewise.
-        """
-        return values
+    def taken(self, pruned: Pruned) -> None:
+        """Called with what an event has done, before observers are told; for presets that keep more than the mask."""
 
     def report(self) -> dict[str, Any]:
-        """What results say of this callback."""
-        return {}
+        """What results say of this callback: the setting, and how many groups there were and went."""
+        if not self.mask:
+            return {}
+        setting = {"criterion": self.criterion.name, "order": self.order, "rate": self.rate}
+        repair = self.repair.name if self.repair is not None else "none"
+        return {**setting, "repair": repair, f"{self.grouping.word}s": {"count": self.count, "removed": self.removed}}
 
     def achieved(self) -> dict[str, float]:
         """Achieved sparsities of things that are not single parameters."""
-        return {}
+        label = self.grouping.label()
+        return {label: self.removed / self.count} if label is not None and self.mask else {}
 
     @property
     def end_epoch(self) -> int:
@@ -143,36 +140,42 @@ class PruningCallback(pl.Callback, ABC):
         return self._state_key
 
     def state_dict(self) -> dict[str, Any]:
-        """The mask, the values and the rounds done, as plain tensors and numbers."""
-        plain = {"values": self.values, "event_number": self.event_number, "rounds_done": self.rounds_done}
-        return {"mask": dict(self.mask), **plain}
+        """The mask, what is held, and the rounds done, as plain tensors and numbers."""
+        counts = {"rounds_done": self.rounds_done, "removed": self.removed, "count": self.count}
+        return {"mask": dict(self.mask), "held": self.mask.held, **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's mask; it is held from the first step on."""
-        self.mask, self.rounds_done = Mask(state_dict["mask"]), state_dict["rounds_done"]
-        # Absent in checkpoints from before there were values.
-        self.values = state_dict.get("values", {})
-        self.event_number = state_dict.get("event_number", self.rounds_done)
+        self.mask, self.rounds_done = Mask(state_dict["mask"], state_dict["held"]), state_dict["rounds_done"]
+        self.removed, self.count = state_dict["removed"], state_dict["count"]
 
     def check(self, module: pl.LightningModule) -> None:
-        """Refuse a module that lacks a named parameter."""
-        for name in self.parameters:
-            check_parameter(self.key("parameters"), module, name)
+        """Refuse a module that does not fit."""
+        try:
+            check_fit(module, self.grouping, self.criterion, self.order, self.repair)
+        except ArgumentError as error:
+            argument = self.renamed.get(error.argument, error.argument)
+            raise ArgumentError(argument, error.got, error.accepted, error.owner or self) from None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a module that does not fit, and a trainer that stops before the schedule ends."""
         self.check(pl_module)
         if stage == "fit" and trainer.max_epochs is not None and 0 <= trainer.max_epochs < self.end_epoch:
-            needed = f"{self.end_epoch} or more, for {self.rounds} rounds from epoch {self.start_epoch}"
-            raise ConfigError("trainer.max_epochs", trainer.max_epochs, needed)
+            needed = f"trainer.max_epochs of {self.end_epoch} or more, for {self.rounds} rounds from epoch {self.start_epoch}"
+            raise ArgumentError("start_epoch", f"{self.start_epoch}, and max_epochs={trainer.max_epochs}", needed, self)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hold a resumed mask; prune if an event is due.
 
         A checkpoint written on an epoch's last batch resumes without the next ``on_train_epoch_start``.
         """
-        batches, epochs = int(trainer.num_training_batches), trainer.max_epochs or 0
-        check_averaging(trainer.callbacks, epochs, batches)  # type: ignore[attr-defined]
+        batches = trainer.num_training_batches
+        if 0 <= trainer.max_steps < self.last_event * batches / trainer.accumulate_grad_batches:
+            got = f"{self.start_epoch}, and max_steps={trainer.max_steps} of {batches} batches an epoch"
+            raise ArgumentError("start_epoch", got, "an epoch that the training reaches, or more steps", self)
+        if batches != float("inf"):
+            last = max(callback.last_event for callback in pruning_callbacks(trainer))
+            check_averaging(trainer.callbacks, last, trainer.max_epochs or 0, int(batches))  # type: ignore[attr-defined]
         hold(trainer, pl_module)
         self._prune_if_due(trainer, pl_module)
 
@@ -181,101 +184,74 @@ class PruningCallback(pl.Callback, ABC):
         self._prune_if_due(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prune if an event is due that no training follows."""
+        """Prune if an event is due that no training follows; say so if training has ended before one was."""
         self._prune_if_due(trainer, pl_module)
+        if self.rounds_done < self.rounds:
+            log.warning(
+                "%s: training has ended after %d epochs, and %d of %d rounds are pruned: the next was due after %d",
+                self.name, trainer.current_epoch, self.rounds_done, self.rounds, self._due,
+            )  # fmt: skip
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the module; its zeros stay."""
-        if self.held is not None:
-            self.held.release()
+        if self._held is not None:
+            self._held.release()
+
+    @property
+    def _due(self) -> int:
+        return self.start_epoch + self.rounds_done * self.retrain_epochs
 
     def _prune_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        due = self.start_epoch + self.rounds_done * self.retrain_epochs
-        if self.rounds_done == self.rounds or trainer.current_epoch < due:
+        if self.rounds_done == self.rounds or trainer.current_epoch < self._due:
             return
         observers = [c for c in trainer.callbacks if isinstance(c, PruningObserver)]  # type: ignore[attr-defined]
         for observer in observers:
             observer.before_pruning(trainer, module)
-        before = Mask.full(module, self.parameters) & current_mask(trainer)
-        for name in self.parameters:
-            parameter = find_parameter(module, name).detach()
-            if parameter.numel() and not torch.stack(torch.aminmax(parameter)).isfinite().all():
-                got = f"settings under which {name} is not finite after {trainer.current_epoch} epochs"
-                raise ConfigError("model.optimizer", got, "settings under which training does not diverge")
+        names = self.grouping.parameters(module)
+        before = Mask.full(module, names) & current_mask(trainer)
+        require_finite(module, names)
         started = time.perf_counter()
-        selected = self.select(module, before)
-        self._require_subset(selected, before)
-        self.adjust(trainer, module, before, selected)
+        pruned = self._prune(trainer, module, before.only(names))
         self.seconds += time.perf_counter() - started
-        values = self.hold_at(current_values(trainer), before, selected)
-        self.values = trainer.strategy.broadcast(values) if trainer.world_size > 1 else values
-        self.event_number = 1 + sum(callback.rounds_done for callback in pruning_callbacks(trainer))
-        self.mask = selected
-        _require_equal_on_ranks(trainer, self.mask)
+        self.mask, self.removed, self.count = pruned.mask, int(pruned.goes.sum()), len(pruned.goes)
         self.rounds_done += 1
+        self.taken(pruned)
         hold(trainer, module)
         event = PruningEvent(self.name, self.rounds_done, trainer.current_epoch, before, before & self.mask)
         for observer in observers:
             observer.after_pruning(trainer, module, event)
 
-    def _require_subset(self, selected: Mask, before: Mask) -> None:
-        """Notice a subclass that brings removed entries back or masks what it was not asked to."""
-        if set(selected) != set(self.parameters):
-            raise ValueError(f"{type(self).__name__}.select gave a mask of {list(selected)}, not of {self.parameters}")
-        for name in selected:
-            if selected[name].shape != before[name].shape or (selected[name] & ~before[name]).any():
-                raise ValueError(f"{type(self).__name__}.select: the mask of {name} is no subset of the one before")
-
-
-def check_averaging(callbacks: Sequence[pl.Callback], epochs: int, batches: int = 1) -> None:
-    """Refuse weight averaging that begins before the last pruning event: it would bring removed weights back.
-
-    Args:
-        callbacks: all of a trainer's.
-        epochs: of the whole fit.
-        batches: an epoch's at least, for averaging that counts steps.
-
-    Raises:
-        ConfigError: if a callback averages weights of an epoch that starts before the last event is over.
-    """
-    pruners = [callback for callback in callbacks if isinstance(callback, PruningCallback)]
-    last = max((pruner.last_event for pruner in pruners), default=-1)
-    for callback in callbacks:
-        early = False
-        if isinstance(callback, StochasticWeightAveraging):
-            start = callback._swa_epoch_start
-            early = (int(start * epochs) if isinstance(start, float) else start) - 1 <= last
-        elif isinstance(callback, WeightAveraging):
-            early = any(callback.should_update(epoch_idx=epoch) for epoch in range(last + 1))
-            early |= any(callback.should_update(step_idx=step) for step in range(last * batches + 1))
-        if early and pruners:
-            got = f"{type(callback).__name__}, which averages weights from before the last pruning event"
-            raise ConfigError("callbacks", got, f"averaging that starts after epoch {last}, given as a whole epoch")
+    def _prune(self, trainer: pl.Trainer, module: pl.LightningModule, before: Mask) -> Pruned:
+        groups = self.grouping(module, before)
+        # A retrained network is this run's alone.
+        cache = self._cache if self.rounds_done == 0 else None
+        criteria = {self.criterion.name: self.criterion}
+        scores, seen = score(module, self.grouping, groups, criteria, self.repair, cache, predict=self._predict)
+        found = scores[self.criterion.name]
+        rate = self.rate if self.each_round else gradual_rate(self.rate, self.rounds_done + 1, self.rounds)
+        goes = select(
+            found.values, groups.sizes, rate, within=groups.within, gone=groups.gone,
+            order=self.order, of=self.of, scope=self.scope, floor=self.floor,
+        )  # fmt: skip
+        mask = remove(module, self.grouping, groups, goes, before, self.repair, seen)
+        if self.repair is not None:
+            equal_on_ranks(trainer, module, self.repair.changes(module, self.grouping))
+        if self.grouping.label() is not None:
+            leave_scores(trainer, "scores.safetensors", scores)
+        return Pruned(_equal_on_ranks(trainer, mask), groups, found, goes)
 
 
 def hold(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Hold ``module`` to what all pruning callbacks keep together, once: the first of them has the hold."""
     first = pruning_callbacks(trainer)[0]
-    if first.held is not None:
-        first.held.release()
-    first.held = HeldMask(current_mask(trainer), module, trainer.optimizers, current_values(trainer))
+    if first._held is not None:
+        first._held.release()
+    first._held = HeldMask(current_mask(trainer), module, trainer.optimizers)
 
 
-def check_parameter(key: str, module: pl.LightningModule, name: str) -> None:
-    """Refuse a parameter name that ``module`` lacks.
-
-    Raises:
-        ConfigError: with the nearest names.
-    """
-    try:
-        find_parameter(module, name)
-    except KeyError as error:
-        raise ConfigError(key, name, f"a name from module.named_parameters(); {error.args[0]}") from None
-
-
-def pruning_callbacks(trainer: pl.Trainer) -> list[PruningCallback]:
+def pruning_callbacks(trainer: pl.Trainer) -> list[Pruning]:
     """The trainer's pruning callbacks, in the order in which they prune."""
-    return [c for c in trainer.callbacks if isinstance(c, PruningCallback)]  # type: ignore[attr-defined]
+    return [c for c in trainer.callbacks if isinstance(c, Pruning)]  # type: ignore[attr-defined]
 
 
 def current_mask(trainer: pl.Trainer) -> Mask:
@@ -284,20 +260,19 @@ def current_mask(trainer: pl.Trainer) -> Mask:
 
 
 @torch.no_grad()
-def equal_on_ranks(trainer: pl.Trainer, parameters: Iterable[nn.Parameter]) -> None:
+def equal_on_ranks(trainer: pl.Trainer, module: pl.LightningModule, names: Iterable[str]) -> None:
     """Give all ranks rank 0's values: what each has computed may differ in the last bits on unequal machines."""
     if trainer.world_size > 1:
-        for parameter in parameters:
+        for name in names:
+            parameter = find_parameter(module, name)
             parameter.copy_(trainer.strategy.broadcast(parameter.detach()))
 
 
-def current_values(trainer: pl.Trainer) -> dict[str, Tensor]:
-    """What removed entries are held at where that is not 0, by parameter: the callback that pruned last knows."""
-    latest = max(pruning_callbacks(trainer), key=lambda callback: callback.event_number, default=None)
-    return latest.values if latest else {}
-
-
-def _require_equal_on_ranks(trainer: pl.Trainer, mask: Mask) -> None:
-    digest = mask.digest()
-    if trainer.strategy.broadcast(digest) != digest:
+def _equal_on_ranks(trainer: pl.Trainer, mask: Mask) -> Mask:
+    """The mask, which must be rank 0's; what is held is rank 0's to the last bit."""
+    if trainer.world_size == 1:
+        return mask
+    kept, held = trainer.strategy.broadcast((Mask(dict(mask)).digest(), mask.held))
+    if kept != Mask(dict(mask)).digest():
         raise RuntimeError(f"rank {trainer.global_rank} chose another mask than rank 0: their weights differ")
+    return Mask(dict(mask), held)

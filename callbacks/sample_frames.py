@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
-from prunekit.callbacks.pruning import PruningObserver
 from prunekit.data_modules.action_clips import ActionClips
 from prunekit.errors import ConfigError, check_count
 from prunekit.figures.frames import draw_frames

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
 import pytorch_lightning as pl
 import torch
@@ -11,22 +11,23 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from prunekit.cache import Cache, tensor_digest
+from prunekit.calibration import Predict, Seen
+from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
 from prunekit.callbacks.measure import TEST, accuracy
-from prunekit.callbacks.pruning import PruningObserver, pruning_callbacks
-from prunekit.callbacks.scoring import check_grain, check_module, find_lstm, find_reader, leave_scores, score
-from prunekit.errors import ConfigError, check_choice, check_rate
+from prunekit.callbacks.pruning import pruning_callbacks
+from prunekit.callbacks.scoring import Scored, leave_scores, score
+from prunekit.callbacks.unit_mask import parts_of
+from prunekit.criteria.criterion import Criterion, Scores
+from prunekit.errors import ArgumentError, check_choice, check_rate
 from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
-from prunekit.files import write_json
-from prunekit.folders import read_json
-from prunekit.masks import exact_count, find_parameter
-from prunekit.reuse import SharedScores
-from prunekit.units.compensation import COMPENSATIONS, RIDGE, check_ridge, compensate
-from prunekit.units.criteria.criterion import Criterion, Scores
-from prunekit.units.gates import gate_constants
-from prunekit.units.moments import OutputMoments
-from prunekit.units.removal import ORDERS, gate_mask, kept_units, saved_share, unit_mask, unit_parameters
-from prunekit.units.series import UnitSeries
+from prunekit.files import read_json, write_json
+from prunekit.groups import Groups
+from prunekit.masks import Mask, find_parameter
+from prunekit.pruning import all_needs, remove
+from prunekit.selection import ORDERS, select
+from prunekit.units.compensation import RIDGE
 
 ROWS = "unit_curve.json"
 
@@ -48,26 +49,25 @@ class Row(TypedDict):
 class UnitCurve(PruningObserver):
     """Removes units of the dense network by every criterion, order and rate, measures each and puts them back.
 
-    Each row is on disk (``unit_curve.json``) as soon as it is measured; a run that was cut off measures the rest.
-    Leaves ``scores.safetensors`` as well, curves and the scores' pictures in ``figures/``, and one TensorBoard run for
-    each criterion and order in ``units/``, whose step is the rate in percent.
+    Each row is on disk (``unit_curve.json``) as soon as it is measured, with what it was measured on; a run that was cut
+    off measures the rest. Leaves ``unit_scores.safetensors`` as well, curves and the scores' pictures in ``figures/``, and
+    one TensorBoard run for each criterion and order in ``units/``, whose step is the rate in percent.
 
     Args:
         criteria: by name.
         rates: shares of the units to remove, in [0, 1].
         orders: ``ascending``, ``descending`` or both; a criterion that makes sense in one only is measured in that one.
-        lstm: name of an ``nn.LSTM`` in the model, whose last layer's units these are.
+        lstm: name of an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` in the model, whose last layer's units these are.
         head: name of the part that makes logits of its outputs, at any step.
         compensation: ``none``, or ``linear``: at each point what removed units said is said by a
             linear map of the rest.
         ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
         granularity: what is removed, each ``unit`` or each ``gate``, which then becomes its mean.
-
-    Attributes:
-        shared_scores: where runs keep scores for each other; None for nowhere.
+        predict: how the module takes a batch, and the batch's classes; None for ``module(x)`` of ``(x, classes)``.
+        cache: where runs keep scores for each other; None for nowhere.
 
     Raises:
-        ConfigError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
+        ArgumentError: if a value is not accepted; at the start of ``fit`` if a name is not the module's.
     """
 
     def __init__(
@@ -80,34 +80,38 @@ class UnitCurve(PruningObserver):
         compensation: Literal["none", "linear"] = "none",
         ridge: float = RIDGE,
         granularity: Literal["unit", "gate"] = "unit",
+        predict: Predict | None = None,
+        cache: Cache | None = None,
     ) -> None:
-        if not criteria or not rates or not orders:
-            raise ConfigError("callbacks.unit_curve", "no criteria, rates or orders", "at least one of each")
-        self.criteria = {name: one for name, one in criteria.items() if granularity in one.grains}
-        self.granularity = check_grain("callbacks.unit_curve", granularity, self.criteria.values(), compensation)
+        self.grouping, self.repair = parts_of(lstm, head, granularity, compensation, ridge)
+        for name, each in (("criteria", criteria), ("rates", rates), ("orders", orders)):
+            if not each:
+                raise ArgumentError(name, each, "at least one")
+        word = self.grouping.word
+        self.criteria = {name: one for name, one in criteria.items() if one.words is None or word in one.words}
         if not self.criteria:
-            raise ConfigError("callbacks.unit_curve.granularity", granularity, "what one of the criteria scores")
-        self.rates = [check_rate("callbacks.unit_curve.rates", rate) for rate in rates]
+            raise ArgumentError("granularity", granularity, "what one of the criteria scores")
+        self.rates = [check_rate("rates", rate) for rate in rates]
         for order in orders:
-            check_choice("callbacks.unit_curve.orders", order, ORDERS)
-        self.orders, self.lstm, self.head = list(orders), lstm, head
+            check_choice("orders", order, ORDERS)
+        self.orders = list(orders)
         if not self._lines():
-            accepted = f"an order that {', '.join(self.criteria)} makes sense in"
-            raise ConfigError("callbacks.unit_curve.orders", self.orders, accepted)
-        check_choice("callbacks.unit_curve.compensation", compensation, COMPENSATIONS)
-        self.compensation, self.ridge = compensation, check_ridge("callbacks.unit_curve.ridge", ridge)
-        self.shared_scores: SharedScores | None = None
+            raise ArgumentError("orders", self.orders, f"an order that {', '.join(self.criteria)} makes sense in")
+        self._predict, self._cache = predict, cache
         self.rows: list[Row] = []
         self.seconds = {"score": 0.0, "curve": 0.0}
 
     def check(self, module: pl.LightningModule) -> None:
-        """Refuse a module without the LSTM or the head."""
-        criteria, asked = self.criteria.values(), (self.granularity, self.compensation)
-        check_module(module, self.lstm, self.head, criteria, *asked, "callbacks.unit_curve")
+        """Refuse a module without the layer or the head."""
+        try:
+            self.grouping.check(module, all_needs(self.criteria.values(), self.repair))
+        except ArgumentError as error:
+            argument = "lstm" if error.argument == "layer" else error.argument
+            raise ArgumentError(argument, error.got, error.accepted, self) from None
 
     def report(self) -> dict[str, Any]:
         """All rows."""
-        return {"unit_curve": self.rows}
+        return {"rows": self.rows}
 
     def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Measure the dense network, before anything is removed for good."""
@@ -119,74 +123,75 @@ class UnitCurve(PruningObserver):
         if not pruning_callbacks(trainer):
             self._measure_and_show(trainer, pl_module)
         elif not self.rows:
-            self.rows = read_json(Path(trainer.default_root_dir) / ROWS, "paths.runs_dir") or []
+            self.rows = (read_json(Path(trainer.default_root_dir) / ROWS) or {}).get("rows", [])
 
     def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         started = time.perf_counter()
-        linear = self.compensation != "none"
-        scores, series, moments, means = score(
-            module,
-            self.lstm,
-            self.head,
-            self.criteria,
-            "callbacks.unit_curve",
-            self.shared_scores,
-            watch=True,
-            moments=linear,
-            grain=self.granularity,
+        before = Mask.full(module, self.grouping.parameters(module))
+        groups = self.grouping(module, before)
+        scored = score(
+            module, self.grouping, groups, self.criteria, self.repair, self._cache, watch=True, predict=self._predict
         )
         self.seconds["score"] = time.perf_counter() - started
-        compensated = Compensated(self.head, moments, self.ridge) if linear and moments is not None else None
-        self._measure(trainer, module, scores, Removal(module, self.lstm, compensated, means))
+        self._measure(trainer, module, groups, before, scored)
         self.seconds["curve"] = time.perf_counter() - started - self.seconds["score"]
-        leave_scores(trainer, "unit_scores.safetensors", scores)
+        leave_scores(trainer, "unit_scores.safetensors", scored.scores)
         if trainer.is_global_zero:
-            self._show(trainer, scores, series)
+            self._show(trainer, scored.scores, scored.seen)
 
     def _measure(
-        self,
-        trainer: pl.Trainer,
-        module: pl.LightningModule,
-        scores: Mapping[str, Scores],
-        removal: "Removal",
+        self, trainer: pl.Trainer, module: pl.LightningModule, groups: Groups, before: Mask, scored: Scored
     ) -> None:
-        """Measure the rows that are not on disk yet."""
+        """Measure the rows that are not on disk yet; on leaving every weight is as it was, to the bit."""
         path = Path(trainer.default_root_dir) / ROWS
-        done = {(row["criterion"], row["order"], row["rate"]): row for row in read_json(path, "paths.runs_dir") or []}
-        measured: dict[bytes, float] = {}  # by what is kept: rate 0 is the same network for all
+        repair = [self.repair.name, vars(self.repair)] if self.repair is not None else None
+        of = {"network": tensor_digest(module.state_dict()), "grouping": [self.grouping.word, vars(self.grouping)]}
+        of |= {
+            "repair": repair,
+            "scores": {name: tensor_digest({name: one.values}) for name, one in scored.scores.items()},
+        }
+        left = read_json(path) or {}
+        done = {_point(row): row for row in left.get("rows", [])} if left.get("of") == of else {}
+        measured: dict[bytes, float] = {}  # by what goes: rate 0 is the same network for all
+        names = {
+            *self.grouping.parameters(module),
+            *(self.repair.changes(module, self.grouping) if self.repair else ()),
+        }
+        saved = {name: find_parameter(module, name).detach().clone() for name in names}
         self.rows = []
-        with removal:
+        try:
             for name, order, rate in ((n, o, r) for n, o in self._lines() for r in self.rates):
                 row = done.get((name, order, rate))
                 if row is None:
-                    values = scores[name].values
-                    removed = exact_count(rate, len(values))
-                    kept = kept_units(values, removed, order)
-                    key = kept.numpy().tobytes()
+                    goes = select(scored.scores[name].values, groups.sizes, rate, order=order)
+                    key = goes.numpy().tobytes()
                     if key not in measured:
-                        removal.keep(kept)
+                        _restore(module, saved)
+                        remove(module, self.grouping, groups, goes, before, self.repair, scored.seen).apply(module)
                         measured[key] = accuracy(trainer, module, TEST)
+                    removed = int(goes.sum())
                     row = Row(
                         criterion=name,
                         order=order,
                         rate=rate,
                         removed=removed,
-                        saved=removal.saved(removed),
+                        saved=self.grouping.saved_share(module, removed),
                         test_acc=measured[key],
                     )
-                    done[name, order, rate] = row
                     if trainer.is_global_zero:
-                        write_json(path, [*self.rows, row])
+                        write_json(path, {"of": of, "rows": [*self.rows, row]})
                 self.rows.append(row)
+        finally:
+            _restore(module, saved)
 
-    def _show(self, trainer: pl.Trainer, scores: Mapping[str, Scores], series: UnitSeries | None) -> None:
+    def _show(self, trainer: pl.Trainer, scores: Mapping[str, Scores], seen: Seen) -> None:
         folder = Path(trainer.default_root_dir)
         values = {name: found.values.numpy() for name, found in scores.items()}
         log_png(trainer, draw_unit_curves(self.rows), folder / "figures" / "unit_curve.png", "unit_curve", 0)
         log_png(trainer, draw_scores(values), folder / "figures" / "scores.png", "scores", 0)
         first = next(iter(values))
-        if series is not None:
-            states = draw_states(series.magnitude.numpy(), values[first], first)
+        if seen.outputs is not None:
+            states = draw_states(seen.outputs.magnitude.numpy(), values[first], first)
             log_png(trainer, states, folder / "figures" / "states.png", "states", 0)
         if len(values) > 1:
             log_png(trainer, draw_scatter(values, first), folder / "figures" / "scatter.png", "scatter", 0)
@@ -209,64 +214,11 @@ class UnitCurve(PruningObserver):
                         writer.add_scalar("accuracy/units_removed", row["test_acc"], round(100 * row["rate"]))
 
 
-class Compensated(NamedTuple):
-    """That removals are compensated, and what that takes."""
-
-    head: str
-    moments: OutputMoments
-    ridge: float
+def _point(row: Row) -> tuple[str, str, float]:
+    return row["criterion"], row["order"], row["rate"]
 
 
-class Removal:
-    """Removes units of a module's LSTM for a while; on leaving every weight is as it was, to the bit.
-
-    Args:
-        module: whose units.
-        lstm: name of the LSTM.
-        compensated: how the rest makes up for them; None for not at all.
-        means: of the gates, if gates are removed instead of units.
-    """
-
-    def __init__(
-        self,
-        module: pl.LightningModule,
-        lstm: str,
-        compensated: Compensated | None = None,
-        means: Tensor | None = None,
-    ) -> None:
-        self._module, self._name, self._compensated, self._means = module, lstm, compensated, means
-        self._lstm = find_lstm(module, lstm, "lstm")
-        self._names = unit_parameters(self._lstm, lstm)
-        if compensated is not None:
-            name, self._reader = find_reader(module, lstm, compensated.head, "unit_curve")
-            self._names += [f"{name}.{own}" for own, _ in self._reader.named_parameters()]
-        self._saved: dict[str, Tensor] = {}
-
-    def __enter__(self) -> "Removal":
-        self._saved = {name: find_parameter(self._module, name).detach().clone() for name in self._names}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def keep(self, kept: Tensor) -> None:
-        """Have these units, ``(units,)`` bool, and no others; or these gates, ``(4 * units,)``."""
-        self._restore()
-        if self._compensated is not None:
-            compensate(self._lstm, [self._reader], self._compensated.moments, kept, ridge=self._compensated.ridge)
-        if self._means is None:
-            unit_mask(self._lstm, self._name, kept).apply(self._module)
-        else:
-            constants = gate_constants(self._name, ~kept, self._means)
-            gate_mask(self._lstm, self._name, kept).apply(self._module, constants)
-
-    def saved(self, removed: int) -> float:
-        """The share of the last layer's multiply-adds that so many removed units or gates save."""
-        lstm = self._lstm
-        inputs = lstm.get_parameter(self._names[0].rpartition(".")[2]).shape[1]
-        return saved_share(inputs, lstm.hidden_size, removed, "unit" if self._means is None else "gate")
-
-    @torch.no_grad()
-    def _restore(self) -> None:
-        for name, saved in self._saved.items():
-            find_parameter(self._module, name).copy_(saved)
+@torch.no_grad()
+def _restore(module: pl.LightningModule, saved: Mapping[str, Tensor]) -> None:
+    for name, value in saved.items():
+        find_parameter(module, name).copy_(value)

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from prunekit.app.identity import digest
+from prunekit.cache import digest
 from prunekit.data_modules.frames import ClipError, read_frames
 from prunekit.errors import ConfigError
 from prunekit.files import write_json, write_whole

@@ -11,7 +11,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from skimage.filters import gaussian
 
-from prunekit.app.identity import digest
+from prunekit.cache import digest
 from prunekit.data_modules.clips import Clip, ClipSource
 from prunekit.data_modules.ucf101 import Ucf101
 from prunekit.errors import ConfigError, check_count

@@ -18,11 +18,11 @@ from torch.nn.functional import cross_entropy
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.measure import TEST, accuracy
 from prunekit.callbacks.unit_mask import UnitMask
+from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.data_modules.mnist import Mnist
 from prunekit.exports import load_compact, save_compact
 from prunekit.portable import has_onnx, run_onnx, write_onnx
 from prunekit.units.compaction import compact, difference
-from prunekit.units.criteria.reconstruction import Reconstruction
 from prunekit.units.links import recurrent_link
 
 

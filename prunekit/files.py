@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from prunekit.errors import ArgumentError
+
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], durable: bool = True) -> None:
     """Write a file aside, bring it to disk, then rename it into place.
@@ -50,6 +52,22 @@ def write_json(path: Path, content: Any, durable: bool = True) -> None:
     """Write ``content`` as indented JSON, whole or not at all; NaN is refused."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda file: file.write(text.encode()), durable)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that a run left; None if there is none.
+
+    Raises:
+        ArgumentError: if the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ArgumentError(
+            "file", f"{path} is damaged ({error})", "a whole file; delete it, or set force=true"
+        ) from error
 
 
 def _umask() -> int:

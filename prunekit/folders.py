@@ -1,13 +1,11 @@
 """Folders: a run's is guarded by a lock and filled with whole files, others appear whole."""
 
-import json
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -114,17 +112,3 @@ def clear_remains(folder: Path) -> None:
     if is_rank_zero():
         for path in [*folder.glob("events.out.tfevents.*"), *folder.rglob("*.part")]:
             path.unlink()
-
-
-def read_json(path: Path, key: str) -> Any:
-    """The content of a JSON file that a run left; None if there is none.
-
-    Raises:
-        ConfigError: if the file is damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ConfigError(key, f"{path} is damaged ({error})", "a whole file; delete it, or set force=true") from error

@@ -1,14 +1,12 @@
 """Masks: which entries of which parameters are kept, and how a model is held to that.
 
 A masked parameter stays an ordinary ``nn.Parameter`` under its ordinary name, with exact zeros where entries
-were removed. Nothing here knows a criterion, a network or a trainer.
+were removed, or with what a repair holds them at. Nothing here knows a criterion, a network or a trainer.
 """
 
 import difflib
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from fractions import Fraction
 from typing import Any, Self
 
 import torch
@@ -17,55 +15,22 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 
-def exact_count(rate: float, n: int) -> int:
-    """How many of ``n`` things a ``rate`` stands for: ``round(rate * n)``, ties to even.
-
-    The rate is taken as the decimal that was written, so that 0.4 of 39,200 is 15,680 and not a hair more.
-
-    Example:
-        >>> exact_count(0.4, 39200), exact_count(0.5, 5)
-        (15680, 2)
-    """
-    return round(Fraction(str(rate)) * n)
-
-
-def lowest(scores: Tensor, k: int) -> Tensor:
-    """The ``k`` lowest scores, ties by index.
-
-    Args:
-        scores: any shape, real, without NaN.
-        k: how many, from 0 to ``scores.numel()``.
-
-    Returns:
-        A bool tensor of the same shape with exactly ``k`` True entries.
-
-    Raises:
-        ValueError: if ``k`` is out of range or a score is NaN.
-
-    Example:
-        >>> lowest(torch.tensor([3., 1., 1., 1.]), 2)
-        tensor([False,  True,  True, False])
-    """
-    if not 0 <= k <= scores.numel():
-        raise ValueError(f"k={k} of {scores.numel()} scores")
-    if scores.isnan().any():
-        raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN")
-    chosen = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-    chosen[torch.sort(scores.flatten(), stable=True).indices[:k]] = True
-    return chosen.view(scores.shape)
-
-
 class Mask(Mapping[str, Tensor]):
-    """An immutable mapping of parameter name -> bool tensor, True = kept.
+    """An immutable mapping of parameter name -> bool tensor, True = kept; and what removed entries are held at.
 
     Tensors live on the CPU whatever the model's device: a mask is made at rare events, saved, compared and
     hashed there, and :class:`HeldMask` brings it to the device once.
 
     Args:
         kept: parameter name -> bool tensor.
+        held: parameter name -> tensor of its shape: what removed entries are held at, where that is not 0.
+
+    Attributes:
+        held: the same, 0 where entries are kept; without parameters whose removed entries are all held at 0.
 
     Raises:
         TypeError: if a name is not a string or a value not a bool tensor.
+        ValueError: if something is held of a parameter that the mask does not name, or in another shape.
 
     Example:
         >>> mask = Mask({"weight": torch.tensor([[True, False], [True, True]])})
@@ -73,13 +38,20 @@ class Mask(Mapping[str, Tensor]):
         (0.25, 1)
     """
 
-    def __init__(self, kept: Mapping[str, Tensor]) -> None:
+    def __init__(self, kept: Mapping[str, Tensor], held: Mapping[str, Tensor] | None = None) -> None:
         for name, tensor in kept.items():
             if not isinstance(name, str) or not name:
                 raise TypeError(f"a parameter name is a non-empty string, got {name!r}")
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.bool:
                 raise TypeError(f"{name}: a mask is a bool tensor, got {getattr(tensor, 'dtype', type(tensor))}")
         self._kept = {name: tensor.detach().cpu().clone() for name, tensor in kept.items()}
+        self.held: dict[str, Tensor] = {}
+        for name, value in (held or {}).items():
+            if name not in self._kept or value.shape != self._kept[name].shape:
+                raise ValueError(f"{name}: held at a value of shape {tuple(value.shape)}, and no mask of that shape")
+            value = value.detach().cpu().masked_fill(self._kept[name], 0.0)  # noqa: PLW2901
+            if value.any():
+                self.held[name] = value
 
     @classmethod
     def full(cls, module: nn.Module, names: Iterable[str]) -> Self:
@@ -110,12 +82,15 @@ class Mask(Mapping[str, Tensor]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):
             return NotImplemented
-        return self.keys() == other.keys() and all(torch.equal(self[name], other[name]) for name in self)
+        pairs = ((self, other), (self.held, other.held))
+        return all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in pairs)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __and__(self, other: "Mask") -> "Mask":
         """What both keep; a parameter that only one of them names is as that one has it.
+
+        An entry that both remove is held at 0 if either holds it there, else at what the second says.
 
         Example:
             >>> a = Mask({"w": torch.tensor([True, False, True])})
@@ -126,7 +101,22 @@ class Mask(Mapping[str, Tensor]):
             if self[name].shape != other[name].shape:
                 raise ValueError(f"{name}: {tuple(self[name].shape)} against {tuple(other[name].shape)}")
         shared = {name: self[name] & other[name] for name in self if name in other}
-        return Mask({**self, **other, **shared})
+        held = {**self.held, **other.held}
+        for name in shared.keys() & held.keys():
+            one, two = (mask.held.get(name, torch.zeros(())) for mask in (self, other))
+            zero = (~self[name] & (one == 0)) | (~other[name] & (two == 0))
+            held[name] = torch.where(zero, 0.0, torch.where(two != 0, two, one))
+        return Mask({**self, **other, **shared}, held)
+
+    def only(self, names: Iterable[str]) -> "Mask":
+        """The mask of some parameters, those that it names.
+
+        Example:
+            >>> list(Mask({"a": torch.tensor([True]), "b": torch.tensor([True])}).only(["b", "c"]))
+            ['b']
+        """
+        own = [name for name in names if name in self]
+        return Mask({name: self[name] for name in own}, {name: self.held[name] for name in own if name in self.held})
 
     def removed(self, name: str | None = None) -> int:
         """How many entries are removed, of one parameter or of all."""
@@ -139,7 +129,7 @@ class Mask(Mapping[str, Tensor]):
         return self.removed(name) / total if total else 0.0
 
     def digest(self) -> str:
-        """A SHA-256 over names, shapes and bits: equal exactly when two masks are equal.
+        """A SHA-256 over names, shapes, bits and what is held: equal exactly when two masks are equal.
 
         Example:
             >>> a = Mask({"w": torch.tensor([True, False])})
@@ -150,6 +140,8 @@ class Mask(Mapping[str, Tensor]):
         for name in sorted(self):
             sha.update(f"{name}{tuple(self[name].shape)}".encode())
             sha.update(self[name].contiguous().numpy().tobytes())
+            if name in self.held:
+                sha.update(self.held[name].double().contiguous().numpy().tobytes())
         return sha.hexdigest()
 
     def check(self, module: nn.Module) -> None:
@@ -165,12 +157,8 @@ class Mask(Mapping[str, Tensor]):
                 raise ValueError(f"{name} has shape {tuple(shape)}, its mask {tuple(kept.shape)}")
 
     @torch.no_grad()
-    def apply(self, module: nn.Module, values: Mapping[str, Tensor] | None = None) -> None:
-        """Set every removed entry of ``module`` to exactly 0.0, whatever it was (NaN and infinities too).
-
-        Args:
-            module: whose parameters the mask names.
-            values: parameter name -> what its removed entries become instead of 0.0, in the parameter's shape.
+    def apply(self, module: nn.Module) -> None:
+        """Set every removed entry of ``module`` to what it is held at, exactly, whatever it was (NaN and infinities too).
 
         Example:
             >>> layer = nn.Linear(2, 1)
@@ -181,23 +169,23 @@ class Mask(Mapping[str, Tensor]):
         self.check(module)
         for name, kept in self.items():
             parameter = find_parameter(module, name)
-            value = (values or {}).get(name, torch.zeros(())).to(parameter.device, parameter.dtype)
+            value = self.held.get(name, torch.zeros(())).to(parameter.device, parameter.dtype)
             parameter.copy_(torch.where(kept.to(parameter.device), parameter, value))
 
 
 class HeldMask:
     """Holds a module to a mask through the steps of its optimizers.
 
-    After each optimizer step removed entries are exactly 0.0 again, or what ``values`` says, whatever the optimizer did
+    After each optimizer step removed entries are again exactly what the mask holds them at, whatever the optimizer did
     to them: momentum, Adam's moments and weight decay included. Gradients of removed entries are zeroed as they are
     produced, so they enter neither an accumulation nor a clip norm. The gradient hook is a tensor hook and not one
     that runs after accumulation, because DDP copies its reduced gradients over what the latter would have written.
+    A parameter that takes no gradient gets no such hook.
 
     Args:
         mask: what to hold; it is applied at once.
         module: its parameters must be on their final device.
         optimizers: those that step these parameters.
-        values: parameter name -> what its removed entries are held at instead of 0.0, in the parameter's shape.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -209,24 +197,17 @@ class HeldMask:
         >>> held.release()
     """
 
-    def __init__(
-        self,
-        mask: Mask,
-        module: nn.Module,
-        optimizers: Iterable[Optimizer],
-        values: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        mask.apply(module, values)
+    def __init__(self, mask: Mask, module: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+        mask.apply(module)
         self._held: list[tuple[nn.Parameter, Tensor, Tensor]] = []
         self._handles: list[RemovableHandle] = []
         for name, kept in mask.items():
             parameter = find_parameter(module, name)
             # Multiplying by 0 and 1 costs a tenth of masked_fill_.
             factor = kept.to(parameter.device, parameter.dtype)
-            value = (values or {}).get(name)
-            held_at = factor.new_zeros(()) if value is None else value.to(factor) * (1 - factor)
-            self._held.append((parameter, factor, held_at))
-            self._handles.append(parameter.register_hook(factor.mul))  # type: ignore[no-untyped-call]
+            self._held.append((parameter, factor, mask.held.get(name, torch.zeros(())).to(factor)))
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_hook(factor.mul))  # type: ignore[no-untyped-call]
         self._handles += [optimizer.register_step_post_hook(self._zero) for optimizer in optimizers]
 
     @torch.no_grad()
@@ -283,15 +264,3 @@ def overall_sparsity(module: nn.Module, mask: Mask) -> float:
     weights = all_weights(module)
     removed = sum(mask.removed(name) for name in weights if name in mask)
     return removed / sum(find_parameter(module, name).numel() for name in weights)
-
-
-def gradual_rate(rate: float, done: int, rounds: int) -> float:
-    """The share removed after ``done`` of ``rounds`` rounds that remove the same share of what is left each.
-
-    ``1 - (1 - rate) ** (done / rounds)``, exactly ``rate`` after the last round.
-
-    Example:
-        >>> [round(gradual_rate(0.75, done, 2), 3) for done in (0, 1, 2)]
-        [0.0, 0.5, 0.75]
-    """
-    return rate if done >= rounds else 1 - math.pow(1 - rate, done / rounds)

@@ -5,6 +5,7 @@ import inspect
 import re
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 from prunekit.app.checkpoint_file import CheckpointFile
 from prunekit.callbacks.checkpoints import Checkpoints, WholeCheckpointIO
 from prunekit.callbacks.profiling import NoProfiler
-from prunekit.callbacks.pruning import PruningCallback
+from prunekit.callbacks.pruning import Pruning
 from prunekit.errors import ConfigError, check_count
 
 Config = dict[str, Any]
@@ -201,25 +202,28 @@ def _has_bool(hint: Any) -> bool:
     return hint is bool or any(_has_bool(part) for part in typing.get_args(hint)) or hint in (Any, object)
 
 
-def build_callbacks(config: Config, stamp: Config) -> list[pl.Callback]:
-    """The config's callbacks, those that prune first and in the config's order.
+def build_callbacks(config: Config, stamp: Config, **given: Any) -> dict[str, pl.Callback]:
+    """The config's callbacks by the names of their nodes, those that prune first and in the config's order.
 
     Measuring callbacks then see, at whatever hook, what the pruning ones did at it.
 
     Args:
         config: the resolved config.
         stamp: what checkpoints say of the run that wrote them.
+        given: arguments that no config holds, for those callbacks whose classes take them.
     """
-    built = []
+    built: dict[str, pl.Callback] = {}
     for name, node in config["callbacks"].items():
-        built.append(build(node, f"callbacks.{name}"))
-        if isinstance(built[-1], Checkpoints):
-            built[-1].stamp = stamp  # not an argument: Hydra would instantiate the nodes it holds
-    if not config["trainer"].get("enable_progress_bar", True):  # Lightning would refuse the contradiction
-        built = [callback for callback in built if not isinstance(callback, pl.callbacks.ProgressBar)]
-    pruners = [callback for callback in built if isinstance(callback, PruningCallback)]
-    others = [callback for callback in built if not isinstance(callback, PruningCallback)]
-    return [*pruners, *others]
+        target = _target(node, f"callbacks.{name}")
+        more = {**given, "name": name} if isinstance(target, type) and issubclass(target, Pruning) else given
+        takes = inspect.signature(target).parameters
+        own = {key: value for key, value in more.items() if key in takes and node.get(key) is None}
+        callback = build(node, f"callbacks.{name}", **own)
+        if isinstance(callback, Checkpoints):
+            callback.stamp = stamp  # not an argument: Hydra would instantiate the nodes it holds
+        if not isinstance(callback, pl.callbacks.ProgressBar) or config["trainer"].get("enable_progress_bar", True):
+            built[name] = callback  # Lightning would refuse the contradiction
+    return dict(sorted(built.items(), key=lambda item: not isinstance(item[1], Pruning)))
 
 
 def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], max_epochs: int) -> pl.Trainer:
@@ -255,17 +259,19 @@ def fit(
         raise ConfigError("trainer", str(error), "settings that go together, and with the data") from error
 
 
-def schedule_end(config: Config, callbacks: list[pl.Callback]) -> int:
+def schedule_end(config: Config, callbacks: Iterable[pl.Callback]) -> int:
     """The epochs of the whole run: the dense ones, and until the last retraining is over.
 
     Raises:
         ConfigError: if an event falls into the dense epochs, or ``trainer.max_epochs`` is too few for the schedule.
     """
     dense = check_count("dense_epochs", config["dense_epochs"])
-    pruners = [callback for callback in callbacks if isinstance(callback, PruningCallback)]
+    pruners = [callback for callback in callbacks if isinstance(callback, Pruning)]
     for callback in pruners:
         if callback.start_epoch < dense:
-            raise ConfigError(callback.key("start_epoch"), callback.start_epoch, f"dense_epochs={dense} or more")
+            raise ConfigError(
+                f"callbacks.{callback.name}.start_epoch", callback.start_epoch, f"dense_epochs={dense} or more"
+            )
     end = max([dense, *(callback.end_epoch for callback in pruners)])
     limit = config["trainer"].get("max_epochs")
     if limit is not None and check_count("trainer.max_epochs", limit) < end:

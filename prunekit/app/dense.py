@@ -13,8 +13,8 @@ from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.rehearsal import rehearse
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves
-from prunekit.files import write_json
-from prunekit.folders import clear, clear_remains, read_json
+from prunekit.files import read_json, write_json
+from prunekit.folders import clear, clear_remains
 from prunekit.rank import is_rank_zero
 
 CHECKPOINT, RECORD = "dense.ckpt", "dense.json"
@@ -51,7 +51,7 @@ def dense_checkpoint(
     rehearse(config, module, data)
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     started = time.perf_counter()
-    callbacks: list[Callback] = [c for c in build_callbacks(config, stamp) if isinstance(c, CALLBACKS)]
+    callbacks: list[Callback] = [c for c in build_callbacks(config, stamp).values() if isinstance(c, CALLBACKS)]
     trainer = build_trainer(config, folder, callbacks, config["dense_epochs"])
     clear_remains(folder)
     fit(trainer, module, data, start)
@@ -69,5 +69,5 @@ def dense_checkpoint(
 
 def read_record(folder: Path) -> dict[str, Any]:
     """What is known of a dense training: the ``seconds`` it took, ``test_acc``; nothing if it was done elsewhere."""
-    record: dict[str, Any] | None = read_json(folder / RECORD, "paths.runs_dir")
+    record: dict[str, Any] | None = read_json(folder / RECORD)
     return record or {}

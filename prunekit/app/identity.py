@@ -1,9 +1,9 @@
 """What makes two runs the same: hashes of plain, resolved configs in which no path has its value."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
+
+from prunekit.cache import digest
 
 # Keys that say where things lie or what to do with a run that is there, not what the run is.
 NOT_IDENTITY = ("paths", "ckpt_path", "run_dir", "force", "reuse", "threads")
@@ -43,12 +43,6 @@ def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
     trainer = {key: value for key, value in config["trainer"].items() if key not in NOT_DENSE}
     parts = _what_counts({key: config[key] for key in ("model", "data", "seed", "dense_epochs")})
     return digest({**parts, "trainer": trainer, "fingerprint": fingerprint, "device": device})
-
-
-def digest(content: Any) -> str:
-    """Twelve hex digits of the SHA-256 over a canonical JSON text."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _what_counts(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run leaves: results.json, masks.safetensors and the table at its end."""
+"""What a run leaves to read: results.json, and the table at its end."""
 
 import platform
 import subprocess
@@ -8,16 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
-from prunekit.files import write_whole
-from prunekit.masks import Mask, find_parameter, overall_sparsity
+from prunekit.masks import Mask, overall_sparsity
 
 RESULTS = "results.json"
-MASKS = "masks.safetensors"
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scikit-image", "prunekit")
 
 
@@ -50,30 +46,6 @@ def sparsity(module: nn.Module, mask: Mask, requested: Mapping[str, float]) -> d
         "achieved": {name: mask.sparsity(name) for name in mask},
         "overall": overall_sparsity(module, mask),
     }
-
-
-def save_masks(path: Path, mask: Mask) -> None:
-    """Write a mask as safetensors: parameter name -> bool tensor, True = kept.
-
-    Where whole rows are kept or removed, as with units, a row is a single entry: ``(rows, 1, ...)``, which broadcasts.
-    """
-    content = save({name: _rows(tensor).contiguous() for name, tensor in mask.items()})
-    write_whole(path, lambda file: file.write(content))
-
-
-def load_masks(path: Path, module: nn.Module) -> Mask:
-    """Read what :func:`save_masks` wrote, in the shapes of the module's parameters.
-
-    Raises:
-        KeyError: if ``module`` lacks a parameter.
-        RuntimeError: if a shape does not fit.
-    """
-    return Mask({name: kept.expand(find_parameter(module, name).shape) for name, kept in load_file(path).items()})
-
-
-def _rows(kept: Tensor) -> Tensor:
-    first = kept[(slice(None), *[slice(1)] * (kept.dim() - 1))] if kept.numel() else kept
-    return first if torch.equal(kept, first.expand_as(kept)) else kept
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,22 +114,33 @@ def summary_table(results: Mapping[str, Any]) -> Table:
             table.add_row(*rows)
     if data := results.get("data"):
         table.add_section()
-        table.add_row("split", data["split"])
-        table.add_row("clips, training / test", f"{data['train_clips']} / {data['test_clips']}")
-        leak = f"{data['test_clips_of_videos_trained_on']} of {data['test_clips']}"
-        table.add_row("test clips from training videos", leak)
-        if data["missing_clips"]:
-            table.add_row("clips listed but not on disk", str(data["missing_clips"]))
-        if data["bad_clips"]:
-            table.add_row("clips left out as unreadable", str(len(data["bad_clips"])))
-        if data["backbone"]:
-            table.add_row("features", data["backbone"])
-    if neurons := results.get("neurons"):
-        table.add_section()
-        table.add_row("neurons alive", f"{neurons['alive']} of {neurons['count']}")
-        table.add_row("median share of the image they keep", f"{neurons['median_area']:.0%}")
-        survivors = neurons["of_survivors"]
-        for key, words in (("at_least_90", ">= 90 %"), ("at_most_40", "<= 40 %")):
-            label = f"neurons {words} removed (of all / of L2 survivors)"
-            table.add_row(label, f"{neurons[key]:.0%} / {survivors[key]:.0%}")
+        for name, value in _data_rows(data):
+            table.add_row(name, value)
+    for report in results["callbacks"].values():
+        if neurons := report.get("neurons"):
+            table.add_section()
+            table.add_row("neurons alive", f"{neurons['alive']} of {neurons['count']}")
+            table.add_row("median share of the image they keep", f"{neurons['median_area']:.0%}")
+            survivors = neurons["of_survivors"]
+            for key, words in (("at_least_90", ">= 90 %"), ("at_most_40", "<= 40 %")):
+                label = f"neurons {words} removed (of all / of L2 survivors)"
+                table.add_row(label, f"{neurons[key]:.0%} / {survivors[key]:.0%}")
     return table
+
+
+def _data_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is said of clips; of other data whatever its module reports, as it is."""
+    if "test_clips_of_videos_trained_on" not in data:
+        return [(str(name), str(value)) for name, value in data.items()]
+    rows = [
+        ("split", data["split"]),
+        ("clips, training / test", f"{data['train_clips']} / {data['test_clips']}"),
+        ("test clips from training videos", f"{data['test_clips_of_videos_trained_on']} of {data['test_clips']}"),
+    ]
+    if data["missing_clips"]:
+        rows.append(("clips listed but not on disk", str(data["missing_clips"])))
+    if data["bad_clips"]:
+        rows.append(("clips left out as unreadable", str(len(data["bad_clips"]))))
+    if data["backbone"]:
+        rows.append(("features", data["backbone"]))
+    return rows

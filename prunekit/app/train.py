@@ -7,9 +7,12 @@ from rich.console import Console
 from prunekit.app.devices import check_one_device, current, free_gpu
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.life import Run
+from prunekit.app.phases import Shared
 from prunekit.app.results import summary_table
 from prunekit.app.sweep import Outcome, in_sweep, run_job, summed_up
 from prunekit.rank import is_rank_zero
+
+_shared = Shared()  # of the jobs of a sweep that run in this process
 
 
 def run_once(cfg: DictConfig) -> None:
@@ -31,7 +34,7 @@ def run_once(cfg: DictConfig) -> None:
 
 
 def _job(cfg: DictConfig, number: int) -> Outcome:
-    run = Run(cfg, keep_data=True)
+    run = Run(cfg, _shared)
     check_one_device(run.config["trainer"])
     with free_gpu(run.config["trainer"], number) as gpu, current(gpu):
         if gpu is not None:

@@ -1,15 +1,13 @@
 """How much a first-order change of each weight would change the loss of single samples."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from prunekit.calibration import Calibration
 
-def weight_saliency(
-    module: nn.Module, layer: nn.Linear, batches: Iterable[tuple[Tensor, Tensor]]
-) -> tuple[Tensor, int]:
+
+def weight_saliency(module: nn.Module, layer: nn.Linear, calibration: Calibration) -> tuple[Tensor, int]:
     """Add up ``abs(w * dL_i/dw)`` over samples, for each weight of a linear layer.
 
     ``L_i`` is the cross-entropy of sample ``i``. The gradient of a linear layer's weight is the product of what
@@ -22,18 +20,18 @@ def weight_saliency(
     Args:
         module: in evaluation mode; gives logits ``(n, classes)``, and no sample's depend on another.
         layer: of the module, called once a forward pass with ``(n, inputs)``.
-        batches: of (inputs ``(n, ...)``, int64 classes ``(n,)``), on the module's device.
+        calibration: batches with int64 classes ``(n,)``.
 
     Returns:
         The sums, ``(outputs, inputs)`` float64 on the CPU, and the number of samples. Divided, they are the saliencies.
 
     Raises:
-        ValueError: if the layer is not called once with a matrix, or no batch comes.
+        ValueError: if the layer is not called once with a matrix, or no batch comes, or it has no classes.
 
     Example:
         >>> layer = nn.Linear(1, 2, bias=False)
         >>> with torch.no_grad(): _ = layer.weight.copy_(torch.tensor([[1.0], [1.0]]))
-        >>> weight_saliency(layer, layer, [(torch.tensor([[2.0]]), torch.tensor([0]))])
+        >>> weight_saliency(layer, layer, Calibration([(torch.tensor([[2.0]]), torch.tensor([0]))]))
         (tensor([[1.],
                 [1.]], dtype=torch.float64), 1)
     """
@@ -47,10 +45,13 @@ def weight_saliency(
     handle = layer.register_forward_hook(watch)
     total, samples = torch.zeros(layer.weight.shape, dtype=torch.float64), 0
     try:
-        for x, y in batches:
+        for batch in calibration.batches:
             seen.clear()
             with torch.enable_grad():
-                loss = cross_entropy(module(x).float(), y, reduction="sum")
+                logits, y = calibration.predict(module, batch)
+                if y is None:
+                    raise ValueError("saliency wants the classes of a batch")
+                loss = cross_entropy(logits.float(), y, reduction="sum")
                 if len(seen) != 1 or seen[0][0].dim() != 2:
                     raise ValueError(f"the layer was called {len(seen)} times, or with something else than a matrix")
                 came_in, went_out = seen[0]

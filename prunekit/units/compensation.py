@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.units.moments import Moments, OutputMoments
 
-COMPENSATIONS = ("none", "linear")
 RIDGE = 1e-4
+LEAST_RIDGE = 1e-12  # below it rounding decides
 
 
 class Fit(NamedTuple):
@@ -25,14 +25,14 @@ class Fit(NamedTuple):
     constant: Tensor
 
 
-def check_ridge(key: str, ridge: float) -> float:
-    """Accept a finite number above 0.
+def check_ridge(ridge: float) -> float:
+    """Accept a finite number that is large enough to keep least squares away from rounding.
 
     Raises:
-        ConfigError: otherwise.
+        ArgumentError: otherwise.
     """
-    if not 0 < ridge < float("inf"):
-        raise ConfigError(key, ridge, "a number above 0, such as 0.0001")
+    if isinstance(ridge, bool) or not LEAST_RIDGE <= ridge < float("inf"):
+        raise ArgumentError("ridge", ridge, f"a number of at least {LEAST_RIDGE:g}, such as 0.0001")
     return ridge
 
 
@@ -82,20 +82,20 @@ def fold(weight: Tensor, bias: Tensor | None, found: Fit, kept: Tensor, removed:
 
 
 def compensate(
-    lstm: nn.LSTM,
+    layer: nn.RNNBase,
     readers: Sequence[nn.Linear],
     moments: OutputMoments,
     kept: Tensor,
     before: Tensor | None = None,
     ridge: float = RIDGE,
 ) -> None:
-    """Change what reads the units of an LSTM's last layer, so that some of them can go.
+    """Change what reads the units of a recurrent layer's last layer, so that some of them can go.
 
     Recurrent weights follow a fit over h_-1 .. h_T-2, where h_-1 = 0, and readers one over h_0 .. h_T-1. The rows of
     removed units are left for a mask to clear. Where a layer has no bias its fit has no constant.
 
     Args:
-        lstm: one direction, no projection, called without states to start with.
+        layer: of one direction, no projection, called without states to start with.
         readers: all layers that read its outputs, or means of them over steps.
         moments: of its outputs over training clips, before anything is removed.
         kept: ``(units,)`` bool, True = kept.
@@ -106,8 +106,8 @@ def compensate(
     if not gone.any():
         return
     stay, go = kept.nonzero().flatten(), gone.nonzero().flatten()
-    last = f"_l{lstm.num_layers - 1}"
-    recurrent = lstm.get_parameter(f"weight_hh{last}"), lstm.get_parameter(f"bias_hh{last}") if lstm.bias else None
+    last = f"_l{layer.num_layers - 1}"
+    recurrent = layer.get_parameter(f"weight_hh{last}"), layer.get_parameter(f"bias_hh{last}") if layer.bias else None
     places = [(*recurrent, moments.fed_back), *((reader.weight, reader.bias, moments.read) for reader in readers)]
     fits: dict[tuple[int, bool], Fit] = {}
     for weight, bias, seen in places:

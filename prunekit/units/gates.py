@@ -19,19 +19,21 @@ CANDIDATE = GATES.index("candidate")
 EDGE = 1e-6  # a mean nearer than this to the end of an activation's range would need an infinite bias
 
 
-def check_gates(lstm: nn.LSTM) -> None:
-    """Refuse an LSTM whose gates cannot be seen or held.
+def check_gates(lstm: nn.Module) -> None:
+    """Refuse a layer whose gates cannot be seen or held.
 
     Raises:
-        ValueError: if it has several layers, or no biases, which hold the constants.
+        ValueError: if it is no LSTM, has several layers or directions, or no biases, which hold the constants.
     """
+    if not isinstance(lstm, nn.LSTM) or lstm.bidirectional:
+        raise ValueError("which is no nn.LSTM of one direction")
     if lstm.num_layers > 1:
         raise ValueError("an LSTM of several layers: what the last one's gates read is not seen")
     if not lstm.bias:
         raise ValueError("an LSTM without biases, which are what holds a removed gate's constant")
 
 
-def gate_activations(lstm: nn.LSTM, x: Tensor, h: Tensor) -> Tensor:
+def gate_activations(lstm: nn.RNNBase, x: Tensor, h: Tensor) -> Tensor:
     """What all gates do at every step.
 
     Args:
@@ -57,7 +59,7 @@ def on_one_scale(activations: Tensor) -> Tensor:
 
 
 def gate_constants(name: str, removed: Tensor, means: Tensor) -> dict[str, Tensor]:
-    """What the entries that :func:`~prunekit.units.removal.gate_mask` removes become, where that is not 0.
+    """What the entries of removed gates become, where that is not 0.
 
     Args:
         name: of the LSTM, in its model.

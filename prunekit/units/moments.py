@@ -1,10 +1,12 @@
 """What least squares needs to know of a layer's outputs: counts, sums and sums of products, additive over clips."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+SUMS = ("count", "total", "products")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,16 @@ class OutputMoments:
 
     def __add__(self, other: "OutputMoments") -> "OutputMoments":
         return OutputMoments(self.read + other.read, self.fed_back + other.fed_back)
+
+    def content(self) -> dict[str, Tensor]:
+        """All sums by name."""
+        parts = {"read": self.read, "fed_back": self.fed_back}
+        return {f"{part}.{name}": getattr(sums, name) for part, sums in parts.items() for name in SUMS}
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Tensor]) -> "OutputMoments":
+        """What :meth:`content` gave."""
+        return cls(*(Moments(*(content[f"{part}.{name}"] for name in SUMS)) for part in ("read", "fed_back")))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "OutputMoments":
         """The same function of all sums."""

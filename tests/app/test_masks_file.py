@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from prunekit.app.results import load_masks, save_masks
+from prunekit.app.kept import load_masks, save_masks
 from prunekit.masks import Mask
 
 

@@ -2,19 +2,19 @@
 
 import pytest
 import torch
+from prunekit.units.removal import units_kept
 from torch import nn
 
 from prunekit.callbacks.measure import accuracy
 from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.callbacks.unit_mask import UnitMask
+from prunekit.criteria.entropy import Entropy
+from prunekit.criteria.l1_norm import L1Norm
+from prunekit.criteria.random import Random
+from prunekit.criteria.reconstruction import Reconstruction
+from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.errors import ConfigError
-from prunekit.units.criteria.entropy import Entropy
-from prunekit.units.criteria.l1_norm import L1Norm
-from prunekit.units.criteria.random import Random
-from prunekit.units.criteria.reconstruction import Reconstruction
-from prunekit.units.criteria.transfer_entropy import TransferEntropy
 from prunekit.units.gates import gate_activations
-from prunekit.units.removal import units_kept
 from tests.callbacks.units import NAMES, UNITS, Reader, SaveAfter, Sequences, fit
 
 

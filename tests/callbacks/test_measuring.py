@@ -7,10 +7,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.heatmaps import Heatmaps
 from prunekit.callbacks.l2_mask import L2Mask
 from prunekit.callbacks.measure import accuracy
-from prunekit.callbacks.pruning import PruningObserver
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.data_modules.digits import Digits
 from prunekit.errors import ConfigError

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from prunekit.regions.removal import remove_regions
 
+from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.heatmaps import Heatmaps
 from prunekit.callbacks.l2_mask import L2Mask
-from prunekit.callbacks.pruning import PruningObserver
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.errors import ConfigError
 from prunekit.figures.neurons import draw_regions
 from prunekit.masks import find_parameter
-from prunekit.regions.removal import remove_regions
 from prunekit.regions.saliency import weight_saliency
 from prunekit.regions.segmentation import Connected, Signed, Watershed
 from tests.callbacks.lightning import TheirData, Theirs, trainer

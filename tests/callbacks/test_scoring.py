@@ -5,8 +5,8 @@ from torch import nn
 
 from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.callbacks.unit_mask import UnitMask
+from prunekit.criteria.entropy import Entropy
 from prunekit.errors import ConfigError
-from prunekit.units.criteria.entropy import Entropy
 from tests.callbacks.units import CRITERIA, NAMES, RATES, UNITS, Reader
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from prunekit.units.removal import kept_units
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -12,11 +13,10 @@ from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.measure import accuracy
 from prunekit.callbacks.unit_curve import Removal, UnitCurve
 from prunekit.callbacks.unit_mask import UnitMask
+from prunekit.criteria.random import Random
+from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.errors import ConfigError
 from prunekit.figures.units import draw_scatter, draw_scores
-from prunekit.units.criteria.random import Random
-from prunekit.units.criteria.reconstruction import Reconstruction
-from prunekit.units.removal import kept_units
 from tests.callbacks.lightning import trainer
 from tests.callbacks.units import CRITERIA, NAMES, RATES, UNITS, Reader, Sequences, fit
 

@@ -3,21 +3,21 @@
 import pytest
 import pytorch_lightning as pl
 import torch
+from prunekit.reuse import SharedScores
+from prunekit.units.removal import kept_units, unit_mask, unit_parameters
 from safetensors.torch import load_file
 
 from prunekit.callbacks.unit_mask import UnitMask
+from prunekit.criteria.criterion import Criterion, Scores
+from prunekit.criteria.entropy import Entropy
+from prunekit.criteria.l1_norm import L1Norm
+from prunekit.criteria.random import Random
+from prunekit.criteria.reconstruction import Reconstruction
+from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.errors import ConfigError
 from prunekit.masks import Mask
-from prunekit.reuse import SharedScores
 from prunekit.units.compensation import compensate
-from prunekit.units.criteria.criterion import Criterion, Scores
-from prunekit.units.criteria.entropy import Entropy
-from prunekit.units.criteria.l1_norm import L1Norm
-from prunekit.units.criteria.random import Random
-from prunekit.units.criteria.reconstruction import Reconstruction
-from prunekit.units.criteria.transfer_entropy import TransferEntropy
 from prunekit.units.moments import OutputMoments
-from prunekit.units.removal import kept_units, unit_mask, unit_parameters
 from tests.callbacks.lightning import trainer
 from tests.callbacks.units import NAMES, Reader, SaveAfter, Sequences, fit, states
 

@@ -4,8 +4,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from prunekit.units.criteria.random import Random
-from prunekit.units.criteria.transfer_entropy import TransferEntropy
+from prunekit.criteria.random import Random
+from prunekit.criteria.transfer_entropy import TransferEntropy
 from tests.callbacks.lightning import Foreign, TheirData, trainer
 
 UNITS = 12

@@ -1,13 +1,13 @@
 """Scores that runs share: equal to one's own, found only where they are the same, never half-written."""
 
 import torch
+from prunekit.reuse import SharedScores, network_digest
 from torch import nn
 
-from prunekit.reuse import SharedScores, network_digest
-from prunekit.units.criteria.criterion import Scores
-from prunekit.units.criteria.entropy import Entropy
-from prunekit.units.criteria.random import Random
-from prunekit.units.criteria.transfer_entropy import TransferEntropy
+from prunekit.criteria.criterion import Scores
+from prunekit.criteria.entropy import Entropy
+from prunekit.criteria.random import Random
+from prunekit.criteria.transfer_entropy import TransferEntropy
 
 SCORES = Scores(torch.tensor([0.1, 0.2], dtype=torch.float64), torch.tensor([1.0, 0.5], dtype=torch.float64))
 

@@ -27,7 +27,7 @@ def write(folder, seed, accuracy, unit=None, config=None, paths="/a", **more):
     }  # fmt: skip
     if unit is not None:
         criterion, order, rate = unit
-        arguments = {"_target_": f"prunekit.units.criteria.{criterion}.X"}
+        arguments = {"_target_": f"prunekit.criteria.{criterion}.X"}
         arguments |= {"seed": seed} if criterion == "random" else {"bins": 4}
         config["criterion"] = arguments
         config["callbacks"] = {"unit_mask": {"criterion": arguments, "order": order, "rate": rate, "rounds": 1}}

@@ -8,16 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prunekit.units.removal import unit_mask
+from prunekit.units.selection import forward_selection
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.errors import ConfigError
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.compensation import compensate, fit
-from prunekit.units.criteria.reconstruction import Reconstruction
 from prunekit.units.moments import Moments, OutputMoments
-from prunekit.units.removal import unit_mask
-from prunekit.units.selection import forward_selection
 from prunekit.units.series import Recorder
 
 UNITS = 10

@@ -7,19 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prunekit.criteria.gate_means import GateMeans
+from prunekit.units.removal import gate_mask, gates_kept, unit_mask
 from torch import nn
 
+from prunekit.criteria.entropy import Entropy
+from prunekit.criteria.l1_norm import L1Norm
+from prunekit.criteria.random import Random
+from prunekit.criteria.reconstruction import Reconstruction
+from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.masks import HeldMask, Mask
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.compaction import compact, difference
-from prunekit.units.criteria.entropy import Entropy
-from prunekit.units.criteria.gate_means import GateMeans
-from prunekit.units.criteria.l1_norm import L1Norm
-from prunekit.units.criteria.random import Random
-from prunekit.units.criteria.reconstruction import Reconstruction
-from prunekit.units.criteria.transfer_entropy import TransferEntropy
 from prunekit.units.gates import gate_activations, gate_constants, on_one_scale
-from prunekit.units.removal import gate_mask, gates_kept, unit_mask
 from prunekit.units.series import Recorder
 
 

@@ -7,11 +7,11 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
+from prunekit.criteria.entropy import Entropy
+from prunekit.criteria.l1_norm import L1Norm
+from prunekit.criteria.random import Random
+from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.errors import ConfigError
-from prunekit.units.criteria.entropy import Entropy
-from prunekit.units.criteria.l1_norm import L1Norm
-from prunekit.units.criteria.random import Random
-from prunekit.units.criteria.transfer_entropy import TransferEntropy
 from prunekit.units.series import Recorder
 from prunekit.units.transfer_entropy import (
     count_transitions,

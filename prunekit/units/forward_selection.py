@@ -34,7 +34,8 @@ def forward_selection(covariance: Tensor, wanted: Tensor, ridge: float) -> Tenso
     """
     n = len(covariance)
     c = covariance.clone()
-    c.diagonal().add_(ridge * covariance.diagonal().mean())
+    least = (ridge * covariance.diagonal().mean()).clamp(min=torch.finfo(torch.float64).tiny)
+    c.diagonal().add_(least)
     qc = wanted @ c
     cqc = c @ qc
     # Transposed, so that what there is of them lies together.
@@ -51,6 +52,6 @@ def forward_selection(covariance: Tensor, wanted: Tensor, ridge: float) -> Tenso
         cq_column = (cqc[unit] - known @ cq_factor[:step]) / scale
         eq_column = cq_column - (factor[:step] @ q_column) @ factor[:step]
         gains += column * (column * (column @ q_column) - 2 * eq_column)
-        left -= column.square()
+        left.sub_(column.square()).clamp_(min=least)  # which it is above, but for rounding
         factor[step], q_factor[step], cq_factor[step] = column, q_column, cq_column
     return order

@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 
+from prunekit.calibration import Seen
+from prunekit.criteria.criterion import Criterion, Scores
+from prunekit.groups import Groups
 from prunekit.units.compensation import RIDGE, check_ridge
-from prunekit.units.criteria.criterion import Criterion, Scores
-from prunekit.units.selection import forward_selection
-from prunekit.units.series import UnitSeries
+from prunekit.units.forward_selection import forward_selection
 
 
 class Reconstruction(Criterion):
@@ -21,27 +22,24 @@ class Reconstruction(Criterion):
         ridge: relative to the outputs' mean variance, above 0.
 
     Raises:
-        ConfigError: if it is not.
+        ArgumentError: if it is not.
     """
 
     name = "reconstruction"
-    needs_moments = True
+    needs = frozenset({"moments"})
+    words = ("unit",)
     orders = ("ascending",)
 
     def __init__(self, ridge: float = RIDGE) -> None:
-        self.ridge = check_ridge("criterion.ridge", ridge)
+        self.ridge = check_ridge(ridge)
 
-    def scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
-        """Places, counted from the end.
-
-        Raises:
-            ValueError: if the series have no moments.
-        """
-        if series is None or series.moments is None or series.read_by is None:
-            raise ValueError("reconstruction needs moments of the units, and the weights that read them")
-        covariance = series.moments.fed_back.covariance().cpu()
+    def scores(self, module: nn.Module, groups: Groups, seen: Seen) -> Scores:
+        """Places, counted from the end."""
+        assert seen.moments is not None
+        assert seen.readers is not None
+        covariance = seen.moments.fed_back.covariance().cpu()
         wanted = torch.zeros_like(covariance)
-        for weight in (lstm.get_parameter(f"weight_hh_l{lstm.num_layers - 1}"), series.read_by):
+        for weight in seen.readers:
             reads = weight.detach().double().cpu()
             reads = reads.T @ reads
             wanted += reads / (reads * covariance).sum().clamp(min=torch.finfo(torch.float64).tiny)

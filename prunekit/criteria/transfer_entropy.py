@@ -4,9 +4,11 @@ from typing import Literal
 
 from torch import nn
 
-from prunekit.errors import ConfigError, check_choice, check_count
-from prunekit.units.criteria.criterion import Criterion, Scores
-from prunekit.units.series import TARGETS, UnitSeries
+from prunekit.calibration import Seen
+from prunekit.criteria.criterion import Criterion, Scores
+from prunekit.errors import ArgumentError, check_choice, check_count
+from prunekit.groups import Groups
+from prunekit.units.series import TARGETS
 from prunekit.units.transfer_entropy import (
     count_levels,
     count_transitions,
@@ -34,11 +36,11 @@ class TransferEntropy(Criterion):
         seed: of the surrogates.
 
     Raises:
-        ConfigError: if a value is not accepted.
+        ArgumentError: if a value is not accepted.
     """
 
     name = "transfer_entropy"
-    grains = ("unit", "gate")
+    needs = frozenset({"outputs", "success"})
 
     def __init__(
         self,
@@ -50,19 +52,20 @@ class TransferEntropy(Criterion):
         surrogates: int = 100,
         seed: int = 0,
     ) -> None:
-        check_choice("criterion.target", target, TARGETS)
-        check_choice("criterion.edges", edges, ("equal_width", "quantile"))
-        check_choice("criterion.correction", correction, ("none", "miller_madow", "surrogate"))
-        check_choice("criterion.bins", bins, (2, 4, 8, 16))
-        if check_count("criterion.target_bins", target_bins, least=2) > 16:
-            raise ConfigError("criterion.target_bins", target_bins, "a whole number from 2 to 16")
+        check_choice("target", target, TARGETS)
+        check_choice("edges", edges, ("equal_width", "quantile"))
+        check_choice("correction", correction, ("none", "miller_madow", "surrogate"))
+        check_choice("bins", bins, (2, 4, 8, 16))
+        if check_count("target_bins", target_bins, least=2) > 16:
+            raise ArgumentError("target_bins", target_bins, "a whole number from 2 to 16")
         self.target, self.bins, self.target_bins = target, bins, target_bins
         self.edges, self.correction = edges, correction
-        self.surrogates = check_count("criterion.surrogates", surrogates, least=1)
-        self.seed = check_count("criterion.seed", seed)
+        self.surrogates = check_count("surrogates", surrogates, least=1)
+        self.seed = check_count("seed", seed)
 
-    def scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
+    def scores(self, module: nn.Module, groups: Groups, seen: Seen) -> Scores:
         """Bits, and p-values with ``correction=surrogate``."""
+        series = seen.outputs
         assert series is not None
         if self.edges == "quantile":
             totals = series.sum_over_ranks(count_levels(series.levels))
@@ -77,7 +80,3 @@ class TransferEntropy(Criterion):
         counts = series.sum_over_ranks(count_transitions(x, y[series.rows], *bins))
         bits = transfer_entropy(counts)
         return Scores(bits + miller_madow(counts) if self.correction == "miller_madow" else bits)
-
-    def gate_scores(self, lstm: nn.LSTM, series: UnitSeries | None) -> Scores:
-        """The same of gates' activations."""
-        return self.scores(lstm, series)

@@ -1,0 +1,239 @@
+"""The phases of a run, one after the other: dense training, pruning as a resume of the dense checkpoint, results."""
+
+import logging
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from prunekit.accounting import account
+from prunekit.app import results as leave
+from prunekit.app.build import (
+    Config,
+    build,
+    build_callbacks,
+    build_model,
+    build_trainer,
+    fit,
+    schedule_end,
+)
+from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
+from prunekit.app.dense import CHECKPOINT, dense_checkpoint, read_record
+from prunekit.app.identity import dense_hash
+from prunekit.app.kept import CHANGES, MASKS, save_changes, save_masks
+from prunekit.cache import Cache, digest, tensor_digest
+from prunekit.callbacks.averaging import check_averaging
+from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
+from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.events import PruningObserver
+from prunekit.callbacks.measure import evaluating
+from prunekit.callbacks.pruning import Pruning, current_mask
+from prunekit.callbacks.unit_curve import UnitCurve
+from prunekit.errors import ConfigError
+from prunekit.files import write_json, write_whole
+from prunekit.folders import clear_remains, locked
+from prunekit.rank import is_rank_zero, on_rank_zero
+from prunekit.units.grouping import Units
+
+log = logging.getLogger("prunekit")
+
+
+@dataclass
+class Shared:
+    """What the runs of a process hand on to each other.
+
+    Attributes:
+        data: the last data module, by the digest of its config; more of them would fill the memory.
+        costs: what networks of equal shapes cost, which takes time to measure.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Any] = field(default_factory=dict)
+
+
+class Setting(NamedTuple):
+    """What a run is and where it lies.
+
+    Attributes:
+        config: resolved.
+        identity: the same with the names of paths in place of paths.
+        config_hash: which run it is.
+        text: of ``config.yaml``.
+        folder: the run's.
+        home: of all runs.
+        given: the checkpoint that it was told to go on from; None for its own.
+    """
+
+    config: Config
+    identity: Config
+    config_hash: str
+    text: str
+    folder: Path
+    home: Path
+    given: CheckpointFile | None
+
+
+def run(setting: Setting, shared: Shared) -> dict[str, Any]:
+    """All phases; what ``results.json`` holds.
+
+    Raises:
+        ConfigError: before any training, if the config, the data or a checkpoint cannot work.
+    """
+    config, folder = setting.config, setting.folder
+    if config["threads"] is not None:
+        torch.set_num_threads(config["threads"])
+    data = data_of(config, shared)
+    try:
+        pl.seed_everything(config["seed"], workers=True, verbose=False)
+        module = build_model(config["model"], data.model_arguments())
+        device = checked(setting, module)
+        stamp = {"config_hash": setting.config_hash, "config": setting.identity}
+        dense_id = stamp["dense_hash"] = dense_hash(setting.identity, data.fingerprint(), device.type)
+        if is_rank_zero():
+            write_whole(folder / "config.yaml", lambda file: file.write(setting.text.encode()))
+        sharing = config["reuse"] and setting.given is None
+        dense_folder = (setting.home if sharing else folder) / "dense" / dense_id
+        start = beginning(setting, module, dense_folder)
+        if start is None or start.epochs_done < config["dense_epochs"]:
+            with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
+                start = dense_checkpoint(config, stamp, module, data, dense_folder, start)
+        record = read_record(dense_folder)
+        callbacks = build_callbacks(config, stamp, **known(setting, record, data, sharing))
+        trainer = build_trainer(config, folder, list(callbacks.values()), schedule_end(config, callbacks.values()))
+        clear_remains(folder)
+        pl.seed_everything(config["seed"], workers=True, verbose=False)
+        started = time.perf_counter()
+        fit(trainer, module, data, start)
+        seconds = time.perf_counter() - started + record.get("seconds", 0.0)
+        found = measured(setting, trainer, module, data, callbacks, shared, seconds)
+        if trainer.is_global_zero:
+            found |= keep(folder, dense_folder, module, current_mask(trainer), start)
+            for logger in trainer.loggers:
+                logger.log_hyperparams(leave.hyperparameters(setting.identity), found["metrics"])
+                logger.finalize("success")
+            (folder / "hparams.yaml").unlink(missing_ok=True)  # the logger's; config.yaml has more
+            write_json(folder / leave.RESULTS, found)
+        return found
+    finally:
+        data.trainer = None  # which would keep the network
+
+
+def data_of(config: Config, shared: Shared) -> Any:
+    """The config's data module, the last run's if that was the same."""
+    key = digest(config["data"])
+    if key not in shared.data:
+        shared.data.clear()
+        shared.data[key] = build(config["data"], "data")
+    return shared.data[key]
+
+
+def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
+    """Refuse what would fail only after the dense training; the device that is trained on."""
+    config = setting.config
+    callbacks = build_callbacks(config, {})
+    for wanted in (Curves, Checkpoints):
+        if not any(isinstance(callback, wanted) for callback in callbacks.values()):
+            accepted = f"a list with {wanted.__name__.lower()}: a run cannot do without"
+            raise ConfigError("callbacks", list(config["callbacks"]), accepted)
+    if config["trainer"].get("limit_train_batches") == 0:
+        raise ConfigError("trainer.limit_train_batches", 0, "null, or at least one batch")
+    for callback in callbacks.values():
+        if isinstance(callback, Pruning | PruningObserver):
+            callback.check(module)
+    end = schedule_end(config, callbacks.values())
+    last = max((callback.last_event for callback in callbacks.values() if isinstance(callback, Pruning)), default=-1)
+    check_averaging(list(callbacks.values()), last, end)
+    trainer = build_trainer(config, setting.folder, list(callbacks.values()), end)
+    device: torch.device = trainer.strategy.root_device
+    return device
+
+
+def known(setting: Setting, record: dict[str, Any], data: Any, sharing: bool) -> dict[str, Any]:
+    """What callbacks are given that no config holds: where scores are shared, and what is known of the dense network."""
+    if not sharing:
+        return {}
+    return {"cache": Cache(setting.home / "shared", {"data": data.fingerprint()})}
+
+
+def beginning(setting: Setting, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:
+    """The checkpoint to go on from: the given file, or this run's newest; None if the dense part comes first.
+
+    Raises:
+        ConfigError: if it is another model's, or if there should be one and is none.
+    """
+    start = setting.given or newest_readable(list_checkpoints(setting.folder / "checkpoints"))
+    if start is not None:
+        start.require_fit(module)
+    elif setting.config["ckpt_path"] == "last" and not any(dense_folder.rglob("*.ckpt")):
+        looked = f"last, but there is no checkpoint in {setting.folder} or {dense_folder}"
+        raise ConfigError("ckpt_path", looked, "null to start from scratch, or a checkpoint file")
+    return start
+
+
+def measured(
+    setting: Setting,
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: Any,
+    callbacks: dict[str, Callback],
+    shared: Shared,
+    seconds: float,
+) -> dict[str, Any]:
+    """What the run has found out, with what its network costs."""
+    curves = next(callback for callback in callbacks.values() if isinstance(callback, Curves))
+    pruners = [callback for callback in callbacks.values() if isinstance(callback, Pruning)]
+    mask, device = current_mask(trainer), trainer.strategy.root_device
+    # Without an event the final network is the dense one.
+    dense = curves.final_test_acc if curves.dense_test_acc is None else curves.dense_test_acc
+    pruned = curves.events[-1]["test_acc"] if curves.events else dense
+    sparsity = leave.sparsity(module, mask, {callback.name: callback.rate for callback in pruners})
+    sparsity["achieved"] |= {name: share for callback in pruners for name, share in callback.achieved().items()}
+    with evaluating(module, device):
+        example = trainer.precision_plugin.convert_input(next(iter(data.test_dataloader()))[0][:1].to(device))
+        held = sum(int((value != 0).sum()) for value in mask.held.values())
+        cost = account(module, mask.removed() - held, recurrent(callbacks.values()), example)
+    reports = {
+        name: report
+        for name, callback in callbacks.items()
+        if isinstance(callback, Pruning | PruningObserver) and (report := callback.report())
+    }
+    regularization = setting.config["model"].get("regularization")
+    return {
+        "experiment": setting.config["name"],
+        "seed": setting.config["seed"],
+        "config_hash": setting.config_hash,
+        **leave.provenance(),
+        **({"data": report} if (report := data.report()) else {}),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
+        "metrics": {"dense/test_acc": dense, "pruned/test_acc": pruned, "final/test_acc": curves.final_test_acc},
+        "sparsity": sparsity,
+        **cost,
+        "events": curves.events,
+        **({"regularization": regularization} if regularization else {}),
+        "callbacks": reports,
+    }
+
+
+def recurrent(callbacks: Iterable[Callback]) -> list[tuple[str, str]]:
+    """Names of the recurrent layers that are pruned or measured, and of what reads them."""
+    groupings = [callback.grouping for callback in callbacks if isinstance(callback, Pruning | UnitCurve)]
+    return [(each.layer, each.head) for each in groupings if isinstance(each, Units) and each.head is not None]
+
+
+def keep(
+    folder: Path, dense_folder: Path, module: pl.LightningModule, mask: Any, start: CheckpointFile
+) -> dict[str, Any]:
+    """Leave what makes the final network again from a checkpoint, and say which."""
+    newest = newest_readable(list_checkpoints(folder / "checkpoints")) or start
+    save_masks(folder / MASKS, mask)
+    save_changes(folder / CHANGES, newest.content["state_dict"], module, mask)
+    where = {"checkpoint": newest.path, "dense": dense_folder / CHECKPOINT}
+    paths = {name: os.path.relpath(path, folder) for name, path in where.items()}
+    return {"network": {**paths, "digest": tensor_digest(module.state_dict())}}

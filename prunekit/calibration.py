@@ -1,0 +1,63 @@
+"""What is looked at before groups are scored or repaired: batches that pass through the module, and what was seen."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from prunekit.units.moments import OutputMoments
+    from prunekit.units.series import UnitSeries
+
+Predict = Callable[[nn.Module, Any], tuple[Tensor, Tensor | None]]
+
+
+def alone(local: Tensor) -> Tensor:
+    """The sum over all ranks where there is one."""
+    return local
+
+
+def predict_batch(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor | None]:
+    """What a module makes of a batch, and the batch's classes if it has any: ``module(x)`` of ``x`` or ``(x, y, ...)``."""
+    if isinstance(batch, Tensor):
+        return module(batch), None
+    return module(batch[0]), batch[1] if len(batch) > 1 else None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Batches, and how a module takes them.
+
+    Attributes:
+        batches: of training data, on the module's device.
+        predict: module, batch -> outputs and classes ``(n,)``; None for classes where nobody asks for them.
+        rows: under DDP, which of all samples pass here, in order.
+        samples: how many there are over all ranks; None to count them.
+        sum_over_ranks: adds a tensor up over all ranks.
+    """
+
+    batches: Iterable[Any]
+    predict: Predict = predict_batch
+    rows: Tensor | None = None
+    samples: int | None = None
+    sum_over_ranks: Callable[[Tensor], Tensor] = alone
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen; a criterion or repair is handed what it declares to need, and no more.
+
+    Attributes:
+        outputs: what units or gates did over time; where ``success`` is needed, with how well the network did meanwhile.
+        moments: of units' outputs, for least squares.
+        readers: ``(m, units)`` each: the weights that read the units, their own recurrent ones first.
+        means: ``(G,)`` float64, what each gate was on average.
+        saliency: parameter name -> float64 of its shape, mean of ``abs(w * dL_i/dw)`` over samples.
+    """
+
+    outputs: "UnitSeries | None" = None
+    moments: "OutputMoments | None" = None
+    readers: tuple[Tensor, ...] | None = None
+    means: Tensor | None = None
+    saliency: Mapping[str, Tensor] | None = None

@@ -1,0 +1,1 @@
+"""What scores groups: one class a file."""

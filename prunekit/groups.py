@@ -1,0 +1,178 @@
+"""Groups: entries of named parameters that go together. Whatever is pruned is one of these."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.calibration import Calibration, Seen
+from prunekit.errors import ArgumentError
+from prunekit.masks import Mask, all_weights, find_parameter
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of a module as it is, numbered from 0.
+
+    Attributes:
+        numbers: parameter name -> int64 that broadcasts to its shape: the group that each entry is of; -1 for one that
+            never goes.
+        sizes: ``(G,)`` int64, the number of entries of each group.
+        within: ``(G,)`` int64, which layer or neuron each is of, from 0.
+        gone: ``(G,)`` bool, the groups that are gone already.
+    """
+
+    numbers: Mapping[str, Tensor]
+    sizes: Tensor
+    within: Tensor
+    gone: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def reduce(self, values: Mapping[str, Tensor], how: str = "mean") -> Tensor:
+        """The ``mean``, ``sum`` or ``max`` over each group's entries, ``(G,)`` float64.
+
+        Args:
+            values: parameter name -> real, of the parameter's shape.
+            how: one of the three.
+
+        Example:
+            >>> groups = Groups({"w": torch.tensor([0, 0, -1, 1])}, *torch.tensor([[2, 1], [0, 0], [0, 0]]))
+            >>> values = {"w": torch.tensor([1.0, 3.0, 9.0, 5.0])}
+            >>> [groups.reduce(values, how).tolist() for how in ("mean", "sum", "max")]
+            [[2.0, 5.0], [4.0, 5.0], [3.0, 5.0]]
+        """
+        numbers = torch.cat([number.expand_as(values[name]).flatten() for name, number in self.numbers.items()])
+        flat = torch.cat([values[name].detach().cpu().double().flatten() for name in self.numbers])[numbers >= 0]
+        numbers = numbers[numbers >= 0]
+        if how == "max":
+            empty = torch.full((len(self),), -torch.inf, dtype=torch.float64)
+            return empty.scatter_reduce(0, numbers, flat, "amax")
+        total = torch.bincount(numbers, flat, minlength=len(self))
+        return total / self.sizes if how == "mean" else total
+
+    def remove(self, goes: Tensor, before: Mask, constants: Mapping[str, Tensor] | None = None) -> Mask:
+        """The mask after some groups are gone.
+
+        Args:
+            goes: ``(G,)`` bool, the groups gone afterwards.
+            before: what was kept of the parameters, and what the rest was held at.
+            constants: parameter name -> tensor of its shape: what entries of groups that go now are held at, if not 0.
+        """
+        never = torch.tensor([False])
+        gone, new, constants = torch.cat([goes, never]), torch.cat([goes & ~self.gone, never]), constants or {}
+        kept = {name: before[name] & ~gone[number] for name, number in self.numbers.items()}
+        held = {}
+        for name in kept.keys() & (before.held.keys() | constants.keys()):
+            old, value = (values.get(name, torch.zeros(kept[name].shape)) for values in (before.held, constants))
+            held[name] = torch.where(
+                new[self.numbers[name]], value.to(torch.promote_types(old.dtype, value.dtype)), old
+            )
+        return Mask(kept, held)
+
+
+class Grouping(ABC):
+    """How the entries of a module go together. A layer of one's own wants a subclass of a few lines.
+
+    Attributes:
+        word: what a group is called, such as ``unit``.
+    """
+
+    word: ClassVar[str] = "group"
+
+    @abstractmethod
+    def parameters(self, module: nn.Module) -> list[str]:
+        """The names of the parameters whose entries go.
+
+        Raises:
+            ArgumentError: if the module lacks what the grouping names.
+        """
+
+    @abstractmethod
+    def __call__(self, module: nn.Module, mask: Mask) -> Groups:
+        """The groups of a module as it is.
+
+        Args:
+            module: any.
+            mask: of exactly the grouping's parameters: what is kept so far.
+        """
+
+    def check(self, module: nn.Module, needs: frozenset[str]) -> None:
+        """Refuse a module that cannot be grouped, or where what is needed cannot be seen.
+
+        Raises:
+            ArgumentError: with the reason.
+        """
+        self.parameters(module)
+        if needs:
+            raise ArgumentError(
+                "criterion", ", ".join(sorted(needs)), f"one that needs nothing to be seen of a {self.word}"
+            )
+
+    def observe(self, module: nn.Module, needs: frozenset[str], calibration: Calibration) -> Seen:
+        """Look at what the groups do over calibration batches.
+
+        Args:
+            module: in evaluation mode.
+            needs: what has to be seen; names of attributes of :class:`~prunekit.calibration.Seen`.
+            calibration: the batches, and how the module takes them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has nothing to look at")
+
+    def mask(self, module: nn.Module, goes: Tensor) -> Mask:
+        """The mask of a module of which these groups, ``(G,)`` bool, are gone and no others."""
+        full = Mask.full(module, self.parameters(module))
+        return self(module, full).remove(goes, full)
+
+    def label(self) -> str | None:
+        """What results call the groups' achieved sparsity; None where parameters' own say it all."""
+        return None
+
+
+class Weights(Grouping):
+    """Every entry by itself.
+
+    Args:
+        names: of parameters, as in ``module.named_parameters()``; None for all weights of the module.
+
+    Example:
+        >>> net = nn.Linear(2, 2)
+        >>> Weights()(net, Mask.full(net, ["weight"])).numbers["weight"].tolist()
+        [[0, 1], [2, 3]]
+    """
+
+    word = "weight"
+
+    def __init__(self, names: Sequence[str] | None = None) -> None:
+        self.names = list(names or [])
+
+    def parameters(self, module: nn.Module) -> list[str]:
+        """Those named, or all weights."""
+        for name in self.names:
+            require_parameter("parameters", module, name)
+        return self.names or all_weights(module)
+
+    def __call__(self, module: nn.Module, mask: Mask) -> Groups:
+        """As many groups as entries, one parameter after the other."""
+        counts = [mask[name].numel() for name in mask]
+        parts = torch.arange(sum(counts)).split(counts)
+        within = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
+        gone = torch.cat([~mask[name].flatten() for name in mask])
+        numbers = {name: part.view(mask[name].shape) for name, part in zip(mask, parts, strict=True)}
+        return Groups(numbers, torch.ones_like(within), within, gone)
+
+
+def require_parameter(argument: str, module: nn.Module, name: str) -> nn.Parameter:
+    """The parameter of ``module`` called ``name``, which an argument named.
+
+    Raises:
+        ArgumentError: if there is none, with the nearest names.
+    """
+    try:
+        return find_parameter(module, name)
+    except KeyError as error:
+        raise ArgumentError(argument, name, f"a name from module.named_parameters(); {error.args[0]}") from None

@@ -1,0 +1,164 @@
+"""Pruning a module: groups, scores, selection, repair, mask. The same steps that the Lightning callback takes."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from prunekit.calibration import Calibration, Predict, Seen, predict_batch
+from prunekit.criteria.criterion import Criterion, Scores
+from prunekit.errors import ArgumentError
+from prunekit.groups import Grouping, Groups
+from prunekit.masks import Mask, find_parameter
+from prunekit.repair import Repair
+from prunekit.selection import select
+
+
+class Pruned(NamedTuple):
+    """What a pruning has done.
+
+    Attributes:
+        mask: of the grouping's parameters; it is on the module.
+        groups: as they were before.
+        scores: of the groups.
+        goes: ``(G,)`` bool, the groups that are gone now.
+    """
+
+    mask: Mask
+    groups: Groups
+    scores: Scores
+    goes: Tensor
+
+
+def prune(
+    module: nn.Module,
+    grouping: Grouping,
+    criterion: Criterion,
+    rate: float,
+    batches: Iterable[Any] | None = None,
+    *,
+    repair: Repair | None = None,
+    predict: Predict = predict_batch,
+    order: str = "ascending",
+    of: str = "groups",
+    scope: str = "all",
+    floor: bool = False,
+    mask: Mask | None = None,
+) -> Pruned:
+    """Prune a module in place, whatever it is trained by; nothing is trained here.
+
+    Args:
+        module: any; its weights change.
+        grouping: what goes together.
+        criterion: which groups go first.
+        rate: the share that is gone afterwards, in [0, 1]; what it counts is ``of``.
+        batches: of training data, on the module's device; wanted where criterion or repair look at what groups do.
+        repair: what makes up for what goes; None for nothing.
+        predict: how the module takes a batch, and the batch's classes: ``(module, batch) -> (outputs, classes)``.
+        order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
+        of: as in :func:`~prunekit.selection.select`, as ``scope`` and ``floor`` are.
+        scope: likewise.
+        floor: likewise.
+        mask: what an earlier pruning kept; None for everything.
+
+    Returns:
+        The mask, which holds a module to it with :class:`~prunekit.masks.HeldMask` if it is trained on; and what led to it.
+
+    Raises:
+        ArgumentError: if a value is not accepted or does not fit the module.
+
+    Example:
+        >>> from prunekit.criteria.entropy import Entropy
+        >>> from prunekit.units.grouping import Units
+        >>> net = nn.ModuleDict({"gru": nn.GRU(3, 8, batch_first=True)})
+        >>> pruned = prune(net, Units("gru"), Entropy(), 0.5, [torch.randn(4, 10, 3)], predict=lambda m, x: (m["gru"](x), None))
+        >>> int(pruned.goes.sum()), bool((net["gru"](torch.randn(1, 10, 3))[0][..., pruned.goes] == 0).all())
+        (4, True)
+    """
+    check_fit(module, grouping, criterion, order, repair)
+    needs = all_needs([criterion], repair)
+    if needs and batches is None:
+        raise ArgumentError("batches", None, f"batches of training data: {', '.join(sorted(needs))} have to be seen")
+    before = Mask.full(module, grouping.parameters(module)) & (mask or Mask({})).only(grouping.parameters(module))
+    groups = grouping(module, before)
+    seen = Seen()
+    if needs and batches is not None:
+        training = module.training
+        module.eval()
+        try:
+            seen = grouping.observe(module, needs, Calibration(batches, predict))
+        finally:
+            module.train(training)
+    scores = criterion.scores(module, groups, seen)
+    goes = select(scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone, order=order, of=of, scope=scope, floor=floor)  # fmt: skip
+    made = remove(module, grouping, groups, goes, before, repair, seen)
+    made.apply(module)
+    return Pruned(made, groups, scores, goes)
+
+
+def remove(
+    module: nn.Module,
+    grouping: Grouping,
+    groups: Groups,
+    goes: Tensor,
+    before: Mask,
+    repair: Repair | None = None,
+    seen: Seen | None = None,
+) -> Mask:
+    """Repair a module for the groups that go, and give the mask without them, which is not applied yet.
+
+    Args:
+        module: changed by the repair in what stays.
+        grouping: what made the groups.
+        groups: of the module as it is.
+        goes: ``(G,)`` bool, the groups that are gone afterwards.
+        before: of the grouping's parameters, what is kept so far.
+        repair: what makes up for what goes; None for nothing.
+        seen: what the repair needs.
+    """
+    constants = repair(module, grouping, groups, goes, seen or Seen()) if repair is not None else None
+    return groups.remove(goes, before, constants)
+
+
+def all_needs(criteria: Iterable[Criterion], repair: Repair | None) -> frozenset[str]:
+    """What has to be seen for several criteria and a repair."""
+    return frozenset().union(*(each.needs for each in criteria), repair.needs if repair is not None else ())
+
+
+def check_fit(
+    module: nn.Module, grouping: Grouping, criterion: Criterion, order: str, repair: Repair | None = None
+) -> None:
+    """Refuse parts that do not go together, or a module that they do not fit.
+
+    Raises:
+        ArgumentError: with the argument that is in the way.
+    """
+    check_parts(grouping, criterion, order, repair)
+    grouping.check(module, all_needs([criterion], repair))
+
+
+def check_parts(grouping: Grouping, criterion: Criterion, order: str, repair: Repair | None = None) -> None:
+    """The same, before there is a module."""
+    if criterion.words is not None and grouping.word not in criterion.words:
+        raise ArgumentError("criterion", criterion.name, f"one that scores each {grouping.word}")
+    if order not in criterion.orders:
+        raise ArgumentError("order", order, f"{' or '.join(criterion.orders)} for {criterion.name}")
+    if repair is not None and grouping.word not in repair.words:
+        raise ArgumentError(
+            "repair", repair.name, f"one for each {grouping.word}, not for each {' or '.join(repair.words)}"
+        )
+
+
+def require_finite(module: nn.Module, names: Iterable[str]) -> None:
+    """Refuse weights that training has made infinite or NaN.
+
+    Raises:
+        ArgumentError: with the first such parameter.
+    """
+    for name in names:
+        parameter = find_parameter(module, name).detach()
+        if parameter.numel() and not torch.stack(torch.aminmax(parameter)).isfinite().all():
+            raise ArgumentError(
+                "module", f"{name}, which is not finite", "settings under which training does not diverge"
+            )

@@ -1,1 +1,0 @@
-"""What scores units: one class a file."""
