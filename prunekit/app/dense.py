@@ -13,12 +13,14 @@ from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.rehearsal import rehearse
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.pruning import Pruning
+from prunekit.errors import ConfigError
 from prunekit.files import read_json, write_json
 from prunekit.folders import clear, clear_remains
 from prunekit.rank import is_rank_zero
 
 CHECKPOINT, RECORD = "dense.ckpt", "dense.json"
-# Dense training depends on no other callback, so that runs with other callbacks can share it.
+# Dense training depends on no other callback that is not named, so that runs with other callbacks can share it.
 CALLBACKS = (Curves, Checkpoints, ProgressBar)
 log = logging.getLogger("prunekit")
 
@@ -51,7 +53,7 @@ def dense_checkpoint(
     rehearse(config, module, data)
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     started = time.perf_counter()
-    callbacks: list[Callback] = [c for c in build_callbacks(config, stamp).values() if isinstance(c, CALLBACKS)]
+    callbacks = dense_callbacks(config, stamp)
     trainer = build_trainer(config, folder, callbacks, config["dense_epochs"])
     clear_remains(folder)
     fit(trainer, module, data, start)
@@ -65,6 +67,24 @@ def dense_checkpoint(
     dense = newest_readable([folder / CHECKPOINT])
     assert dense is not None
     return dense
+
+
+def dense_callbacks(config: Config, stamp: dict[str, Any]) -> list[Callback]:
+    """The callbacks of the dense epochs: those that measure, save and show, and those that the config names for them.
+
+    Raises:
+        ConfigError: if one is named that is not there, or that prunes.
+    """
+    built = build_callbacks(config, stamp)
+    for name in config["dense_callbacks"]:
+        if isinstance(built.get(name), Pruning | None):
+            accepted = f"names of callbacks that do not prune: {', '.join(built)}"
+            raise ConfigError("dense_callbacks", config["dense_callbacks"], accepted)
+    taken = {n: c for n, c in built.items() if isinstance(c, CALLBACKS) or n in config["dense_callbacks"]}
+    later = ", ".join(name for name in built if name not in taken)
+    if later:
+        log.info("the dense epochs run with %s; only after them come %s (see dense_callbacks)", ", ".join(taken), later)
+    return list(taken.values())
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -30,8 +30,8 @@ def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
     """Twelve hex digits for the dense part of a run: what is trained before the first event.
 
     Args:
-        config: the resolved config; of it count ``model``, ``data``, ``seed``, ``dense_epochs`` and the trainer's
-            settings that bear on training.
+        config: the resolved config; of it count ``model``, ``data``, ``seed``, ``dense_epochs``, the trainer's
+            settings that bear on training, and the callbacks that ``dense_callbacks`` names.
         fingerprint: of the data itself.
         device: the kind of device trained on, such as ``cpu``; its arithmetic is not another's.
 
@@ -42,7 +42,9 @@ def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
     """
     trainer = {key: value for key, value in config["trainer"].items() if key not in NOT_DENSE}
     parts = _what_counts({key: config[key] for key in ("model", "data", "seed", "dense_epochs")})
-    return digest({**parts, "trainer": trainer, "fingerprint": fingerprint, "device": device})
+    named = {name: config["callbacks"][name] for name in config.get("dense_callbacks", [])}
+    named = {"callbacks": named} if named else {}
+    return digest({**parts, **named, "trainer": trainer, "fingerprint": fingerprint, "device": device})
 
 
 def _what_counts(config: Mapping[str, Any]) -> dict[str, Any]:

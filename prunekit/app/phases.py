@@ -24,7 +24,7 @@ from prunekit.app.build import (
     schedule_end,
 )
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
-from prunekit.app.dense import CHECKPOINT, dense_checkpoint, read_record
+from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, read_record
 from prunekit.app.identity import dense_hash
 from prunekit.app.kept import CHANGES, MASKS, save_changes, save_masks
 from prunekit.cache import Cache, digest, tensor_digest
@@ -137,6 +137,7 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
     """Refuse what would fail only after the dense training; the device that is trained on."""
     config = setting.config
     callbacks = build_callbacks(config, {})
+    dense_callbacks(config, {})
     for wanted in (Curves, Checkpoints):
         if not any(isinstance(callback, wanted) for callback in callbacks.values()):
             accepted = f"a list with {wanted.__name__.lower()}: a run cannot do without"

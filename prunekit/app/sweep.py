@@ -8,11 +8,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -58,8 +58,12 @@ def planned(config: DictConfig) -> list[list[str]]:
         return []
     words = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create().parse_overrides([*words, *config.hydra.overrides.task])
-    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
-    return jobs
+    values = [
+        list(one.sweep_string_iterator()) if one.is_sweep_override() else [one.get_value_element_as_str()]
+        for one in overrides
+    ]
+    keys = [one.get_key_element() for one in overrides]
+    return [[f"{key}={value}" for key, value in zip(keys, job, strict=True)] for job in product(*values)]
 
 
 def in_sweep() -> bool:
