@@ -8,8 +8,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
-from prunekit.app.build import Config, build_callbacks, build_trainer, fit
+from prunekit.app.build import Builder, build_callbacks, build_trainer, fit
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
+from prunekit.app.config import Config
 from prunekit.app.rehearsal import rehearse
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves
@@ -30,6 +31,7 @@ def dense_checkpoint(
     data: pl.LightningDataModule,
     folder: Path,
     start: CheckpointFile | None = None,
+    builder: Builder | None = None,
 ) -> CheckpointFile:
     """Train the dense network in ``folder``, or find it trained there.
 
@@ -40,6 +42,7 @@ def dense_checkpoint(
         data: what it is trained on.
         folder: the dense network's own; the caller holds its lock.
         start: a checkpoint to go on from, instead of the newest in the folder.
+        builder: the run's.
 
     Returns:
         The checkpoint of the last dense epoch.
@@ -51,8 +54,8 @@ def dense_checkpoint(
     rehearse(config, module, data)
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     started = time.perf_counter()
-    callbacks: list[Callback] = [c for c in build_callbacks(config, stamp) if isinstance(c, CALLBACKS)]
-    trainer = build_trainer(config, folder, callbacks, config["dense_epochs"])
+    callbacks: list[Callback] = [c for c in build_callbacks(config, stamp, builder) if isinstance(c, CALLBACKS)]
+    trainer = build_trainer(config, folder, callbacks, config["dense_epochs"], builder)
     clear_remains(folder)
     fit(trainer, module, data, start)
     if is_rank_zero():

@@ -16,17 +16,10 @@ from pytorch_lightning.callbacks import Callback
 
 from prunekit.accounting import account
 from prunekit.app import results as leave
-from prunekit.app.build import (
-    build,
-    build_callbacks,
-    build_model,
-    build_trainer,
-    fit,
-    resolve,
-    schedule_end,
-    with_references,
-)
+from prunekit.app.build import Builder, build_callbacks, build_model, build_trainer, fit, schedule_end
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable, read_checkpoint
+from prunekit.app.config import references, resolve, with_references
+from prunekit.app.data import fingerprint, model_arguments, report
 from prunekit.app.dense import CHECKPOINT, dense_checkpoint, read_record
 from prunekit.app.identity import config_hash, dense_hash, digest
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
@@ -50,7 +43,8 @@ from prunekit.reuse import SharedScores
 
 CONFIG = "config.yaml"
 log = logging.getLogger("prunekit")
-_kept: dict[str, Any] = {}  # the last data module of this process, by the hash of its config
+# The last data module of this process and what its builder knew, by the hash of its config.
+_kept: dict[str, tuple[Any, dict[int, tuple[object, str]]]] = {}
 
 
 class Run:
@@ -81,6 +75,7 @@ class Run:
     def __init__(self, cfg: DictConfig, keep_data: bool = False) -> None:
         self._keep_data, self.keep_network = keep_data, False
         self.config, self._identity = resolve(cfg)
+        self._led_to = references(cfg)
         check_count("seed", self.config["seed"])
         check_count("dense_epochs", self.config["dense_epochs"], least=1)
         if self.config["threads"] is not None:
@@ -119,10 +114,12 @@ class Run:
             results: dict[str, Any] | None = read_json(self.folder / leave.RESULTS, self._folder_key)
             self._refuse_another_run()
             if results is None:
+                builder = Builder(self._led_to)
                 try:
-                    return self._fit()
+                    with builder.naming():
+                        return self._fit(builder)
                 finally:
-                    for data in _kept.values():
+                    for data, _ in _kept.values():
                         data.trainer = None  # which would keep the network
             log.info("this run had finished; force=true would start it anew")
             return results
@@ -136,22 +133,22 @@ class Run:
             got = f"{self.folder}, which holds run {theirs} while this is {self.config_hash}"
             raise ConfigError(self._folder_key, got, "an empty folder, this run's own, or force=true")
 
-    def _fit(self) -> dict[str, Any]:
+    def _fit(self, builder: Builder) -> dict[str, Any]:
         if self.config["threads"] is not None:
             torch.set_num_threads(self.config["threads"])
-        data = self._data()
+        data = self._data(builder)
         pl.seed_everything(self.config["seed"], workers=True, verbose=False)
-        module = build_model(self.config["model"], data.model_arguments())
+        module = build_model(self.config["model"], model_arguments(data), builder)
         if self.keep_network:
             self.data, self.module = data, module
         stamp = {"config_hash": self.config_hash, "config": self._identity}
-        callbacks = build_callbacks(self.config, stamp)
+        callbacks = build_callbacks(self.config, stamp, builder)
         self._check(callbacks, module)
         end = schedule_end(self.config, callbacks)
         check_averaging(callbacks, end)
-        trainer = build_trainer(self.config, self.folder, callbacks, end)
+        trainer = build_trainer(self.config, self.folder, callbacks, end, builder)
         device = trainer.strategy.root_device
-        dense_id = stamp["dense_hash"] = dense_hash(self._identity, data.fingerprint(), device.type)
+        dense_id = stamp["dense_hash"] = dense_hash(self._identity, fingerprint(data), device.type)
         if is_rank_zero():
             text = OmegaConf.to_yaml({"config_hash": self.config_hash, **self._shown})
             write_whole(self.folder / CONFIG, lambda file: file.write(text.encode()))
@@ -161,7 +158,7 @@ class Run:
         start = self._start(module, dense_folder)
         if start is None or start.epochs_done < self.config["dense_epochs"]:
             with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
-                start = dense_checkpoint(self.config, stamp, module, data, dense_folder, start)
+                start = dense_checkpoint(self.config, stamp, module, data, dense_folder, start, builder)
 
         if self.keep_network:
             self.dense = newest_readable([path for path in [dense_folder / CHECKPOINT] if path.exists()])
@@ -182,14 +179,17 @@ class Run:
             write_json(self.folder / leave.RESULTS, results)
         return results
 
-    def _data(self) -> Any:
+    def _data(self, builder: Builder) -> Any:
         if not self._keep_data:
-            return build(self.config["data"], "data")
+            return builder.build(self.config["data"], "data")
         key = digest(self.config["data"])
         if key not in _kept:
             _kept.clear()
-            _kept[key] = build(self.config["data"], "data")
-        return _kept[key]
+            data = builder.build(self.config["data"], "data")
+            _kept[key] = data, dict(builder.built)
+        data, built = _kept[key]
+        builder.built |= built
+        return data
 
     def _check(self, callbacks: list[Callback], module: pl.LightningModule) -> None:
         """Refuse what would fail only after the dense training."""
@@ -255,7 +255,7 @@ class Run:
             "seed": self.config["seed"],
             "config_hash": self.config_hash,
             **leave.provenance(),
-            **({"data": report} if (report := data.report()) else {}),
+            **({"data": told} if (told := report(data)) else {}),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
             "metrics": {

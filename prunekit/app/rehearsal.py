@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 import pytorch_lightning as pl
 import torch
 
-from prunekit.app.build import Config, build_trainer
+from prunekit.app.build import build_trainer
+from prunekit.app.config import Config
 from prunekit.errors import ConfigError
 
 

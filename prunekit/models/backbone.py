@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet18_Weights, resnet18
 
-from prunekit.errors import ConfigError, check_choice
+from prunekit.errors import ArgumentError, check_choice, owned_by
 
 FEATURES = 512
 IMAGENET, UNTRAINED = "imagenet", "untrained"
@@ -35,7 +35,7 @@ class FrameEncoder(nn.Module):
         trainable: whether the network is trained on; if not it stays in evaluation mode and gives no gradient.
 
     Raises:
-        ConfigError: if weights cannot be loaded or are another network's.
+        ArgumentError: if weights cannot be loaded or are another network's.
 
     Example:
         >>> encoder = FrameEncoder("untrained", cache_dir="cache", trainable=True)
@@ -89,7 +89,7 @@ class FrozenBackbone:
         precision: ``fp32``, or ``bf16``: faster where the processor has it, features to about two digits.
 
     Raises:
-        ConfigError: if the precision is not accepted.
+        ArgumentError: if the precision is not accepted.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class FrozenBackbone:
     ) -> None:
         self.weights, self.cache_dir = weights, cache_dir
         self.channels_last, self.fold_batch_norm = channels_last, fold_batch_norm
-        check_choice("data.backbone.precision", precision, PRECISIONS)
+        check_choice("precision", precision, PRECISIONS)
         self.precision = precision
 
     @property
@@ -125,7 +125,7 @@ class FrozenBackbone:
         """Plain values that change whenever the features do.
 
         Raises:
-            ConfigError: if the file of weights cannot be read.
+            ArgumentError: if the file of weights cannot be read.
         """
         speed = {name: getattr(self, name) for name in ("channels_last", "fold_batch_norm", "precision")}
         return {"network": "resnet18", "weights": self._weights_hash(), **speed}
@@ -134,9 +134,10 @@ class FrozenBackbone:
         """The encoder, frozen and fit for speed.
 
         Raises:
-            ConfigError: if weights cannot be loaded or are another network's.
+            ArgumentError: if weights cannot be loaded or are another network's.
         """
-        encoder = FrameEncoder(self.weights, self.cache_dir, trainable=True).freeze()
+        with owned_by(self):
+            encoder = FrameEncoder(self.weights, self.cache_dir, trainable=True).freeze()
         if self.fold_batch_norm:
             fold_batch_norm(encoder.network)
         encoder.network.to(PRECISIONS[self.precision])
@@ -153,7 +154,7 @@ class FrozenBackbone:
             with Path(self.weights).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise _refused(f"{self.weights} ({error.strerror})") from error
+            raise _refused(f"{self.weights} ({error.strerror})", self) from error
 
 
 def load_resnet18(weights: str, cache_dir: Path) -> nn.Module:
@@ -164,7 +165,7 @@ def load_resnet18(weights: str, cache_dir: Path) -> nn.Module:
         cache_dir: where weights are downloaded to.
 
     Raises:
-        ConfigError: if weights cannot be loaded or are another network's.
+        ArgumentError: if weights cannot be loaded or are another network's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -207,6 +208,6 @@ def _state_dict(weights: str, cache_dir: Path, network: nn.Module) -> dict[str, 
     return dict(found)
 
 
-def _refused(got: str) -> ConfigError:
+def _refused(got: str, owner: object = None) -> ArgumentError:
     accepted = "imagenet (with a network, once), untrained, or a file with a torchvision resnet18's state_dict"
-    return ConfigError("backbone.weights", got, accepted)
+    return ArgumentError("weights", got, accepted, owner)
