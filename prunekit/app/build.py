@@ -188,7 +188,7 @@ def build_trainer(
         "trainer",
         **({} if config["trainer"].get("profiler") else {"profiler": NoProfiler()}),
         callbacks=callbacks,
-        logger=build_loggers(config["logger"], folder, builder),
+        logger=build_loggers(config.get("logger"), folder, builder),
         plugins=[WholeCheckpointIO()],
         default_root_dir=str(folder),
     )
