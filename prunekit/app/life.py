@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from prunekit.accounting import account
 from prunekit.app import results as leave
@@ -173,7 +174,12 @@ class Run:
         if trainer.is_global_zero:
             leave.save_masks(self.folder / leave.MASKS, current_mask(trainer))
             for logger in trainer.loggers:
-                logger.log_hyperparams(leave.hyperparameters(self._identity), results["metrics"])
+                shown = leave.hyperparameters(self._identity)
+                if isinstance(logger, TensorBoardLogger):
+                    logger.log_hyperparams(shown, results["metrics"])
+                else:  # others take no metrics along
+                    logger.log_hyperparams(shown)
+                    logger.log_metrics(results["metrics"])
                 logger.finalize("success")
             (self.folder / "hparams.yaml").unlink(missing_ok=True)  # the logger's; config.yaml has more
             write_json(self.folder / leave.RESULTS, results)
