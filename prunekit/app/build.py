@@ -1,123 +1,19 @@
-"""From a config to objects: everything that a config names is built here."""
+"""A run's parts, from its config: the model, callbacks, loggers and trainer, and the schedule that they make."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+from prunekit.app.builder import Builder, find_target, parameters_of
 from prunekit.app.checkpoint_file import CheckpointFile
 from prunekit.app.config import Config
 from prunekit.app.errors import ConfigError
-from prunekit.app.types import arguments_of, check_types, find_target
 from prunekit.callbacks.checkpoints import WholeCheckpointIO
 from prunekit.callbacks.profiling import NoProfiler
 from prunekit.callbacks.pruning import PruningCallback
 from prunekit.errors import ArgumentError, check_count
-
-NOT_ARGUMENTS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
-Built = Mapping[int, tuple[object, str]]
-
-
-class Builder:
-    """Builds the objects of one run and knows under which key of the config each was built.
-
-    Args:
-        led_to: keys whose value is another key's, with that key: what a user sets is the other one.
-
-    Attributes:
-        built: the id of an object -> the object and its key.
-    """
-
-    def __init__(self, led_to: Mapping[str, str] | None = None) -> None:
-        self._led_to = led_to or {}
-        self.built: dict[int, tuple[object, str]] = {}
-
-    def build(self, node: Config, key: str, **injected: Any) -> Any:
-        """Build one node of the config, and the nodes inside it first.
-
-        Args:
-            node: with ``_target_``, and what else Hydra's ``instantiate`` knows.
-            key: where it stands in the config.
-            injected: arguments that no config holds, such as the run's folder.
-
-        Raises:
-            ConfigError: if a class refuses its arguments.
-        """
-        with self.naming():
-            check_types(node, key)
-            return self._made(node, key, **injected)
-
-    @contextmanager
-    def naming(self) -> Iterator[None]:
-        """Put the key of its object before each argument that an error raised within names."""
-        try:
-            yield
-        except ArgumentError as error:
-            raise self.named(error) from error
-
-    def named(self, error: ArgumentError) -> ConfigError:
-        """The same with a full key; with the bare argument if it is of no object that was built here."""
-        error = _named(error, self.built)
-        return ConfigError(self._set_by(error.argument), error.got, error.accepted)
-
-    def _set_by(self, key: str) -> str:
-        parts = key.split(".")
-        for end in range(len(parts), 0, -1):
-            if other := self._led_to.get(".".join(parts[:end])):
-                return self._set_by(".".join([other, *parts[end:]]))
-        return key
-
-    def _made(self, value: Any, key: str, **injected: Any) -> Any:
-        if isinstance(value, list):
-            return [self._made(part, f"{key}[{number}]") for number, part in enumerate(value)]
-        if not isinstance(value, dict):
-            return value
-        deep = value.get("_recursive_", True)
-        parts = {name: self._made(part, f"{key}.{name}") if deep else part for name, part in value.items()}
-        if "_target_" not in value:
-            return parts
-        given = {name: part for name, part in parts.items() if name not in NOT_ARGUMENTS} | injected
-        target, positional = find_target(value, key), parts.get("_args_", [])
-        if value.get("_partial_"):
-            made: Any = Deferred(target, *positional, **given)
-            made.key = key
-        else:
-            try:
-                made = target(*positional, **given)
-            except (ConfigError, OSError):
-                raise
-            except ArgumentError as error:
-                raise _named(error, self.built, key) from error
-            except Exception as error:
-                got = {name: part for name, part in value.items() if name not in NOT_ARGUMENTS}
-                raise ConfigError(key, got, f"arguments that {value['_target_']} takes: {error}") from error
-        self.built[id(made)] = made, key
-        return made
-
-
-class Deferred(partial[Any]):
-    """A node with ``_partial_``: an error raised when it is called has its ``key`` too, copied or not."""
-
-    key: str
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Call it."""
-        try:
-            return super().__call__(*arguments, **keywords)
-        except ArgumentError as error:
-            raise _named(error, {}, self.key) from error
-
-
-def _named(error: ArgumentError, built: Built, key: str = "") -> ConfigError:
-    """An error with the key of its owner, or else ``key``, before its argument."""
-    if isinstance(error, ConfigError):
-        return error
-    _, key = built.get(id(error.owner), (None, key))
-    return ConfigError(".".join(filter(None, [key, error.argument])), error.got, error.accepted)
 
 
 def build(node: Config, key: str, **injected: Any) -> Any:
@@ -162,19 +58,18 @@ def build_callbacks(config: Config, stamp: Config, builder: Builder | None = Non
 
 def _offered(node: Config, key: str, **offered: Any) -> dict[str, Any]:
     """Of what is offered, the arguments that the node's class takes and the node does not set."""
-    takes, _ = arguments_of(find_target(node, key).func)
+    takes = parameters_of(find_target(node, key).func) or {}
     return {name: value for name, value in offered.items() if name in takes and node.get(name) is None}
 
 
 def build_loggers(nodes: Any, folder: Path, builder: Builder | None = None) -> list[Any]:
     """The config's ``logger``: a node, or several by name or in a list. They write into ``folder``, if into any."""
-    builder, key = builder or Builder(), "logger"
+    builder = builder or Builder()
     if isinstance(nodes, list):
-        named = {f"{key}[{number}]": node for number, node in enumerate(nodes)}
-    elif not nodes or "_target_" in nodes:
-        named = {key: nodes} if nodes else {}
+        named = {f"logger[{number}]": node for number, node in enumerate(nodes)}
     else:
-        named = {f"{key}.{name}": node for name, node in nodes.items()}
+        single = "_target_" in (nodes or {})
+        named = {"logger": nodes} if single else {f"logger.{name}": node for name, node in (nodes or {}).items()}
     return [builder.build(node, key, **_offered(node, key, save_dir=str(folder))) for key, node in named.items()]
 
 

@@ -1,16 +1,20 @@
 """From a composed config to plain values that are of the right kind."""
 
 import difflib
+import json
 import re
+import types
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
 from prunekit.app.errors import ConfigError
-from prunekit.app.types import has_type, in_words
 
 Config = dict[str, Any]
 TOP_LEVEL: dict[str, Any] = {
@@ -101,3 +105,34 @@ def with_references(absolute: Any, nameless: Any) -> Any:
     if isinstance(absolute, str) and absolute != nameless:
         return re.sub(r"^<(\w+)>", r"${paths.\1}", nameless)
     return absolute
+
+
+def has_type(value: object, hint: Any) -> bool:
+    """Whether a value of a config is what a type hint says; objects that were built from it are taken as they are.
+
+    As JSON says it, which like YAML has no tuples, takes a whole number for a float, and true for no number.
+
+    Example:
+        >>> has_type([1, 2], tuple[int, int]), has_type(1, float), has_type(True, int)
+        (True, True, False)
+    """
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return False
+    except (TypeError, PydanticUserError):  # an object, or a type that says itself how it is checked: its class does it
+        pass
+    return True
+
+
+def in_words(hint: Any) -> str:
+    """A type as a user reads it: ``int | null``, or the literals it admits."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(in_words(part) for part in parts)
+    if origin is typing.Literal:
+        return " | ".join(map(str, parts))
+    if hint is type(None):
+        return "null"
+    return hint.__name__ if isinstance(hint, type) and not parts else str(hint).replace("typing.", "")

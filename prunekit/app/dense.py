@@ -8,7 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
-from prunekit.app.build import Builder, build_callbacks, build_trainer, fit
+from prunekit.app.build import build_callbacks, build_trainer, fit
+from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.config import Config
 from prunekit.app.rehearsal import rehearse

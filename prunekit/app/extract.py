@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from prunekit.app.build import Builder
+from prunekit.app.builder import Builder
 from prunekit.app.config import references, resolve
 from prunekit.app.devices import current, free_gpu
 from prunekit.app.door import errors_told

@@ -17,10 +17,11 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from prunekit.accounting import account
 from prunekit.app import results as leave
-from prunekit.app.build import Builder, build_callbacks, build_model, build_trainer, fit, schedule_end
+from prunekit.app.build import build_callbacks, build_model, build_trainer, fit, schedule_end
+from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable, read_checkpoint
 from prunekit.app.config import references, resolve, with_references
-from prunekit.app.data import fingerprint, model_arguments, report
+from prunekit.app.data import fingerprint
 from prunekit.app.dense import CHECKPOINT, dense_checkpoint, read_record
 from prunekit.app.identity import config_hash, dense_hash, digest
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
@@ -139,7 +140,7 @@ class Run:
             torch.set_num_threads(self.config["threads"])
         data = self._data(builder)
         pl.seed_everything(self.config["seed"], workers=True, verbose=False)
-        module = build_model(self.config["model"], model_arguments(data), builder)
+        module = build_model(self.config["model"], getattr(data, "model_arguments", dict)(), builder)
         if self.keep_network:
             self.data, self.module = data, module
         stamp = {"config_hash": self.config_hash, "config": self._identity}
@@ -261,7 +262,7 @@ class Run:
             "seed": self.config["seed"],
             "config_hash": self.config_hash,
             **leave.provenance(),
-            **({"data": told} if (told := report(data)) else {}),
+            **({"data": told} if (told := getattr(data, "report", dict)()) else {}),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
             "metrics": {

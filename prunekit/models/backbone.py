@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 from urllib.error import URLError
 
@@ -14,6 +15,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 from prunekit.errors import ArgumentError, check_choice, owned_by
 
 FEATURES = 512
+SHOWN = 300  # characters of what torch says of weights that do not fit
 IMAGENET, UNTRAINED = "imagenet", "untrained"
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"))  # torchvision's names; the last in a downsampling shortcut
@@ -171,7 +173,14 @@ def load_resnet18(weights: str, cache_dir: Path) -> nn.Module:
         torch.manual_seed(0)
         network = resnet18()
     if weights != UNTRAINED:
-        network.load_state_dict(_state_dict(weights, cache_dir, network))
+        try:
+            network.load_state_dict(_state_dict(weights, cache_dir))
+        except (URLError, TimeoutError) as error:
+            raise _refused(f"{weights}, and no download ({error})") from error
+        except pickle.UnpicklingError as error:
+            raise _refused(f"{weights}, which is damaged or unsafe to load") from error
+        except (OSError, RuntimeError, EOFError, TypeError, ValueError) as error:
+            raise _refused(f"{weights} ({type(error).__name__}: {shorten(str(error), SHOWN)})") from error
     network.fc = nn.Identity()
     return network  # type: ignore[no-any-return]
 
@@ -186,26 +195,11 @@ def fold_batch_norm(network: nn.Module) -> None:
                 setattr(module, norm_name, nn.Identity())
 
 
-def _state_dict(weights: str, cache_dir: Path, network: nn.Module) -> dict[str, Tensor]:
-    try:
-        if weights == IMAGENET:
-            folder = str(cache_dir / "weights")
-            found = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(model_dir=folder, check_hash=True, weights_only=True)
-        else:
-            found = torch.load(weights, map_location="cpu", weights_only=True)
-        shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    except (URLError, TimeoutError) as error:
-        raise _refused(f"{weights}, and no download ({error})") from error
-    except pickle.UnpicklingError as error:
-        raise _refused(f"{weights}, which is damaged or unsafe to load") from error
-    except (OSError, RuntimeError, EOFError, AttributeError, ValueError) as error:
-        raise _refused(f"{weights} ({type(error).__name__}: {error})") from error
-    for name, tensor in network.state_dict().items():
-        if shapes.pop(name, None) != tuple(tensor.shape):
-            raise _refused(f"{weights}, whose {name} is not of shape {tuple(tensor.shape)}")
-    if shapes:
-        raise _refused(f"{weights}, which holds more: {next(iter(shapes))}")
-    return dict(found)
+def _state_dict(weights: str, cache_dir: Path) -> Any:
+    if weights != IMAGENET:
+        return torch.load(weights, map_location="cpu", weights_only=True)
+    folder = str(cache_dir / "weights")
+    return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(model_dir=folder, check_hash=True, weights_only=True)
 
 
 def _refused(got: str, owner: object = None) -> ArgumentError:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from prunekit.app.build import Builder, build_callbacks, build_loggers
+from prunekit.app.build import build_callbacks, build_loggers
+from prunekit.app.builder import Builder
 from prunekit.app.config import references, resolve
 from prunekit.app.errors import ConfigError
 from prunekit.callbacks.checkpoints import Checkpoints

@@ -190,11 +190,11 @@ def test_an_unwritable_cache_is_named(make, tmp_path):
 def test_what_is_wrong_with_the_source_is_the_sources_and_the_rest_the_datas(make, tmp_path):
     source = Ucf101(str(tmp_path / "nowhere"), str(make.clips.parent / "lists"))
     data = make(source=source, backbone=FrozenBackbone(str(tmp_path / "no weights"), ""))
-    with pytest.raises(ArgumentError, match="^clips_dir") as caught:
+    with pytest.raises(ArgumentError, match=r"^clips_dir") as caught:
         data.report()
     assert caught.value.owner is source
     source.clips_dir = make.clips
-    with pytest.raises(ArgumentError, match="^weights") as caught:
+    with pytest.raises(ArgumentError, match=r"^weights") as caught:
         data.extract()
     assert caught.value.owner is data.backbone
     source.lists_dir = tmp_path

@@ -125,18 +125,16 @@ def test_weights_that_do_not_fit_are_named(trained, tmp_path, capsys):
         return str(tmp_path / "w.pth")
 
     state = torch.load(trained, weights_only=True)
-    cases = {
-        r"whose layer1.0.conv1.weight is not of shape|which holds more: layer": write(resnet34().state_dict()),
-    }
-    for message, file in cases.items():
-        with pytest.raises(ArgumentError, match=message):
-            FrozenBackbone(file, "").build()
-    with pytest.raises(ArgumentError, match=r"^weights: .*whose conv1.weight is not of shape \(64, 3, 7, 7\)"):
-        FrozenBackbone(write({"conv1.weight": torch.zeros(2)}), "").build()
-    with pytest.raises(ArgumentError, match="which holds more: extra"):
-        FrozenBackbone(write({**state, "extra": torch.zeros(1)}), "").build()
-    with pytest.raises(ArgumentError, match="AttributeError"):
-        FrozenBackbone(write([1, 2]), "").build()
+    for message, content in {
+        r'Unexpected key\(s\) in state_dict: "layer1': resnet34().state_dict(),
+        r"size mismatch for conv1\.weight: copying": {**state, "conv1.weight": torch.zeros(2)},
+        r'Missing key\(s\) in state_dict: "bn1': {"conv1.weight": state["conv1.weight"]},
+        r'Unexpected key\(s\) in state_dict: "extra"': {**state, "extra": torch.zeros(1)},
+        r"TypeError: Expected state_dict to be dict-like": [1, 2],
+    }.items():
+        with pytest.raises(ArgumentError, match=rf"^weights: .*{message}") as caught:
+            FrozenBackbone(write(content), "").build()
+        assert len(str(caught.value)) < 700
     (tmp_path / "w.pth").write_bytes(trained.read_bytes()[:1000])
     with pytest.raises(ArgumentError, match=r"^weights"):
         FrozenBackbone(str(tmp_path / "w.pth"), "").build()
