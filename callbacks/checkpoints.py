@@ -26,16 +26,16 @@ class Checkpoints(Checkpoint):
         every_n_epochs: save at the end of every n-th epoch.
         every_n_steps: save after every n-th optimizer step as well; 0 for no such checkpoints.
         keep: how many to keep.
-
-    Attributes:
         stamp: plain values that say which run wrote them, stored under ``prunekit``.
     """
 
-    def __init__(self, every_n_epochs: int = 1, every_n_steps: int = 0, keep: int = 2) -> None:
+    def __init__(
+        self, every_n_epochs: int = 1, every_n_steps: int = 0, keep: int = 2, stamp: dict[str, Any] | None = None
+    ) -> None:
         self.every_n_epochs = check_count("callbacks.checkpoints.every_n_epochs", every_n_epochs, least=1)
         self.every_n_steps = check_count("callbacks.checkpoints.every_n_steps", every_n_steps)
         self.keep = check_count("callbacks.checkpoints.keep", keep, least=1)
-        self.stamp: dict[str, Any] = {}
+        self.stamp = {} if stamp is None else stamp
         self._seen = 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -18,7 +18,7 @@ from prunekit.data_modules.clips import Clip, ClipSource
 from prunekit.data_modules.features import FORMAT, ClipHashes, FeatureCache, Sampling, extract, read_clip
 from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.data_modules.splits import SPLITS, Split, make_split
-from prunekit.errors import ConfigError, check_choice, check_count
+from prunekit.errors import ArgumentError, check_choice, check_count, owned_by
 from prunekit.models.backbone import FEATURES, FrozenBackbone
 
 SHARD = re.compile(r"(\d+)/(\d+)")
@@ -54,7 +54,7 @@ class ActionClips(InMemoryDataModule):
         decoders: threads that decode; None for one a core.
 
     Raises:
-        ConfigError: if a value is not accepted; and from :meth:`load`, if clips are missing or bad.
+        ArgumentError: if a value is not accepted; and from :meth:`load`, if clips are missing or bad.
     """
 
     def __init__(
@@ -78,26 +78,26 @@ class ActionClips(InMemoryDataModule):
         decoders: int | None = None,
     ) -> None:
         super().__init__(batch_size, validation, seed, eval_batch_size)
-        check_choice("data.split", split, SPLITS)
-        check_choice("data.serve", serve, ("features", "frames"))
-        check_choice("data.on_bad_clip", on_bad_clip, ("fail", "skip"))
-        check_choice("data.device", device, ("auto", "cpu", "cuda"))
+        check_choice("split", split, SPLITS)
+        check_choice("serve", serve, ("features", "frames"))
+        check_choice("on_bad_clip", on_bad_clip, ("fail", "skip"))
+        check_choice("device", device, ("auto", "cpu", "cuda"))
         if len(frame_size) != 2:
-            raise ConfigError("data.frame_size", list(frame_size), "a height and a width")
-        height, width = (check_count("data.frame_size", side, least=32) for side in frame_size)
+            raise ArgumentError("frame_size", list(frame_size), "a height and a width")
+        height, width = (check_count("frame_size", side, least=32) for side in frame_size)
         if not (backbone.trained or source.synthetic):
             accepted = "trained weights (imagenet or a file); untrained ones are for synthetic_actions alone"
-            raise ConfigError("data.backbone.weights", backbone.weights, accepted)
+            raise ArgumentError("backbone.weights", backbone.weights, accepted)
         if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("data.device", device, "auto or cpu: there is no GPU")
+            raise ArgumentError("device", device, "auto or cpu: there is no GPU")
         self.source, self.backbone, self.cache_dir = source, backbone, Path(cache_dir)
-        self.split, self.split_seed = split, check_count("data.split_seed", split_seed)
-        self.sampling = Sampling(check_count("data.frames", frames, least=1), (height, width))
+        self.split, self.split_seed = split, check_count("split_seed", split_seed)
+        self.sampling = Sampling(check_count("frames", frames, least=1), (height, width))
         self.serve, self.allow_missing, self.on_bad_clip = serve, allow_missing, on_bad_clip
         self.shard = _parse_shard(shard)
         gpu = device != "cpu" and torch.cuda.is_available()
         self.device = torch.device("cuda" if gpu else "cpu")
-        self.decoders = check_count("data.decoders", decoders, least=1) if decoders is not None else os.cpu_count() or 1
+        self.decoders = check_count("decoders", decoders, least=1) if decoders is not None else os.cpu_count() or 1
         self.bad: dict[str, str] = {}
         self._hashes: ClipHashes
         self._made: Split | None = None
@@ -107,9 +107,11 @@ class ActionClips(InMemoryDataModule):
     def made_split(self) -> Split:
         """The clips trained on and tested with, bad ones left out once they are known."""
         if self._made is None:
-            self._made = make_split(self.source, self.split, self.split_seed, self.allow_missing)
+            with owned_by(self):
+                self._made = make_split(self.source, self.split, self.split_seed, self.allow_missing)
             present = {clip.label for clip in (*self._made.train, *self._made.test)}
-            self._classes = [label for label in self.source.classes() if label in present]
+            with owned_by(self.source):
+                self._classes = [label for label in self.source.classes() if label in present]
         return self._made
 
     @property
@@ -147,7 +149,7 @@ class ActionClips(InMemoryDataModule):
         """Compute the features that are not there yet, of this job's shard if it has one; return its number of clips.
 
         Raises:
-            ConfigError: if a clip cannot be read and ``on_bad_clip`` is ``fail``; all others are finished then.
+            ArgumentError: if a clip cannot be read and ``on_bad_clip`` is ``fail``; all others are finished then.
         """
         clips = [*self.made_split.train, *self.made_split.test]
         number, shards = self.shard
@@ -160,9 +162,8 @@ class ActionClips(InMemoryDataModule):
                 self._hashes = hashes = ClipHashes(self.cache_dir)
                 bad = extract([clip.path for clip in clips], self.sampling, self._encoder, cache, hashes, self.decoders)
         except OSError as error:
-            raise ConfigError(
-                "paths.cache_dir", f"{self.cache_dir} ({error})", "a folder that can be written"
-            ) from error
+            got = f"{self.cache_dir} ({error})"
+            raise ArgumentError("cache_dir", got, "a folder that can be written", self) from error
         self._leave_out({clip.name: bad[clip.path] for clip in clips if clip.path in bad})
         return len(clips)
 
@@ -170,7 +171,7 @@ class ActionClips(InMemoryDataModule):
         """The samples, with their features or to be decoded; every clip has been decoded once before."""
         if self.shard != (0, 1):
             accepted = "null; a shard's features are computed by prunekit extract and the same arguments"
-            raise ConfigError("data.shard", "{}/{}".format(*self.shard), accepted)
+            raise ArgumentError("shard", "{}/{}".format(*self.shard), accepted, self)
         self.extract()
         split, number = self.made_split, {label: i for i, label in enumerate(self.classes)}
         serve = self._frames if self.serve == "frames" else self._features
@@ -186,16 +187,17 @@ class ActionClips(InMemoryDataModule):
         whole = [features for features in found if features is not None]
         if len(whole) < len(clips):
             changing = next(clip.path for clip, features in zip(clips, found, strict=True) if features is None)
-            raise ConfigError("data.source", f"{changing}, which keeps changing", "clips that lie still")
+            raise ArgumentError("source", f"{changing}, which keeps changing", "clips that lie still", self)
         return torch.stack(whole)
 
     def _read(self, clips: Sequence[Clip]) -> list[Tensor | None]:
         shas = (self._hashes.get(clip.path) for clip in clips)
-        return [None if sha is None else self._cache.load(sha) for sha in shas]
+        with owned_by(self):
+            return [None if sha is None else self._cache.load(sha) for sha in shas]
 
     def _frames(self, clips: Sequence[Clip]) -> ClipFrames:
         files = [(clip.path, self._hashes.get(clip.path) or "") for clip in clips]
-        return ClipFrames(files, self.sampling, self.decoders)
+        return ClipFrames(files, self.sampling, self.decoders, owner=self)
 
     @cached_property
     def _cache(self) -> FeatureCache:
@@ -222,13 +224,14 @@ class ActionClips(InMemoryDataModule):
         if self.on_bad_clip == "fail":
             shown = [f"{name}: {reason}" for name, reason in list(bad.items())[:SHOWN]]
             got = f"fail, and {len(bad)} clips cannot be read: {'; '.join(shown)}" + "; ..." * (len(bad) > SHOWN)
-            raise ConfigError("data.on_bad_clip", got, "clips that can all be read, or skip to leave these out")
+            raise ArgumentError("on_bad_clip", got, "clips that can all be read, or skip to leave these out", self)
         self.bad |= bad
         train, test = (
             [c for c in clips if c.name not in bad] for clips in (self.made_split.train, self.made_split.test)
         )
         if not train or not test:
-            raise ConfigError("data.source", f"clips of which {len(bad)} cannot be read", "some that can, in each part")
+            got = f"clips of which {len(bad)} cannot be read"
+            raise ArgumentError("source", got, "some that can, in each part", self)
         self._made = Split(train, test, self.made_split.missing, self.made_split.unused)
 
 
@@ -237,5 +240,5 @@ def _parse_shard(shard: str | None) -> tuple[int, int]:
         return 0, 1
     match = SHARD.fullmatch(shard)
     if match is None or int(match[1]) >= int(match[2]):
-        raise ConfigError("data.shard", shard, "null, or i/n for the i-th of n jobs, from 0/n to (n-1)/n")
+        raise ArgumentError("shard", shard, "null, or i/n for the i-th of n jobs, from 0/n to (n-1)/n")
     return int(match[1]), int(match[2])

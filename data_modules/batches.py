@@ -15,7 +15,9 @@ from torch import Tensor
 class LazySamples(Protocol):
     """Samples that are made when they are indexed; otherwise used as the tensor ``(n, ...)`` that they stand for."""
 
-    shape: torch.Size
+    @property
+    def shape(self) -> torch.Size:
+        """That of the tensor."""
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """Make the samples of an int64 index ``(k,)`` or a slice."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 TRAIN, TEST = "train", "test"
@@ -40,7 +40,7 @@ class ClipSource(ABC):
         """All clips on disk, in an order that depends on their names alone.
 
         Raises:
-            ConfigError: if there are none, or a folder is missing.
+            ArgumentError: if there are none, or a folder is missing.
         """
 
     @abstractmethod
@@ -50,46 +50,46 @@ class ClipSource(ABC):
     def official(self, number: int) -> Mapping[str, str]:
         """The published split ``number``: ``<class>/<file>`` -> ``train`` or ``test``; other clips are unused.
 
-        Raises:
-            ConfigError: if the data set has none.
+        Empty if the data set has no such list.
         """
-        raise ConfigError("data.split", f"official{number}", f"random or grouped: {type(self).__name__} has no lists")
+        return {}
 
 
-def class_folders(root: Path, key: str) -> dict[str, list[Path]]:
+def class_folders(root: Path) -> dict[str, list[Path]]:
     """The video files of each folder in ``root``, both sorted by name.
 
     Args:
-        root: holds a folder for each class.
-        key: the config key that sets it, for messages.
+        root: a source's ``clips_dir``, which holds a folder for each class.
 
     Raises:
-        ConfigError: if the folder is missing or holds no class, or a class holds no clip.
+        ArgumentError: if the folder is missing or holds no class, or a class holds no clip.
     """
     if not root.is_dir():
-        raise ConfigError(key, f"{root}, which is no folder", "a folder that holds <class>/<clip>")
+        raise ArgumentError("clips_dir", f"{root}, which is no folder", "a folder that holds <class>/<clip>")
     found = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         names = sorted(entry.name for entry in os.scandir(folder) if Path(entry.name).suffix.lower() in SUFFIXES)
         if not names:
             accepted = f"folders that hold clips ({', '.join(sorted(SUFFIXES))}); fill or remove this one"
-            raise ConfigError(key, f"{folder}, a class without a clip", accepted)
+            raise ArgumentError("clips_dir", f"{folder}, a class without a clip", accepted)
         found[folder.name] = [folder / name for name in names]
     if not found:
-        raise ConfigError(key, f"{root}, which holds no folder of clips", "a folder that holds <class>/<clip>")
+        raise ArgumentError(
+            "clips_dir", f"{root}, which holds no folder of clips", "a folder that holds <class>/<clip>"
+        )
     return found
 
 
-def read_list(path: Path, key: str) -> Iterator[tuple[int, str]]:
-    """The lines of a list file that are not empty, with their numbers; any line ends.
+def read_list(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file in a source's ``lists_dir`` that are not empty, with their numbers; any line ends.
 
     Raises:
-        ConfigError: if the file cannot be read.
+        ArgumentError: if the file cannot be read.
     """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(key, f"{path} ({error})", "a folder with the data set's published lists") from error
+        raise ArgumentError("lists_dir", f"{path} ({error})", "a folder with the data set's published lists") from error
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield number, line.strip()
@@ -104,21 +104,19 @@ class ClassFolders(ClipSource):
             group if it has one, else what it matches. None: every clip is a video of its own.
 
     Raises:
-        ConfigError: if the pattern is none, or fits a clip's name nowhere.
+        ArgumentError: if the pattern is none, or fits a clip's name nowhere.
 
     Example:
         >>> ClassFolders("clips", source_pattern=r"^(.+)_part\d+").source("match3_part2.mp4")
         'match3'
     """
 
-    KEY = "data.source.clips_dir"
-
     def __init__(self, clips_dir: str, source_pattern: str | None = None) -> None:
         self.clips_dir = Path(clips_dir)
         try:
             self._pattern = None if source_pattern is None else re.compile(source_pattern)
         except re.error as error:
-            raise ConfigError("data.source.source_pattern", source_pattern, f"a regular expression: {error}") from None
+            raise ArgumentError("source_pattern", source_pattern, f"a regular expression: {error}") from None
 
     def source(self, file_name: str) -> str:
         """The video that a clip of this file name was cut from."""
@@ -127,12 +125,12 @@ class ClassFolders(ClipSource):
         match = self._pattern.search(file_name)
         if match is None:
             accepted = f"a pattern that fits every clip's name, and not {file_name!r}"
-            raise ConfigError("data.source.source_pattern", self._pattern.pattern, accepted)
+            raise ArgumentError("source_pattern", self._pattern.pattern, accepted)
         return match[1] if self._pattern.groups else match[0]
 
     def clips(self) -> list[Clip]:
         """All clips, class by class."""
-        folders = class_folders(self.clips_dir, self.KEY)
+        folders = class_folders(self.clips_dir)
         return [
             Clip(f"{label}/{path.name}", path, label, self.source(path.name))
             for label, paths in folders.items()
@@ -141,7 +139,7 @@ class ClassFolders(ClipSource):
 
     def classes(self) -> list[str]:
         """The folders' names, sorted."""
-        return list(class_folders(self.clips_dir, self.KEY))
+        return list(class_folders(self.clips_dir))
 
 
 def leaked(train: Iterable[Clip], test: Sequence[Clip]) -> int:

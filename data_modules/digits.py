@@ -34,7 +34,7 @@ class Digits(InMemoryDataModule):
         self, batch_size: int, validation: float, seed: int, size: int = 28, eval_batch_size: int = 5000
     ) -> None:
         super().__init__(batch_size, validation, seed, eval_batch_size)
-        self.size = check_count("data.size", size, least=8)
+        self.size = check_count("size", size, least=8)
 
     def load(self) -> Arrays:
         """Read, split and enlarge the digits."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from prunekit.cache import digest
 from prunekit.data_modules.frames import ClipError, read_frames
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.files import write_json, write_whole
 
 FORMAT = "1"
@@ -63,7 +63,7 @@ class FeatureCache:
         """The features ``(frames, n)`` float32 of a clip; None if there are none or the file is damaged.
 
         Raises:
-            ConfigError: if another version of prunekit wrote the file.
+            ArgumentError: if another version of prunekit wrote the file.
         """
         path = self._path(sha)
         try:
@@ -71,7 +71,7 @@ class FeatureCache:
                 written = (file.metadata() or {}).get("format")
                 if written != FORMAT:
                     got = f"{path}, in format {written}"
-                    raise ConfigError("paths.cache_dir", got, f"format {FORMAT}; delete it or set another folder")
+                    raise ArgumentError("cache_dir", got, f"format {FORMAT}; delete it or set another folder")
                 features: Tensor = file.get_tensor("features")
         except FileNotFoundError:
             return None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prunekit.data_modules.clips import TEST, TRAIN, Clip, ClipSource, class_folders, read_list
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 CODES = {"0": None, "1": TRAIN, "2": TEST}
 
@@ -26,8 +26,6 @@ class Hmdb51(ClipSource):
         lists_dir: holds ``<class>_test_split1.txt`` and so on.
     """
 
-    CLIPS, LISTS = "data.source.clips_dir", "data.source.lists_dir"
-
     def __init__(self, clips_dir: str, lists_dir: str) -> None:
         self.clips_dir, self.lists_dir = Path(clips_dir), Path(lists_dir)
 
@@ -35,14 +33,14 @@ class Hmdb51(ClipSource):
         """All clips on disk, class by class.
 
         Raises:
-            ConfigError: if a folder is missing, a class has no list or a file has another name.
+            ArgumentError: if a folder is missing, a class has no list or a file has another name.
         """
         classes = set(self.classes())
         found = []
-        for label, paths in class_folders(self.clips_dir, self.CLIPS).items():
+        for label, paths in class_folders(self.clips_dir).items():
             if label not in classes:
                 got = f"{self.clips_dir / label}, a class without a list in {self.lists_dir}"
-                raise ConfigError(self.CLIPS, got, "HMDB-51's folders")
+                raise ArgumentError("clips_dir", got, "HMDB-51's folders")
             found += [Clip(f"{label}/{path.name}", path, label, self._source(label, path)) for path in paths]
         return found
 
@@ -52,7 +50,7 @@ class Hmdb51(ClipSource):
         classes = sorted(path.name.removesuffix(ending) for path in self.lists_dir.glob(f"*{ending}"))
         if not classes:
             got = f"{self.lists_dir}, which holds no <class>{ending}"
-            raise ConfigError(self.LISTS, got, "the folder of HMDB-51's lists")
+            raise ArgumentError("lists_dir", got, "the folder of HMDB-51's lists")
         return classes
 
     def official(self, number: int) -> Mapping[str, str]:
@@ -60,11 +58,11 @@ class Hmdb51(ClipSource):
         parts = {}
         for label in self.classes():
             path = self.lists_dir / f"{label}_test_split{number}.txt"
-            for line_number, line in read_list(path, self.LISTS):
+            for line_number, line in read_list(path):
                 name, _, code = line.rpartition(" ")
                 if not name or code not in CODES:
                     got = f"{path}, line {line_number}: {line}"
-                    raise ConfigError(self.LISTS, got, "HMDB-51's lists, with <clip> 0, 1 or 2 on a line")
+                    raise ArgumentError("lists_dir", got, "HMDB-51's lists, with <clip> 0, 1 or 2 on a line")
                 if (part := CODES[code]) is not None:
                     parts[f"{label}/{name.strip()}"] = part
         return parts
@@ -72,5 +70,5 @@ class Hmdb51(ClipSource):
     def _source(self, label: str, path: Path) -> str:
         match = re.fullmatch(rf"(.+)_{re.escape(label)}_[a-z]+_[a-z]+_np\d+_[a-z]+_[a-z]+_\d+", path.stem)
         if match is None:
-            raise ConfigError(self.CLIPS, str(path), f"HMDB-51's clips, named <video>_{label}_<six fields>")
+            raise ArgumentError("clips_dir", str(path), f"HMDB-51's clips, named <video>_{label}_<six fields>")
         return match[1]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prunekit.data_modules.batches import LazySamples, TensorBatches, epoch_order
-from prunekit.errors import ConfigError, check_count, check_rate
+from prunekit.errors import ArgumentError, check_count, check_rate
 
 
 class Arrays(NamedTuple):
@@ -33,16 +33,16 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
         eval_batch_size: samples of an evaluation batch.
 
     Raises:
-        ConfigError: if a value is not accepted.
+        ArgumentError: if a value is not accepted.
     """
 
     def __init__(self, batch_size: int, validation: float, seed: int, eval_batch_size: int = 5000) -> None:
         super().__init__()
-        self.batch_size = check_count("data.batch_size", batch_size, least=1)
-        self.eval_batch_size = check_count("data.eval_batch_size", eval_batch_size, least=1)
+        self.batch_size = check_count("batch_size", batch_size, least=1)
+        self.eval_batch_size = check_count("eval_batch_size", eval_batch_size, least=1)
         self.seed = check_count("seed", seed)
-        if check_rate("data.validation", validation) == 1:
-            raise ConfigError("data.validation", validation, "a share below 1: something must be left to train on")
+        if check_rate("validation", validation) == 1:
+            raise ArgumentError("validation", validation, "a share below 1: something must be left to train on")
         self.validation = validation
         self._arrays: Arrays | None = None
         self._device: torch.device | None = None
@@ -91,7 +91,7 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
         held_out = round(self.validation * len(y))
         if len(y) - held_out < self.batch_size:
             accepted = f"at most the {len(y) - held_out} training samples"
-            raise ConfigError("data.batch_size", self.batch_size, accepted)
+            raise ArgumentError("batch_size", self.batch_size, accepted, self)
         order = epoch_order(len(y), seed=0, epoch=0) if held_out else torch.arange(len(y))
         train, validation = order[held_out:], order[:held_out]
         parts = {
@@ -106,7 +106,7 @@ class InMemoryDataModule(pl.LightningDataModule, ABC):
         """Shuffled batches, in an order that derives from (seed, epoch)."""
         rank, world = self._place()
         if self.batch_size % world:
-            raise ConfigError("data.batch_size", self.batch_size, f"a multiple of the {world} devices")
+            raise ArgumentError("batch_size", self.batch_size, f"a multiple of the {world} devices", self)
         return TensorBatches(*self._parts["train"], self.batch_size, self.seed, rank, world)
 
     def val_dataloader(self) -> TensorBatches | list[TensorBatches]:

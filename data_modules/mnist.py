@@ -10,7 +10,7 @@ from torchvision.datasets import MNIST
 from torchvision.datasets.utils import check_integrity
 
 from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 SHAPES = {True: (60000, 28, 28), False: (10000, 28, 28)}
 
@@ -33,7 +33,7 @@ class Mnist(InMemoryDataModule):
         download: whether missing files may be fetched from torchvision's mirrors.
 
     Raises:
-        ConfigError: if the files are missing, damaged or cannot be unpacked.
+        ArgumentError: if the files are missing, damaged or cannot be unpacked.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Mnist(InMemoryDataModule):
 
     def _part(self, root: Path, train: bool) -> tuple[torch.Tensor, torch.Tensor]:
         folder = root / "MNIST" / "raw"
-        accepted = "MNIST's original files; delete the damaged ones or set paths.data_dir"
+        accepted = "MNIST's original files; delete the damaged ones or set data_dir"
         try:
             part = MNIST(root, train=train)
         except (OSError, ValueError, AssertionError, RuntimeError) as error:
-            raise ConfigError("paths.data_dir", f"{folder} ({error})", accepted) from error
+            raise ArgumentError("data_dir", f"{folder} ({error})", accepted, self) from error
         if tuple(part.data.shape) != SHAPES[train] or len(part.targets) != len(part.data):
             got = f"{folder}: images {tuple(part.data.shape)}, {len(part.targets)} labels"
-            raise ConfigError("paths.data_dir", got, accepted)
+            raise ArgumentError("data_dir", got, accepted, self)
         return part.data.float() / 255, part.targets.long()
 
     def _root(self) -> Path:
@@ -80,7 +80,7 @@ class Mnist(InMemoryDataModule):
             with FileLock(self.cache_dir / ".mnist.lock"):
                 return self._unpack()
         except OSError as error:
-            raise ConfigError("paths.cache_dir", f"{self.cache_dir} ({error})", "a writable folder") from error
+            raise ArgumentError("cache_dir", f"{self.cache_dir} ({error})", "a writable folder", self) from error
 
     def _unpack(self) -> Path:
         """Unpack or download beside, then rename: the cache never holds half a data set."""
@@ -93,12 +93,12 @@ class Mnist(InMemoryDataModule):
             missing = [name for name, md5 in MNIST.resources if not self._link(name, md5, raw)]
             if missing and not self.download:
                 got = f"{', '.join(missing)} missing in MNIST/raw of {self.data_dir} and of {self.cache_dir}"
-                raise ConfigError("paths.data_dir", got, "a folder with MNIST/raw, or data.download=true")
+                raise ArgumentError("data_dir", got, "a folder with MNIST/raw, or download=true", self)
             try:
                 MNIST(folder, download=True)  # takes the linked archives as they are and fetches the others
             except (RuntimeError, URLError) as error:
                 got = f"no MNIST/raw in {self.data_dir} or {self.cache_dir}, and no download: {error}"
-                raise ConfigError("paths.data_dir", got, "a folder with MNIST/raw, or a network") from error
+                raise ArgumentError("data_dir", got, "a folder with MNIST/raw, or a network", self) from error
             target.mkdir(parents=True, exist_ok=True)
             for name, _ in MNIST.resources:
                 (raw / Path(name).stem).replace(target / Path(name).stem)
@@ -112,7 +112,7 @@ class Mnist(InMemoryDataModule):
                 continue
             if not check_integrity(str(archive), md5):
                 got = f"{archive} is damaged (its MD5 is not {md5})"
-                raise ConfigError("paths.data_dir", got, "MNIST's original files; delete this one to fetch it again")
+                raise ArgumentError("data_dir", got, "MNIST's original files; delete this one to fetch it again", self)
             (raw / name).symlink_to(archive.resolve())
             return True
         return False

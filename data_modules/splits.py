@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from prunekit.data_modules.clips import TEST, TRAIN, Clip, ClipSource, leaked
-from prunekit.errors import ConfigError, check_choice
+from prunekit.errors import ArgumentError, check_choice, owned_by
 
 OFFICIAL = {"official1": 1, "official2": 2, "official3": 3}
 SPLITS = (*OFFICIAL, "random", "grouped")
@@ -49,21 +49,26 @@ def make_split(source: ClipSource, split: str, seed: int, allow_missing: bool) -
         allow_missing: whether a list may name clips that are not on disk.
 
     Raises:
-        ConfigError: if the split is none of these, clips are missing, or a class has nothing to train on.
+        ArgumentError: if the split is none of these, clips are missing, or a class has nothing to train on.
     """
-    check_choice("data.split", split, SPLITS)
-    clips = source.clips()
+    check_choice("split", split, SPLITS)
+    with owned_by(source):
+        clips = source.clips()
     if split in OFFICIAL:
-        made = by_list(clips, source.official(OFFICIAL[split]), allow_missing)
+        with owned_by(source):
+            parts = source.official(OFFICIAL[split])
+        if not parts:
+            raise ArgumentError("split", split, f"random or grouped: {type(source).__name__} has no such list")
+        made = by_list(clips, parts, allow_missing)
     else:
         train, test = drawn(clips, seed, grouped=split == "grouped")
         made = Split(train, test)
     if not made.test:
-        raise ConfigError("data.split", f"{split}, which leaves no test clip", "a split with test clips on disk")
+        raise ArgumentError("split", f"{split}, which leaves no test clip", "a split with test clips on disk")
     untaught = {clip.label for clip in made.test} - {clip.label for clip in made.train}
     if untaught:
         got = f"{split}, which leaves no training clip of {', '.join(sorted(untaught))}"
-        raise ConfigError("data.split", got, "a split of clips of which each class is trained on")
+        raise ArgumentError("split", got, "a split of clips of which each class is trained on")
     return made
 
 
@@ -74,10 +79,10 @@ def by_list(clips: Sequence[Clip], parts: Mapping[str, str], allow_missing: bool
     examples = ", ".join(missing[:EXAMPLES])
     if len(missing) == len(parts):
         got = f"lists of {len(parts)} clips, none of them on disk: {examples}; on disk: {clips[0].name}, ..."
-        raise ConfigError("data.source.lists_dir", got, "the lists of the clips in data.source.clips_dir")
+        raise ArgumentError("source.lists_dir", got, "the lists of the clips in clips_dir")
     if missing and not allow_missing:
         got = f"false, and {len(missing)} of the {len(parts)} clips listed are not on disk: {examples}, ..."
-        raise ConfigError("data.allow_missing", got, "true, or all clips in data.source.clips_dir")
+        raise ArgumentError("allow_missing", got, "true, or all clips in the source's clips_dir")
     found: dict[str, list[Clip]] = {TRAIN: [], TEST: []}
     for name, part in parts.items():
         clip = on_disk.pop(name.casefold(), None)
@@ -95,7 +100,7 @@ def drawn(clips: Sequence[Clip], seed: int, grouped: bool) -> tuple[list[Clip], 
         grouped: whether clips of one source stay together; then it is about a fifth.
 
     Raises:
-        ConfigError: if there are fewer than five clips, or sources.
+        ArgumentError: if there are fewer than five clips, or sources.
     """
     labels = np.array([clip.label for clip in clips])
     sources = np.array([clip.source for clip in clips])
@@ -106,5 +111,5 @@ def drawn(clips: Sequence[Clip], seed: int, grouped: bool) -> tuple[list[Clip], 
             train, test = next(iter(folds.split(labels, labels, sources)))
     except ValueError as error:
         got = f"{'grouped' if grouped else 'random'} with {len(clips)} clips of {len(set(sources))} videos ({error})"
-        raise ConfigError("data.split", got, f"at least {FIFTHS} clips, and videos, of some class") from error
+        raise ArgumentError("split", got, f"at least {FIFTHS} clips, and videos, of some class") from error
     return [clips[i] for i in train], [clips[i] for i in test]

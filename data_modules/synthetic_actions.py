@@ -14,7 +14,7 @@ from skimage.filters import gaussian
 from prunekit.cache import digest
 from prunekit.data_modules.clips import Clip, ClipSource
 from prunekit.data_modules.ucf101 import Ucf101
-from prunekit.errors import ConfigError, check_count
+from prunekit.errors import ArgumentError, check_count
 
 CLASSES = ("Brighten", "Darken", "Grow", "Shrink", "Coarsen", "Refine")
 CLIPS_OF_A_VIDEO = 2
@@ -37,7 +37,7 @@ class SyntheticActions(ClipSource):
         seed: of all that is drawn.
 
     Raises:
-        ConfigError: if a value is not accepted.
+        ArgumentError: if a value is not accepted.
     """
 
     synthetic = True
@@ -45,13 +45,13 @@ class SyntheticActions(ClipSource):
     def __init__(
         self, cache_dir: str, groups: int = 16, frames: int = 30, frame_size: tuple[int, int] = (96, 128), seed: int = 0
     ) -> None:
-        check_count("data.source.groups", groups, least=5)
-        check_count("data.source.frames", frames, least=2)
+        check_count("groups", groups, least=5)
+        check_count("frames", frames, least=2)
         for side in frame_size:
-            if check_count("data.source.frame_size", side, least=32) % 2:
-                raise ConfigError("data.source.frame_size", list(frame_size), "even numbers of pixels")
+            if check_count("frame_size", side, least=32) % 2:
+                raise ArgumentError("frame_size", list(frame_size), "even numbers of pixels")
         self.groups, self.frames, self.frame_size = groups, frames, (frame_size[0], frame_size[1])
-        self.seed = check_count("data.source.seed", seed)
+        self.seed = check_count("seed", seed)
         self.root = Path(cache_dir) / "synthetic_actions" / digest([VERSION, groups, frames, *frame_size, seed])
 
     def clips(self) -> list[Clip]:
@@ -76,7 +76,7 @@ class SyntheticActions(ClipSource):
                     self._write(aside)
                     aside.rename(self.root)
         except OSError as error:
-            raise ConfigError("paths.cache_dir", f"{self.root} ({error})", "a folder that can be written") from error
+            raise ArgumentError("cache_dir", f"{self.root} ({error})", "a folder that can be written") from error
         return Ucf101(str(self.root / "clips"), str(self.root / "lists"))
 
     def _write(self, root: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prunekit.data_modules.clips import TEST, TRAIN, Clip, ClipSource, class_folders, read_list
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 NAME = re.compile(r"v_(\w+)_g(\d+)_c(\d+)", re.IGNORECASE)
 
@@ -25,8 +25,6 @@ class Ucf101(ClipSource):
         lists_dir: holds ``classInd.txt``, ``trainlist01.txt`` and so on.
     """
 
-    CLIPS, LISTS = "data.source.clips_dir", "data.source.lists_dir"
-
     def __init__(self, clips_dir: str, lists_dir: str) -> None:
         self.clips_dir, self.lists_dir = Path(clips_dir), Path(lists_dir)
 
@@ -34,19 +32,19 @@ class Ucf101(ClipSource):
         """All clips on disk, class by class.
 
         Raises:
-            ConfigError: if a folder is missing, a class is not in ``classInd.txt`` or a file has another name.
+            ArgumentError: if a folder is missing, a class is not in ``classInd.txt`` or a file has another name.
         """
         spelling = {label.casefold(): label for label in self.classes()}
         found = []
-        for folder, paths in class_folders(self.clips_dir, self.CLIPS).items():
+        for folder, paths in class_folders(self.clips_dir).items():
             label = spelling.get(folder.casefold())
             if label is None:
                 got = f"{self.clips_dir / folder}, a class that {self.lists_dir / 'classInd.txt'} does not name"
-                raise ConfigError(self.CLIPS, got, "UCF101's folders")
+                raise ArgumentError("clips_dir", got, "UCF101's folders")
             for path in paths:
                 match = NAME.fullmatch(path.stem)
                 if match is None:
-                    raise ConfigError(self.CLIPS, str(path), "UCF101's clips, named v_<class>_gXX_cYY")
+                    raise ArgumentError("clips_dir", str(path), "UCF101's clips, named v_<class>_gXX_cYY")
                 found.append(Clip(f"{folder}/{path.name}", path, label, f"{label} g{int(match[2]):02}"))
         return found
 
@@ -54,10 +52,10 @@ class Ucf101(ClipSource):
         """The classes in the order of ``classInd.txt``."""
         path = self.lists_dir / "classInd.txt"
         classes: list[str] = []
-        for number, line in read_list(path, self.LISTS):
+        for number, line in read_list(path):
             index, _, label = line.partition(" ")
             if not index.isdigit() or int(index) != len(classes) + 1 or not label:
-                raise ConfigError(self.LISTS, f"{path}, line {number}: {line}", f"{len(classes) + 1} <class>")
+                raise ArgumentError("lists_dir", f"{path}, line {number}: {line}", f"{len(classes) + 1} <class>")
             classes.append(label)
         return classes
 
@@ -66,12 +64,16 @@ class Ucf101(ClipSource):
         parts: dict[str, str] = {}
         for part in (TRAIN, TEST):
             path = self.lists_dir / f"{part}list{number:02}.txt"
-            for line_number, line in read_list(path, self.LISTS):
+            for line_number, line in read_list(path):
                 name = line.split(" ")[0]
                 folder, _, file_name = name.partition("/")
                 if not folder or not NAME.fullmatch(file_name.rpartition(".")[0]):  # pathlib is slow on 13,320 lines
                     got = f"{path}, line {line_number}: {line}"
-                    raise ConfigError(self.LISTS, got, "UCF101's lists, with <class>/v_<class>_gXX_cYY.avi on a line")
+                    raise ArgumentError(
+                        "lists_dir", got, "UCF101's lists, with <class>/v_<class>_gXX_cYY.avi on a line"
+                    )
                 if parts.setdefault(name, part) != part:
-                    raise ConfigError(self.LISTS, f"{path}, line {line_number}: {name} is in {TRAIN} too", "one part")
+                    raise ArgumentError(
+                        "lists_dir", f"{path}, line {line_number}: {name} is in {TRAIN} too", "one part"
+                    )
         return parts

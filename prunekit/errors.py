@@ -1,6 +1,7 @@
 """The one error a user can mend: what was got, what is accepted, which argument to set."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 
@@ -8,7 +9,7 @@ class ArgumentError(ValueError):
     """A value that a user gave and that cannot work.
 
     Args:
-        argument: the name of the argument, such as ``rate``.
+        argument: the name of the argument, such as ``rate``; empty where ``owner`` as a whole does not fit.
         got: the value found there.
         accepted: what would be accepted, in words.
         owner: the object whose argument it is, where it was raised after the object was made: whoever made the object
@@ -20,11 +21,33 @@ class ArgumentError(ValueError):
     """
 
     def __init__(self, argument: str, got: object, accepted: str, owner: object = None) -> None:
-        super().__init__(f"{argument}: got {got!r}; accepted: {accepted}")
+        super().__init__(f"{argument or type(owner).__name__}: got {got!r}; accepted: {accepted}")
         self.argument, self.got, self.accepted, self.owner = argument, got, accepted, owner
 
 
 ConfigError = ArgumentError  # until all of the library names arguments
+
+
+@contextmanager
+def owned_by(owner: object) -> Iterator[None]:
+    """Say of errors raised within, unless they say it themselves, that the argument is one of ``owner``'s.
+
+    So a function that ``owner`` calls names an argument and need not know whose it is.
+
+    Example:
+        >>> try:
+        ...     with owned_by("somebody"):
+        ...         check_rate("rate", 2)
+        ... except ArgumentError as error:
+        ...     print(error.owner)
+        somebody
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        if error.owner is None:
+            error.owner = owner
+        raise
 
 
 def check_rate(argument: str, value: object) -> float:

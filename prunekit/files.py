@@ -2,8 +2,9 @@
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,26 +27,42 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], durable: bool 
         OSError: if the folder is not writable or the disk is full.
 
     Example:
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_whole(Path(folder, "a"), lambda file: file.write(b"all"))
         ...     Path(folder, "a").read_bytes()
         b'all'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".part")
+    aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with aside.open("xb") as file:
             write(file)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        Path(aside).chmod(0o666 & ~_umask())  # mkstemp's files are for their owner alone
-        Path(aside).replace(path)
+        aside.replace(path)
+        if durable:
+            bring_to_disk(path.parent)
     except BaseException as error:
-        Path(aside).unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error  # say which file
         raise
+
+
+def bring_to_disk(folder: Path) -> None:
+    """Wait until the disk has the names in ``folder``: what was renamed is not there before, whatever it holds.
+
+    Where a file system cannot do that for folders, nothing is done.
+    """
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_json(path: Path, content: Any, durable: bool = True) -> None:
@@ -54,8 +71,12 @@ def write_json(path: Path, content: Any, durable: bool = True) -> None:
     write_whole(path, lambda file: file.write(text.encode()), durable)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, argument: str = "file") -> Any:
     """The content of a JSON file that a run left; None if there is none.
+
+    Args:
+        path: the file.
+        argument: whose value says where it lies, for messages.
 
     Raises:
         ArgumentError: if the file is damaged.
@@ -66,11 +87,5 @@ def read_json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise ArgumentError(
-            "file", f"{path} is damaged ({error})", "a whole file; delete it, or set force=true"
+            argument, f"{path} is damaged ({error})", "a whole file; delete it, or set force=true"
         ) from error
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
+from prunekit.files import bring_to_disk
 from prunekit.rank import is_rank_zero
 
 LOCK = ".lock"
@@ -17,16 +18,16 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: Path, key: str, wait: bool) -> Iterator[None]:
+def locked(folder: Path, argument: str, wait: bool) -> Iterator[None]:
     """Make ``folder`` and hold its lock.
 
     Args:
         folder: made if it is missing.
-        key: the config key that sets it, for messages.
+        argument: whose value the folder is, for messages.
         wait: whether to wait for another process or to refuse at once. The system frees a dead process's lock.
 
     Raises:
-        ConfigError: if the folder is in use or cannot be written.
+        ArgumentError: if the folder is in use or cannot be written.
 
     Example:
         >>> import tempfile
@@ -42,11 +43,11 @@ def locked(folder: Path, key: str, wait: bool) -> Iterator[None]:
         except Timeout:
             if not wait:
                 accepted = "a folder that no other process works in; wait for it or choose another"
-                raise ConfigError(key, f"{folder}, in use by another process", accepted) from None
+                raise ArgumentError(argument, f"{folder}, in use by another process", accepted) from None
             log.info("waiting for another process that works in %s", folder)
             lock.acquire()
     except OSError as error:
-        raise ConfigError(key, f"{folder} ({error})", "a folder that can be written") from error
+        raise ArgumentError(argument, f"{folder} ({error})", "a folder that can be written") from error
     try:
         yield
     finally:
@@ -63,7 +64,7 @@ def replaced(out: Path, marker: str, what: str) -> Iterator[Path]:
         what: such a folder in a word, for messages.
 
     Raises:
-        ConfigError: if ``out`` is there and something else, or no folder can be made there.
+        ArgumentError: if ``out`` is there and something else, or no folder can be made there.
 
     Example:
         >>> import tempfile
@@ -75,19 +76,20 @@ def replaced(out: Path, marker: str, what: str) -> Iterator[Path]:
     """
     out = out.resolve()
     if out.exists() and not (out / marker).exists():
-        raise ConfigError("--out", f"{out}, which is there and no {what}", f"a new folder, or one that holds an {what}")
+        raise ArgumentError("out", f"{out}, which is there and no {what}", f"a new folder, or one that holds an {what}")
     aside = out.parent / f".{out.name}-{os.getpid()}"
     old = aside.with_name(f"{aside.name}-old")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         aside.mkdir()
     except OSError as error:
-        raise ConfigError("--out", f"{out} ({error})", "a folder that can be written") from error
+        raise ArgumentError("out", f"{out} ({error})", "a folder that can be written") from error
     try:
         yield aside
         if out.exists():
             out.rename(old)
         aside.rename(out)
+        bring_to_disk(out.parent)
     finally:
         if old.exists() and not out.exists():
             old.rename(out)

@@ -12,7 +12,7 @@ from zipfile import is_zipfile
 import torch
 from torch import nn
 
-from prunekit.errors import ConfigError
+from prunekit.app.errors import ConfigError
 
 log = logging.getLogger("prunekit")
 

@@ -8,13 +8,15 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ProgressBar
 
-from prunekit.app.build import Config, build_callbacks, build_trainer, fit
+from prunekit.app.build import build_callbacks, build_trainer, fit
+from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
+from prunekit.app.config import Config
+from prunekit.app.errors import ConfigError
 from prunekit.app.rehearsal import rehearse
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.pruning import Pruning
-from prunekit.errors import ConfigError
 from prunekit.files import read_json, write_json
 from prunekit.folders import clear, clear_remains
 from prunekit.rank import is_rank_zero
@@ -32,6 +34,7 @@ def dense_checkpoint(
     data: pl.LightningDataModule,
     folder: Path,
     start: CheckpointFile | None = None,
+    builder: Builder | None = None,
 ) -> CheckpointFile:
     """Train the dense network in ``folder``, or find it trained there.
 
@@ -42,6 +45,7 @@ def dense_checkpoint(
         data: what it is trained on.
         folder: the dense network's own; the caller holds its lock.
         start: a checkpoint to go on from, instead of the newest in the folder.
+        builder: the run's.
 
     Returns:
         The checkpoint of the last dense epoch.
@@ -53,8 +57,8 @@ def dense_checkpoint(
     rehearse(config, module, data)
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     started = time.perf_counter()
-    callbacks = dense_callbacks(config, stamp)
-    trainer = build_trainer(config, folder, callbacks, config["dense_epochs"])
+    callbacks = dense_callbacks(config, stamp, builder)
+    trainer = build_trainer(config, folder, callbacks, config["dense_epochs"], builder)
     clear_remains(folder)
     fit(trainer, module, data, start)
     if is_rank_zero():
@@ -69,13 +73,13 @@ def dense_checkpoint(
     return dense
 
 
-def dense_callbacks(config: Config, stamp: dict[str, Any]) -> list[Callback]:
+def dense_callbacks(config: Config, stamp: dict[str, Any], builder: Builder | None = None) -> list[Callback]:
     """The callbacks of the dense epochs: those that measure, save and show, and those that the config names for them.
 
     Raises:
         ConfigError: if one is named that is not there, or that prunes.
     """
-    built = build_callbacks(config, stamp)
+    built = build_callbacks(config, stamp, builder)
     for name in config["dense_callbacks"]:
         if isinstance(built.get(name), Pruning | None):
             accepted = f"names of callbacks that do not prune: {', '.join(built)}"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from prunekit.errors import ConfigError
+from prunekit.app.errors import ConfigError
 
 
 def check_one_device(trainer: Mapping[str, Any]) -> None:

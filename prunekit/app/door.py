@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.rank import is_rank_zero
 
 
@@ -23,9 +23,9 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
-def describe(error: ConfigError | OSError) -> str:
+def describe(error: ArgumentError | OSError) -> str:
     """One message for what a user can mend: a value, or a disk."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ArgumentError):
         return str(error)
     return f"cannot read or write: {error}. What was written before is whole; mend it and run the same command again"
 
@@ -53,7 +53,7 @@ def errors_told() -> Iterator[None]:
     try:
         with stop_told():
             yield
-    except (ConfigError, OSError) as error:
+    except (ArgumentError, OSError) as error:
         if os.environ.get("PRUNEKIT_TRACEBACK"):
             raise
         if is_rank_zero():

@@ -25,11 +25,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.app.build import build
 from prunekit.app.door import errors_told, quiet_lightning
+from prunekit.app.errors import ConfigError
 from prunekit.app.rebuild import Rebuilt, rebuild
 from prunekit.callbacks.heatmaps import Heatmaps
 from prunekit.callbacks.images import add_png
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
-from prunekit.errors import ConfigError
 from prunekit.figures.evidence import draw_classes, draw_decisions, draw_faithfulness
 from prunekit.files import write_json, write_whole
 from prunekit.folders import replaced

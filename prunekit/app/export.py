@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from prunekit.accounting import BATCHES, TURNS
 from prunekit.app.door import errors_told, quiet_lightning
+from prunekit.app.errors import ConfigError
 from prunekit.app.rebuild import Rebuilt, rebuild
-from prunekit.errors import ConfigError
 from prunekit.exports import BACKBONE, KEY, WEIGHTS, load_compact, plain_network, save_compact, serialized
 from prunekit.files import write_json, write_whole
 from prunekit.folders import replaced

@@ -3,11 +3,12 @@
 import hydra
 from omegaconf import DictConfig
 
-from prunekit.app.build import build, resolve
+from prunekit.app.builder import Builder
+from prunekit.app.config import references, resolve
 from prunekit.app.devices import current, free_gpu
 from prunekit.app.door import errors_told
+from prunekit.app.errors import ConfigError
 from prunekit.app.sweep import Outcome, in_sweep, run_job, summed_up
-from prunekit.errors import ConfigError
 
 
 def extract_once(cfg: DictConfig) -> None:
@@ -29,10 +30,12 @@ def _job(cfg: DictConfig, number: int) -> Outcome:
 
 def _extract(cfg: DictConfig) -> str:
     config, _ = resolve(cfg)
-    data = build(config["data"], "data")
+    builder = Builder(references(cfg))
+    data = builder.build(config["data"], "data")
     if not hasattr(data, "extract"):
         raise ConfigError("data", config["data"]["_target_"], "data made of clips")
-    number = data.extract()
+    with builder.naming():
+        number = data.extract()
     part = f", which are shard {config['data']['shard']}" if config["data"]["shard"] else ""
     return f"{number} clips{part}: features are in {config['paths']['cache_dir']}"
 

@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from prunekit.app.errors import ConfigError
 from prunekit.cache import tensor_digest
-from prunekit.errors import ConfigError
 from prunekit.files import write_whole
 from prunekit.masks import Mask, find_parameter
 

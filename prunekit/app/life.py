@@ -11,12 +11,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from prunekit.app import phases
-from prunekit.app.build import resolve, with_references
+from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, read_checkpoint
+from prunekit.app.config import references, resolve, with_references
+from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.results import RESULTS
 from prunekit.cache import digest
-from prunekit.errors import ConfigError, check_count
+from prunekit.errors import check_count
 from prunekit.files import read_json
 from prunekit.folders import clear, locked
 from prunekit.rank import is_rank_zero, on_rank_zero
@@ -43,7 +45,7 @@ class Run:
     """
 
     def __init__(self, cfg: DictConfig, shared: phases.Shared | None = None) -> None:
-        self._shared = shared
+        self._shared, self._references = shared, references(cfg)
         self.config, self._identity = resolve(cfg)
         check_count("seed", self.config["seed"])
         check_count("dense_epochs", self.config["dense_epochs"], least=1)
@@ -86,12 +88,10 @@ class Run:
             if results is not None:
                 log.info("this run had finished; force=true would start it anew")
                 return results
-            return phases.run(self._setting(), self._shared or phases.Shared())
-
-    def _setting(self) -> phases.Setting:
-        return phases.Setting(
-            self.config, self._identity, self.config_hash, self._text, self.folder, self.home, self._given
-        )
+            builder = Builder(self._references)
+            own = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home, self._given)
+            with builder.naming():
+                return phases.run(phases.Setting(*own, builder), self._shared or phases.Shared())
 
     def _refuse_another_run(self) -> None:
         try:

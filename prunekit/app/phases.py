@@ -11,20 +11,17 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from prunekit.accounting import account
 from prunekit.app import results as leave
-from prunekit.app.build import (
-    Config,
-    build,
-    build_callbacks,
-    build_model,
-    build_trainer,
-    fit,
-    schedule_end,
-)
+from prunekit.app.build import build_callbacks, build_model, build_trainer, fit, schedule_end
+from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
+from prunekit.app.config import Config
+from prunekit.app.data import fingerprint
 from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, read_record
+from prunekit.app.errors import ConfigError
 from prunekit.app.identity import dense_hash
 from prunekit.app.kept import CHANGES, MASKS, save_changes, save_masks
 from prunekit.cache import Cache, digest, tensor_digest
@@ -35,7 +32,6 @@ from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.measure import evaluating
 from prunekit.callbacks.pruning import Pruning, current_mask
 from prunekit.callbacks.unit_curve import UnitCurve
-from prunekit.errors import ConfigError
 from prunekit.files import write_json, write_whole
 from prunekit.folders import clear_remains, locked
 from prunekit.rank import is_rank_zero, on_rank_zero
@@ -49,7 +45,7 @@ class Shared:
     """What the runs of a process hand on to each other.
 
     Attributes:
-        data: the last data module, by the digest of its config; more of them would fill the memory.
+        data: the last data module and what its builder knew, by the digest of its config; more would fill the memory.
         costs: what networks of equal shapes cost, which takes time to measure.
     """
 
@@ -68,6 +64,7 @@ class Setting(NamedTuple):
         folder: the run's.
         home: of all runs.
         given: the checkpoint that it was told to go on from; None for its own.
+        builder: knows which object is which node's.
     """
 
     config: Config
@@ -77,6 +74,7 @@ class Setting(NamedTuple):
     folder: Path
     home: Path
     given: CheckpointFile | None
+    builder: Builder
 
 
 def run(setting: Setting, shared: Shared) -> dict[str, Any]:
@@ -85,16 +83,16 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
     Raises:
         ConfigError: before any training, if the config, the data or a checkpoint cannot work.
     """
-    config, folder = setting.config, setting.folder
+    config, folder, builder = setting.config, setting.folder, setting.builder
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
-    data = data_of(config, shared)
+    data = data_of(setting, shared)
     try:
         pl.seed_everything(config["seed"], workers=True, verbose=False)
-        module = build_model(config["model"], data.model_arguments())
+        module = build_model(config["model"], getattr(data, "model_arguments", dict)(), builder)
         device = checked(setting, module)
         stamp = {"config_hash": setting.config_hash, "config": setting.identity}
-        dense_id = stamp["dense_hash"] = dense_hash(setting.identity, data.fingerprint(), device.type)
+        dense_id = stamp["dense_hash"] = dense_hash(setting.identity, fingerprint(data), device.type)
         if is_rank_zero():
             write_whole(folder / "config.yaml", lambda file: file.write(setting.text.encode()))
         sharing = config["reuse"] and setting.given is None
@@ -102,10 +100,11 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         start = beginning(setting, module, dense_folder)
         if start is None or start.epochs_done < config["dense_epochs"]:
             with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
-                start = dense_checkpoint(config, stamp, module, data, dense_folder, start)
+                start = dense_checkpoint(config, stamp, module, data, dense_folder, start, builder)
         record = read_record(dense_folder)
-        callbacks = build_callbacks(config, stamp, **known(setting, record, data, sharing))
-        trainer = build_trainer(config, folder, list(callbacks.values()), schedule_end(config, callbacks.values()))
+        callbacks = build_callbacks(config, stamp, builder, **known(setting, record, data, sharing))
+        end = schedule_end(config, callbacks.values())
+        trainer = build_trainer(config, folder, list(callbacks.values()), end, builder)
         clear_remains(folder)
         pl.seed_everything(config["seed"], workers=True, verbose=False)
         started = time.perf_counter()
@@ -115,7 +114,12 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         if trainer.is_global_zero:
             found |= keep(folder, dense_folder, module, current_mask(trainer), start)
             for logger in trainer.loggers:
-                logger.log_hyperparams(leave.hyperparameters(setting.identity), found["metrics"])
+                shown = leave.hyperparameters(setting.identity)
+                if isinstance(logger, TensorBoardLogger):
+                    logger.log_hyperparams(shown, found["metrics"])
+                else:  # others take no metrics along
+                    logger.log_hyperparams(shown)
+                    logger.log_metrics(found["metrics"])
                 logger.finalize("success")
             (folder / "hparams.yaml").unlink(missing_ok=True)  # the logger's; config.yaml has more
             write_json(folder / leave.RESULTS, found)
@@ -124,20 +128,24 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         data.trainer = None  # which would keep the network
 
 
-def data_of(config: Config, shared: Shared) -> Any:
+def data_of(setting: Setting, shared: Shared) -> Any:
     """The config's data module, the last run's if that was the same."""
-    key = digest(config["data"])
+    node, builder = setting.config["data"], setting.builder
+    key = digest(node)
     if key not in shared.data:
         shared.data.clear()
-        shared.data[key] = build(config["data"], "data")
-    return shared.data[key]
+        data = builder.build(node, "data")
+        shared.data[key] = data, dict(builder.built)
+    data, built = shared.data[key]
+    builder.built |= built
+    return data
 
 
 def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
     """Refuse what would fail only after the dense training; the device that is trained on."""
     config = setting.config
-    callbacks = build_callbacks(config, {})
-    dense_callbacks(config, {})
+    callbacks = build_callbacks(config, {}, setting.builder)
+    dense_callbacks(config, {}, setting.builder)
     for wanted in (Curves, Checkpoints):
         if not any(isinstance(callback, wanted) for callback in callbacks.values()):
             accepted = f"a list with {wanted.__name__.lower()}: a run cannot do without"
@@ -150,7 +158,7 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
     end = schedule_end(config, callbacks.values())
     last = max((callback.last_event for callback in callbacks.values() if isinstance(callback, Pruning)), default=-1)
     check_averaging(list(callbacks.values()), last, end)
-    trainer = build_trainer(config, setting.folder, list(callbacks.values()), end)
+    trainer = build_trainer(config, setting.folder, list(callbacks.values()), end, setting.builder)
     device: torch.device = trainer.strategy.root_device
     return device
 
@@ -159,7 +167,7 @@ def known(setting: Setting, record: dict[str, Any], data: Any, sharing: bool) ->
     """What callbacks are given that no config holds: where scores are shared, what is known of the dense network."""
     if not sharing:
         return {}
-    return {"cache": Cache(setting.home / "shared", {"data": data.fingerprint()})}
+    return {"cache": Cache(setting.home / "shared", {"data": fingerprint(data)})}
 
 
 def beginning(setting: Setting, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:
@@ -210,7 +218,7 @@ def measured(
         "seed": setting.config["seed"],
         "config_hash": setting.config_hash,
         **leave.provenance(),
-        **({"data": report} if (report := data.report()) else {}),
+        **({"data": report} if (report := getattr(data, "report", dict)()) else {}),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
         "metrics": {"dense/test_acc": dense, "pruned/test_acc": pruned, "final/test_acc": curves.final_test_acc},

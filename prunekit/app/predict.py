@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prunekit.app.door import errors_told
+from prunekit.app.errors import ConfigError
 from prunekit.data_modules.features import Sampling, read_clip
 from prunekit.data_modules.frames import ClipError
-from prunekit.errors import ConfigError
 from prunekit.exports import BACKBONE, KEY, NETWORK, load_compact, read_description
 from prunekit.models.backbone import UNTRAINED, FrameEncoder, FrozenBackbone
 

@@ -8,13 +8,14 @@ import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from prunekit.app.build import build, build_model, resolve
+from prunekit.app.build import build, build_model
 from prunekit.app.checkpoint_file import read_checkpoint
+from prunekit.app.config import resolve
+from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.kept import load_network
 from prunekit.app.life import CONFIG
 from prunekit.app.results import RESULTS
-from prunekit.errors import ConfigError
 from prunekit.files import read_json
 from prunekit.masks import Mask
 
@@ -62,7 +63,7 @@ def rebuild(folder: Path) -> Rebuilt:
     if config_hash(identity) != written and config["ckpt_path"] in (None, "last"):
         raise ConfigError(KEY, f"{folder}, whose config is not the one that it was run with", "a run as it was left")
     data = build(config["data"], "data")
-    module = build_model(config["model"], data.model_arguments())
+    module = build_model(config["model"], getattr(data, "model_arguments", dict)())
     base = read_checkpoint(folder / kept["checkpoint"], KEY)
     mask = load_network(folder, module, base.content["state_dict"], kept["digest"], KEY)
     path = folder / kept["dense"]

@@ -7,8 +7,9 @@ from tempfile import TemporaryDirectory
 import pytorch_lightning as pl
 import torch
 
-from prunekit.app.build import Config, build_trainer
-from prunekit.errors import ConfigError
+from prunekit.app.build import build_trainer
+from prunekit.app.config import Config
+from prunekit.app.errors import ConfigError
 
 
 def rehearse(config: Config, module: pl.LightningModule, data: pl.LightningDataModule) -> None:

@@ -20,8 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from prunekit.app.door import describe, stop_told
+from prunekit.app.errors import ConfigError
 from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan
-from prunekit.errors import ConfigError
 
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
 atexit.register(gc.unfreeze)  # what the first job has set aside; libraries look for leaks after this

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 from urllib.error import URLError
 
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet18_Weights, resnet18
 
-from prunekit.errors import ConfigError, check_choice
+from prunekit.errors import ArgumentError, check_choice, owned_by
 
 FEATURES = 512
+SHOWN = 300  # characters of what torch says of weights that do not fit
 IMAGENET, UNTRAINED = "imagenet", "untrained"
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1"))  # torchvision's names; the last in a downsampling shortcut
@@ -35,7 +37,7 @@ class FrameEncoder(nn.Module):
         trainable: whether the network is trained on; if not it stays in evaluation mode and gives no gradient.
 
     Raises:
-        ConfigError: if weights cannot be loaded or are another network's.
+        ArgumentError: if weights cannot be loaded or are another network's.
 
     Example:
         >>> encoder = FrameEncoder("untrained", cache_dir="cache", trainable=True)
@@ -89,7 +91,7 @@ class FrozenBackbone:
         precision: ``fp32``, or ``bf16``: faster where the processor has it, features to about two digits.
 
     Raises:
-        ConfigError: if the precision is not accepted.
+        ArgumentError: if the precision is not accepted.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class FrozenBackbone:
     ) -> None:
         self.weights, self.cache_dir = weights, cache_dir
         self.channels_last, self.fold_batch_norm = channels_last, fold_batch_norm
-        check_choice("data.backbone.precision", precision, PRECISIONS)
+        check_choice("precision", precision, PRECISIONS)
         self.precision = precision
 
     @property
@@ -125,7 +127,7 @@ class FrozenBackbone:
         """Plain values that change whenever the features do.
 
         Raises:
-            ConfigError: if the file of weights cannot be read.
+            ArgumentError: if the file of weights cannot be read.
         """
         speed = {name: getattr(self, name) for name in ("channels_last", "fold_batch_norm", "precision")}
         return {"network": "resnet18", "weights": self._weights_hash(), **speed}
@@ -134,9 +136,10 @@ class FrozenBackbone:
         """The encoder, frozen and fit for speed.
 
         Raises:
-            ConfigError: if weights cannot be loaded or are another network's.
+            ArgumentError: if weights cannot be loaded or are another network's.
         """
-        encoder = FrameEncoder(self.weights, self.cache_dir, trainable=True).freeze()
+        with owned_by(self):
+            encoder = FrameEncoder(self.weights, self.cache_dir, trainable=True).freeze()
         if self.fold_batch_norm:
             fold_batch_norm(encoder.network)
         encoder.network.to(PRECISIONS[self.precision])
@@ -153,7 +156,7 @@ class FrozenBackbone:
             with Path(self.weights).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise _refused(f"{self.weights} ({error.strerror})") from error
+            raise _refused(f"{self.weights} ({error.strerror})", self) from error
 
 
 def load_resnet18(weights: str, cache_dir: Path) -> nn.Module:
@@ -164,13 +167,20 @@ def load_resnet18(weights: str, cache_dir: Path) -> nn.Module:
         cache_dir: where weights are downloaded to.
 
     Raises:
-        ConfigError: if weights cannot be loaded or are another network's.
+        ArgumentError: if weights cannot be loaded or are another network's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = resnet18()
     if weights != UNTRAINED:
-        network.load_state_dict(_state_dict(weights, cache_dir, network))
+        try:
+            network.load_state_dict(_state_dict(weights, cache_dir))
+        except (URLError, TimeoutError) as error:
+            raise _refused(f"{weights}, and no download ({error})") from error
+        except pickle.UnpicklingError as error:
+            raise _refused(f"{weights}, which is damaged or unsafe to load") from error
+        except (OSError, RuntimeError, EOFError, TypeError, ValueError) as error:
+            raise _refused(f"{weights} ({type(error).__name__}: {shorten(str(error), SHOWN)})") from error
     network.fc = nn.Identity()
     return network  # type: ignore[no-any-return]
 
@@ -185,28 +195,13 @@ def fold_batch_norm(network: nn.Module) -> None:
                 setattr(module, norm_name, nn.Identity())
 
 
-def _state_dict(weights: str, cache_dir: Path, network: nn.Module) -> dict[str, Tensor]:
-    try:
-        if weights == IMAGENET:
-            folder = str(cache_dir / "weights")
-            found = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(model_dir=folder, check_hash=True, weights_only=True)
-        else:
-            found = torch.load(weights, map_location="cpu", weights_only=True)
-        shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    except (URLError, TimeoutError) as error:
-        raise _refused(f"{weights}, and no download ({error})") from error
-    except pickle.UnpicklingError as error:
-        raise _refused(f"{weights}, which is damaged or unsafe to load") from error
-    except (OSError, RuntimeError, EOFError, AttributeError, ValueError) as error:
-        raise _refused(f"{weights} ({type(error).__name__}: {error})") from error
-    for name, tensor in network.state_dict().items():
-        if shapes.pop(name, None) != tuple(tensor.shape):
-            raise _refused(f"{weights}, whose {name} is not of shape {tuple(tensor.shape)}")
-    if shapes:
-        raise _refused(f"{weights}, which holds more: {next(iter(shapes))}")
-    return dict(found)
+def _state_dict(weights: str, cache_dir: Path) -> Any:
+    if weights != IMAGENET:
+        return torch.load(weights, map_location="cpu", weights_only=True)
+    folder = str(cache_dir / "weights")
+    return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(model_dir=folder, check_hash=True, weights_only=True)
 
 
-def _refused(got: str) -> ConfigError:
+def _refused(got: str, owner: object = None) -> ArgumentError:
     accepted = "imagenet (with a network, once), untrained, or a file with a torchvision resnet18's state_dict"
-    return ConfigError("backbone.weights", got, accepted)
+    return ArgumentError("weights", got, accepted, owner)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from prunekit.errors import ConfigError, check_choice, check_count
+from prunekit.errors import ArgumentError, check_choice, check_count
 from prunekit.models.classifier import Classifier
 from prunekit.models.networks import MlpNetwork
 
@@ -45,7 +45,7 @@ class Mlp(MlpNetwork, Classifier):
         optimizer: parameters -> optimizer, such as ``functools.partial(torch.optim.SGD, lr=0.1)``.
 
     Raises:
-        ConfigError: if a size, the activation or the initialisation is not accepted.
+        ArgumentError: if a size, the activation or the initialisation is not accepted.
 
     Example:
         >>> from functools import partial
@@ -63,11 +63,11 @@ class Mlp(MlpNetwork, Classifier):
         initialisation: str = "normal",
     ) -> None:
         if len(sizes) < 2:
-            raise ConfigError("model.sizes", list(sizes), "inputs, hidden layers if any, and classes")
+            raise ArgumentError("sizes", list(sizes), "inputs, hidden layers if any, and classes")
         for size in sizes:
-            check_count("model.sizes", size, least=1)
-        check_choice("model.activation", activation, ACTIVATIONS)
-        check_choice("model.initialisation", initialisation, INITIALISATIONS)
+            check_count("sizes", size, least=1)
+        check_choice("activation", activation, ACTIVATIONS)
+        check_choice("initialisation", initialisation, INITIALISATIONS)
         super().__init__(nn.Sequential())
         for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
             last = number == len(sizes) - 1

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from prunekit.errors import ConfigError, check_choice, check_count
+from prunekit.errors import ArgumentError, check_choice, check_count
 from prunekit.models.classifier import Classifier
 from prunekit.models.networks import READOUTS, RecognizerNetwork
 
@@ -58,7 +58,7 @@ class Recognizer(RecognizerNetwork, Classifier):
         backbone: a network from frames to features, to be trained through; None if the inputs are features.
 
     Raises:
-        ConfigError: if a value is not accepted.
+        ArgumentError: if a value is not accepted.
 
     Example:
         >>> from functools import partial
@@ -84,12 +84,12 @@ class Recognizer(RecognizerNetwork, Classifier):
     ) -> None:
         sizes = {"inputs": inputs, "classes": classes, "units": units, "layers": layers, "hidden": hidden}
         for name, size in sizes.items():
-            check_count(f"model.{name}", size, least=1)
-        check_choice("model.readout", readout, READOUTS)
-        check_choice("model.regularization", regularization, ("none", *PENALTIES))
-        check_choice("model.regularized", regularized, REGULARIZED)
+            check_count(f"{name}", size, least=1)
+        check_choice("readout", readout, READOUTS)
+        check_choice("regularization", regularization, ("none", *PENALTIES))
+        check_choice("regularized", regularized, REGULARIZED)
         if strength is not None and not 0 <= strength < float("inf"):
-            raise ConfigError("model.strength", strength, "null, or a number of 0 or more")
+            raise ArgumentError("strength", strength, "null, or a number of 0 or more")
         lstm = nn.LSTM(inputs, units, layers, batch_first=True)
         head = nn.Sequential()
         head.add_module("hidden", nn.Linear(units, hidden))

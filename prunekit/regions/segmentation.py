@@ -10,7 +10,7 @@ from skimage.measure import label
 from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
-from prunekit.errors import ConfigError, check_choice
+from prunekit.errors import ArgumentError, check_choice
 from prunekit.regions.labels import in_raster_order, region_sizes
 
 CONNECTIVITIES = (1, 2)
@@ -27,11 +27,11 @@ class Segmentation(ABC):
         connectivity: 1 joins pixels that share an edge, 2 also those that share a corner.
 
     Raises:
-        ConfigError: if ``connectivity`` is neither.
+        ArgumentError: if ``connectivity`` is neither.
     """
 
     def __init__(self, connectivity: int = 1) -> None:
-        check_choice("segmentation.connectivity", connectivity, CONNECTIVITIES)
+        check_choice("connectivity", connectivity, CONNECTIVITIES)
         self.connectivity = connectivity
 
     @final
@@ -124,7 +124,7 @@ class Watershed(Segmentation):
     def __init__(self, sigma: float = 1.0, connectivity: int = 1) -> None:
         super().__init__(connectivity)
         if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma < np.inf:
-            raise ConfigError("segmentation.sigma", sigma, "a number of pixels, 0 or more")
+            raise ArgumentError("sigma", sigma, "a number of pixels, 0 or more")
         self.sigma = sigma
 
     def cut(self, weights: Images, kept: Kept) -> Labels:

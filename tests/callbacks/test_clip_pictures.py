@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from prunekit.callbacks.confusion import Confusion
 from prunekit.callbacks.measure import TEST, accuracy, confusion
 from prunekit.callbacks.sample_frames import SampleFrames
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.figures.confusion import draw_confusion
 from tests.callbacks.lightning import TheirData, Theirs, trainer
 
@@ -59,13 +59,13 @@ def test_names_are_left_out_where_there_are_too_many():
 
 
 def test_frames_of_data_without_clips_are_refused(tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"callbacks\.sample_frames: got 'with TheirData'; accepted: data made of clips"
-    ):
-        trainer(tmp_path, [SampleFrames()], 1).fit(Theirs(), TheirData())
+    callback = SampleFrames()
+    with pytest.raises(ArgumentError, match=r"^SampleFrames: got 'with TheirData'; accepted: data made") as caught:
+        trainer(tmp_path, [callback], 1).fit(Theirs(), TheirData())
+    assert caught.value.owner is callback
 
 
 @pytest.mark.parametrize("make", [lambda: Confusion(-1), lambda: SampleFrames(0), lambda: SampleFrames(1, 0)])
 def test_wrong_values_are_named(make):
-    with pytest.raises(ConfigError, match=r"callbacks\.\w+\.\w+: got"):
+    with pytest.raises(ArgumentError, match=r"\w+: got"):
         make()

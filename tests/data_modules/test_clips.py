@@ -4,7 +4,7 @@ from prunekit.data_modules.clips import TEST, TRAIN, ClassFolders
 from prunekit.data_modules.hmdb51 import Hmdb51
 from prunekit.data_modules.splits import make_split
 from prunekit.data_modules.ucf101 import Ucf101
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 
 def touch(root, *names):
@@ -66,22 +66,22 @@ def test_groups_of_two_classes_are_not_one_video(ucf):
 )
 def test_a_wrong_ucf_list_is_named_with_its_line(ucf, file, content, message):
     (ucf.lists_dir / file).write_bytes(content)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make_split(ucf, "official1", 0, allow_missing=False)
 
 
 def test_missing_folders_lists_and_odd_names_are_named(ucf, tmp_path):
-    with pytest.raises(ConfigError, match=r"data\.source\.clips_dir: .*nowhere, which is no folder"):
+    with pytest.raises(ArgumentError, match=r"^clips_dir: .*nowhere, which is no folder"):
         Ucf101(str(tmp_path / "nowhere"), str(ucf.lists_dir)).clips()
-    with pytest.raises(ConfigError, match=r"data\.source\.lists_dir: .*No such file.*published lists"):
+    with pytest.raises(ArgumentError, match=r"^lists_dir: .*No such file.*published lists"):
         Ucf101(str(ucf.clips_dir), str(tmp_path / "nowhere")).clips()
-    with pytest.raises(ConfigError, match=r"data\.source\.lists_dir: .*trainlist02.txt"):
+    with pytest.raises(ArgumentError, match=r"^lists_dir: .*trainlist02.txt"):
         make_split(ucf, "official2", 0, allow_missing=False)
     touch(ucf.clips_dir, "Archery/clip7.avi")
-    with pytest.raises(ConfigError, match=r"Archery/clip7.avi'; accepted: UCF101's clips, named"):
+    with pytest.raises(ArgumentError, match=r"Archery/clip7.avi'; accepted: UCF101's clips, named"):
         ucf.clips()
     (ucf.clips_dir / "Archery" / "clip7.avi").rename(ucf.clips_dir / "Archery" / "clip7.txt")
-    with pytest.raises(ConfigError, match=r"Archery, a class without a clip"):
+    with pytest.raises(ArgumentError, match=r"Archery, a class without a clip"):
         ucf.clips()
 
 
@@ -113,19 +113,19 @@ def test_hmdb_reads_its_codes_and_odd_names(hmdb):
 def test_a_wrong_hmdb_list_is_named_with_its_line(hmdb, line):
     with (hmdb.lists_dir / "run_test_split1.txt").open("a") as file:
         file.write(f"\n{line}\n")
-    with pytest.raises(ConfigError, match=r"run_test_split1.txt, line 5: .*'; accepted: HMDB-51's lists"):
+    with pytest.raises(ArgumentError, match=r"run_test_split1.txt, line 5: .*'; accepted: HMDB-51's lists"):
         hmdb.official(1)
 
 
 def test_hmdb_without_lists_or_with_another_sets_clips_is_refused(hmdb, tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no <class>_test_split1.txt"):
+    with pytest.raises(ArgumentError, match=r"holds no <class>_test_split1.txt"):
         Hmdb51(str(hmdb.clips_dir), str(tmp_path / "nowhere")).clips()
     touch(hmdb.clips_dir, "run/v_Surfing_g02_c01.avi")
-    with pytest.raises(ConfigError, match=r"accepted: HMDB-51's clips, named <video>_run_<six fields>"):
+    with pytest.raises(ArgumentError, match=r"accepted: HMDB-51's clips, named <video>_run_<six fields>"):
         hmdb.clips()
     touch(hmdb.clips_dir, "unknown/a.avi")
     (hmdb.clips_dir / "run" / "v_Surfing_g02_c01.avi").unlink()
-    with pytest.raises(ConfigError, match=r"unknown, a class without a list"):
+    with pytest.raises(ArgumentError, match=r"unknown, a class without a list"):
         hmdb.clips()
 
 
@@ -135,15 +135,15 @@ def test_class_folders_take_any_video_and_sort(tmp_path):
     assert [clip.name for clip in source.clips()] == ["a/x_part1.webm", "a/x_part2.webm", "b/1.mov", "b/2.MP4"]
     assert len({clip.source for clip in source.clips()}) == 4
     assert source.classes() == ["a", "b"]
-    with pytest.raises(ConfigError, match=r"data\.split: got 'official1'; accepted: random or grouped"):
+    with pytest.raises(ArgumentError, match=r"^split: got 'official1'; accepted: random or grouped"):
         make_split(source, "official1", 0, allow_missing=False)
     with pytest.raises(
-        ConfigError, match=r"source_pattern: got '\^\(\.\+\)_part'; accepted: a pattern that fits every"
+        ArgumentError, match=r"source_pattern: got '\^\(\.\+\)_part'; accepted: a pattern that fits every"
     ):
         ClassFolders(str(tmp_path), "^(.+)_part").clips()
-    with pytest.raises(ConfigError, match=r"source_pattern: got '\('; accepted: a regular expression"):
+    with pytest.raises(ArgumentError, match=r"source_pattern: got '\('; accepted: a regular expression"):
         ClassFolders(str(tmp_path), "(")
-    with pytest.raises(ConfigError, match="holds no folder of clips"):
+    with pytest.raises(ArgumentError, match="holds no folder of clips"):
         ClassFolders(str(touch(tmp_path / "empty", "a.mp4"))).clips()
 
 

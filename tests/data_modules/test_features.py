@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from prunekit.data_modules import features as module
 from prunekit.data_modules.features import ClipHashes, FeatureCache, Sampling, extract, read_clip
 from prunekit.data_modules.frames import ClipError
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from tests.data_modules.videos import write_levels, write_ucf
 
 SAMPLING = Sampling(5, (32, 48))
@@ -141,7 +141,7 @@ def test_a_cache_of_another_version_is_refused(run, paths):
     _, _, cache = run()
     (file,) = cache.folder.rglob(f"{read_clip(paths[0], SAMPLING).sha}.safetensors")
     save_file(load_file(file), file, {"format": "0"})
-    with pytest.raises(ConfigError, match=r"paths\.cache_dir: .*in format 0'; accepted: format 1; delete it or set"):
+    with pytest.raises(ArgumentError, match=r"^cache_dir: .*in format 0'; accepted: format 1; delete it or set"):
         features_of(cache, paths[0])
 
 

@@ -3,7 +3,7 @@ import torch
 
 from prunekit.data_modules.digits import Digits
 from prunekit.data_modules.in_memory import Arrays, check_arrays
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 
 def test_digits_are_real_images_between_0_and_1():
@@ -45,20 +45,20 @@ def test_the_fingerprint_tells_data_apart():
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
-        ((0, 0.0, 0), "data.batch_size"),
-        ((10, 1.0, 0), "data.validation"),
-        ((10, float("nan"), 0), "data.validation"),
+        ((0, 0.0, 0), "^batch_size"),
+        ((10, 1.0, 0), "^validation"),
+        ((10, float("nan"), 0), "^validation"),
         ((10, 0.1, -1), "seed"),
-        ((10, 0.1, 0, 4), "data.size"),
+        ((10, 0.1, 0, 4), "^size"),
     ],
 )
 def test_wrong_arguments_name_their_key(arguments, key):
-    with pytest.raises(ConfigError, match=key):
+    with pytest.raises(ArgumentError, match=key):
         Digits(*arguments)
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    with pytest.raises(ConfigError, match=r"data\.batch_size: got 2000; accepted: at most the 1437"):
+    with pytest.raises(ArgumentError, match=r"^batch_size: got 2000; accepted: at most the 1437"):
         Digits(2000, 0.0, seed=0).setup()
 
 

@@ -6,7 +6,7 @@ import pytest
 from torchvision.datasets import MNIST
 
 from prunekit.data_modules.mnist import Mnist
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 
 def mnist(data_dir: Path, cache_dir: Path, **arguments) -> Mnist:
@@ -38,14 +38,14 @@ def fake(raw: Path, name: str, content: bytes) -> None:
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"paths\.data_dir: .*train-images-idx3-ubyte\.gz.* missing .*download=true"):
+    with pytest.raises(ArgumentError, match=r"^data_dir: .*train-images-idx3-ubyte\.gz.* missing .*download=true"):
         _ = mnist(tmp_path / "data", tmp_path / "cache", download=False).arrays
 
 
 def test_a_damaged_archive_is_named_and_left_alone(tmp_path):
     archive = tmp_path / "data" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     fake(archive.parent, archive.name, gzip.compress(b"not these images"))
-    with pytest.raises(ConfigError, match=r"train-images-idx3-ubyte\.gz is damaged"):
+    with pytest.raises(ArgumentError, match=r"train-images-idx3-ubyte\.gz is damaged"):
         _ = mnist(tmp_path / "data", tmp_path / "cache").arrays
     assert gzip.decompress(archive.read_bytes()) == b"not these images"
 
@@ -54,7 +54,7 @@ def test_a_damaged_archive_is_named_and_left_alone(tmp_path):
 def test_damaged_unpacked_files_are_named(tmp_path, content):
     for name, _ in MNIST.resources:
         fake(tmp_path / "MNIST" / "raw", Path(name).stem, content)
-    with pytest.raises(ConfigError, match=r"paths\.data_dir: got .*MNIST"):
+    with pytest.raises(ArgumentError, match=r"^data_dir: got .*MNIST"):
         _ = mnist(tmp_path, tmp_path / "cache").arrays
 
 
@@ -62,11 +62,11 @@ def test_files_of_another_data_set_are_refused(real_data, tmp_path):
     _ = mnist(real_data, tmp_path, download=False).arrays
     raw = tmp_path / "MNIST" / "raw"
     shutil.copy(raw / "t10k-images-idx3-ubyte", raw / "train-images-idx3-ubyte")
-    with pytest.raises(ConfigError, match=r"images \(10000, 28, 28\), 60000 labels"):
+    with pytest.raises(ArgumentError, match=r"images \(10000, 28, 28\), 60000 labels"):
         _ = mnist(tmp_path, tmp_path / "cache", download=False).arrays
 
 
 def test_an_unwritable_cache_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"paths\.cache_dir: .*a writable folder"):
+    with pytest.raises(ArgumentError, match=r"^cache_dir: .*a writable folder"):
         _ = mnist(tmp_path / "data", tmp_path / "file" / "cache", download=False).arrays

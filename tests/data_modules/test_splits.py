@@ -6,7 +6,7 @@ import pytest
 from prunekit.data_modules.clips import Clip, ClipSource
 from prunekit.data_modules.splits import make_split
 from prunekit.data_modules.ucf101 import Ucf101
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 
 class Listed(ClipSource):
@@ -71,7 +71,7 @@ def test_missing_clips_are_an_error_with_count_and_examples_unless_allowed():
     parts = {c.name: "test" if "s00" in c.name else "train" for c in clips()}
     some = Listed([c for c in clips() if "s09" not in c.name], parts)
     message = r"allow_missing: got 'false, and 6 of the 60 clips listed are not on disk: c0/s09_0.mp4, c0/s09_1.mp4, c1"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make_split(some, "official1", 0, allow_missing=False)
     made = make_split(some, "official1", 0, allow_missing=True)
     assert (len(made.train), len(made.test), made.missing, made.unused) == (48, 6, 6, 0)
@@ -81,28 +81,28 @@ def test_missing_clips_are_an_error_with_count_and_examples_unless_allowed():
 def test_the_list_of_another_data_set_is_named_as_such(allowed):
     other = Listed(clips(), {"Surfing/v_Surfing_g01_c01.avi": "train", "Surfing/v_Surfing_g02_c01.avi": "test"})
     message = r"lists_dir: got 'lists of 2 clips, none of them on disk: Surfing/.*; on disk: c0/s00_0.mp4"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make_split(other, "official1", 0, allow_missing=allowed)
 
 
 def test_a_class_that_is_only_tested_is_refused():
     parts = {c.name: "test" if c.label == "c1" or "s00" in c.name else "train" for c in clips()}
-    with pytest.raises(ConfigError, match=r"data\.split: .*leaves no training clip of c1"):
+    with pytest.raises(ArgumentError, match=r"^split: .*leaves no training clip of c1"):
         make_split(Listed(clips(), parts), "official2", 0, allow_missing=False)
 
 
 @pytest.mark.parametrize("split", ["random", "grouped"])
 def test_too_few_clips_are_refused(split):
     few = [clip("c0", f"s{n}", 0) for n in range(3)]
-    with pytest.raises(ConfigError, match=r"data\.split: .*with 3 clips of 3 videos"):
+    with pytest.raises(ArgumentError, match=r"^split: .*with 3 clips of 3 videos"):
         make_split(Listed(few), split, 0, allow_missing=False)
 
 
 def test_a_list_without_test_clips_and_an_unknown_split_are_refused():
     source = Listed(clips(), {c.name: "train" for c in clips()})
-    with pytest.raises(ConfigError, match="leaves no test clip"):
+    with pytest.raises(ArgumentError, match="leaves no test clip"):
         make_split(source, "official3", 0, allow_missing=False)
-    with pytest.raises(ConfigError, match=r"data\.split: got 'official4'; accepted: one of 'official1'"):
+    with pytest.raises(ArgumentError, match=r"^split: got 'official4'; accepted: one of 'official1'"):
         make_split(source, "official4", 0, allow_missing=False)
 
 

@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import pytest
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.folders import replaced
 
 
@@ -41,5 +41,5 @@ def test_what_is_something_else_stays_and_what_cannot_be_made_is_told(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "file").touch()
     for out, message in (("mine", "which is there and no list"), ("file", "no list"), ("file/sub", "can be written")):
-        with pytest.raises(ConfigError, match=rf"--out: .*{message}"):
+        with pytest.raises(ArgumentError, match=rf"^out: .*{message}"):
             fill(tmp_path / out)

@@ -12,11 +12,11 @@ import pandas as pd
 import yaml
 from rich.progress import track
 
+from prunekit.app.errors import ConfigError
 from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
 from prunekit.app.jobs import read_jobs
 from prunekit.app.reports.labels import CRITERIA, CRITERION, criterion_labels, name_segmentations, varies
 from prunekit.app.results import RESULTS
-from prunekit.errors import ConfigError
 
 CONFIG = "config.yaml"
 SEED, ORDER, RATE = "seed", "order", "rate"

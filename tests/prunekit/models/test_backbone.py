@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.models import ResNet18_Weights, resnet18, resnet34
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.models.backbone import FrameEncoder, FrozenBackbone
 
 
@@ -110,7 +110,7 @@ def test_a_trainable_encoder_is_trained_through(trained, pictures):
 
 
 def test_weights_of_random_numbers_are_not_frozen():
-    with pytest.raises(ConfigError, match="untrained, and trainable=false"):
+    with pytest.raises(ArgumentError, match="untrained, and trainable=false"):
         FrameEncoder("untrained", "", trainable=False)
 
 
@@ -125,29 +125,27 @@ def test_weights_that_do_not_fit_are_named(trained, tmp_path, capsys):
         return str(tmp_path / "w.pth")
 
     state = torch.load(trained, weights_only=True)
-    cases = {
-        r"whose layer1.0.conv1.weight is not of shape|which holds more: layer": write(resnet34().state_dict()),
-    }
-    for message, file in cases.items():
-        with pytest.raises(ConfigError, match=message):
-            FrozenBackbone(file, "").build()
-    with pytest.raises(ConfigError, match=r"backbone\.weights: .*whose conv1.weight is not of shape \(64, 3, 7, 7\)"):
-        FrozenBackbone(write({"conv1.weight": torch.zeros(2)}), "").build()
-    with pytest.raises(ConfigError, match="which holds more: extra"):
-        FrozenBackbone(write({**state, "extra": torch.zeros(1)}), "").build()
-    with pytest.raises(ConfigError, match="AttributeError"):
-        FrozenBackbone(write([1, 2]), "").build()
+    for message, content in {
+        r'Unexpected key\(s\) in state_dict: "layer1': resnet34().state_dict(),
+        r"size mismatch for conv1\.weight: copying": {**state, "conv1.weight": torch.zeros(2)},
+        r'Missing key\(s\) in state_dict: "bn1': {"conv1.weight": state["conv1.weight"]},
+        r'Unexpected key\(s\) in state_dict: "extra"': {**state, "extra": torch.zeros(1)},
+        r"TypeError: Expected state_dict to be dict-like": [1, 2],
+    }.items():
+        with pytest.raises(ArgumentError, match=rf"^weights: .*{message}") as caught:
+            FrozenBackbone(write(content), "").build()
+        assert len(str(caught.value)) < 700
     (tmp_path / "w.pth").write_bytes(trained.read_bytes()[:1000])
-    with pytest.raises(ConfigError, match=r"backbone\.weights"):
+    with pytest.raises(ArgumentError, match=r"^weights"):
         FrozenBackbone(str(tmp_path / "w.pth"), "").build()
     (tmp_path / "w.pth").write_bytes(pickle.dumps(Harm(), protocol=2))
-    with pytest.raises(ConfigError, match="damaged or unsafe to load"):
+    with pytest.raises(ArgumentError, match="damaged or unsafe to load"):
         FrozenBackbone(str(tmp_path / "w.pth"), "").build()
     assert "harm" not in capsys.readouterr().out
     for call in (lambda b: b.build(), lambda b: b.recipe()):
-        with pytest.raises(ConfigError, match=r"nowhere\.pth .*No such file"):
+        with pytest.raises(ArgumentError, match=r"nowhere\.pth .*No such file"):
             call(FrozenBackbone(str(tmp_path / "nowhere.pth"), ""))
-    with pytest.raises(ConfigError, match=r"precision: got 'fp8'"):
+    with pytest.raises(ArgumentError, match=r"precision: got 'fp8'"):
         FrozenBackbone("untrained", "", precision="fp8")
 
 
@@ -175,6 +173,6 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torch.hub.download_url_to_file", fail)
     with pytest.raises(
-        ConfigError, match=r"weights: got 'imagenet, and no download .*no route.*accepted: imagenet \(wi"
+        ArgumentError, match=r"weights: got 'imagenet, and no download .*no route.*accepted: imagenet \(wi"
     ):
         FrozenBackbone("imagenet", str(tmp_path)).build()

@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.models.mlp import Mlp
 
 SGD = partial(torch.optim.SGD, lr=0.1)
@@ -31,13 +31,13 @@ def test_the_loss_is_softmax_cross_entropy():
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
-        ({"sizes": [784]}, "model.sizes"),
-        ({"sizes": [784, 0, 10]}, "model.sizes"),
-        ({"sizes": [784, "a", 10]}, "model.sizes"),
-        ({"sizes": [784, 10], "activation": "gelu"}, "model.activation"),
-        ({"sizes": [784, 10], "initialisation": "zeros"}, "model.initialisation"),
+        ({"sizes": [784]}, "^sizes"),
+        ({"sizes": [784, 0, 10]}, "^sizes"),
+        ({"sizes": [784, "a", 10]}, "^sizes"),
+        ({"sizes": [784, 10], "activation": "gelu"}, "^activation"),
+        ({"sizes": [784, 10], "initialisation": "zeros"}, "^initialisation"),
     ],
 )
 def test_wrong_arguments_name_their_key(arguments, key):
-    with pytest.raises(ConfigError, match=key):
+    with pytest.raises(ArgumentError, match=key):
         Mlp(optimizer=SGD, **arguments)

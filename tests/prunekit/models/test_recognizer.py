@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.models.backbone import FrameEncoder
 from prunekit.models.recognizer import Recognizer
 
@@ -85,18 +85,18 @@ def test_strengths_by_default_and_of_zero():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strength": -0.1}, r"model\.strength: got -0.1; accepted: null, or a number of 0 or more"),
-        ({"strength": float("nan")}, r"model\.strength: got nan"),
-        ({"readout": "first"}, r"model\.readout: got 'first'; accepted: one of 'last', 'mean'"),
-        ({"regularization": "l3"}, r"model\.regularization: got 'l3'"),
-        ({"regularized": "head"}, r"model\.regularized: got 'head'"),
-        ({"units": 0}, r"model\.units: got 0"),
-        ({"layers": 0}, r"model\.layers: got 0"),
-        ({"classes": 0}, r"model\.classes: got 0"),
+        ({"strength": -0.1}, r"^strength: got -0.1; accepted: null, or a number of 0 or more"),
+        ({"strength": float("nan")}, r"^strength: got nan"),
+        ({"readout": "first"}, r"^readout: got 'first'; accepted: one of 'last', 'mean'"),
+        ({"regularization": "l3"}, r"^regularization: got 'l3'"),
+        ({"regularized": "head"}, r"^regularized: got 'head'"),
+        ({"units": 0}, r"^units: got 0"),
+        ({"layers": 0}, r"^layers: got 0"),
+        ({"classes": 0}, r"^classes: got 0"),
     ],
 )
 def test_wrong_values_are_named(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make(**changes)
 
 
