@@ -93,7 +93,7 @@ def resized(layer: nn.Module, inputs: int, widths: Sequence[int]) -> nn.Module:
 def remade(layer: nn.Module, inputs: Tensor | None, kept: Kept | None) -> tuple[nn.Module, Origin]:
     """A layer with some of its inputs and units, None for all of them; and what its parameters are of the layer's."""
     inputs = torch.arange(count_inputs(layer)) if inputs is None else inputs
-    kept = _all(layer) if kept is None else kept
+    kept = everything(layer) if kept is None else kept
     made = resized(layer, len(inputs), [len(directions[0]) for directions in kept])
     made.to_empty(device=next(layer.parameters()).device)
     origin = _origin(layer, inputs, kept, stacked=isinstance(made, RecurrentStack))
@@ -112,7 +112,8 @@ def cut(tensor: Tensor, indices: Indices) -> Tensor:
     return tensor
 
 
-def _all(layer: Any) -> Kept:
+def everything(layer: Any) -> Kept:
+    """All units of a layer."""
     if not isinstance(layer, nn.RNNBase):
         return [[torch.arange(layer.out_features)]]
     return [[torch.arange(layer.hidden_size)] * len(suffixes(layer))] * layer.num_layers
