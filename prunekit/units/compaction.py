@@ -29,7 +29,7 @@ from prunekit.units.layers import (
     reading,
     remade,
 )
-from prunekit.units.leftovers import alive, leftovers
+from prunekit.units.leftovers import alive, leftovers, weights
 from prunekit.units.links import Link, default_links
 
 M = TypeVar("M", bound=nn.Module)
@@ -144,7 +144,7 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
     changed = {name: count for name, count in counts.items() if count[0] != count[1]}
     made_of = {name: origin[name] for name, _ in smaller.named_parameters()}
     found = Compaction(smaller, made_of, changed, leftovers(smaller, kept))
-    _tell(found, masked=any(bool((p == 0).any()) for p in module.parameters() if p.dim() > 1))
+    _tell(found, masked=any(bool((w == 0).any()) for part in module.modules() for w in weights(part)))
     return found
 
 
@@ -194,8 +194,8 @@ def _clear_unread(module: nn.Module, readers: Mapping[str, Sequence[Link]]) -> N
 
 def _read(module: nn.Module, links: Sequence[Link]) -> Tensor:
     """Which of a source's outputs have a weight other than 0 in a reader, ``(width,)`` bool."""
-    weights = [weight for link in links for weight, _ in reading(module.get_submodule(link.reader))]
-    return torch.stack([(weight != 0).any(0) for weight in weights]).any(0)
+    read = [weight for link in links for weight, _ in reading(module.get_submodule(link.reader))]
+    return torch.stack([(weight != 0).any(0) for weight in read]).any(0)
 
 
 def _fold_constants(module: nn.Module, readers: Mapping[str, Sequence[Link]]) -> None:

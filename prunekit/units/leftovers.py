@@ -45,17 +45,22 @@ def leftovers(module: nn.Module, read: Container[str]) -> dict[str, str]:
     for name, layer in module.named_modules():
         empty = _empty(layer)
         if empty.any():
-            found[name] = f"{int(empty.sum())} of {empty.numel()} rows are 0, but {_why(layer, name in read)}"
+            is_read = name in read or name.rpartition(".layers.")[0] in read  # a layer of what has become a stack
+            found[name] = f"{int(empty.sum())} of {empty.numel()} rows are 0, but {_why(layer, is_read)}"
     return found
 
 
+def weights(layer: nn.Module) -> list[Tensor]:
+    """A layer's own matrices; none of an embedding, whose rows are inputs and not neurons."""
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        return []
+    return [p for name, p in layer.named_parameters(recurse=False) if name.startswith("weight") and p.dim() > 1]
+
+
 def _empty(layer: nn.Module) -> Tensor:
-    """Which rows are without weights; none of an embedding, whose rows are inputs and not neurons."""
     if type(layer) in GATES and not layer.proj_size:
         return ~alive(layer)  # type: ignore[arg-type]
-    own = [p for name, p in layer.named_parameters(recurse=False) if name.startswith("weight") and p.dim() > 1]
-    embeds = isinstance(layer, nn.Embedding | nn.EmbeddingBag)
-    return torch.cat([(p.flatten(1) == 0).all(1) for p in own]) if own and not embeds else torch.zeros(0)
+    return torch.cat([torch.zeros(0).bool(), *((own.cpu().flatten(1) == 0).all(1) for own in weights(layer))])
 
 
 def _why(layer: nn.Module, is_read: bool) -> str:
