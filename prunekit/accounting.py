@@ -26,18 +26,12 @@ MOST_DIFFERENCE = 1e-2
 Predict = Callable[[nn.Module, Any], Tensor]  # a module and inputs -> logits
 
 
-def called(module: nn.Module, inputs: Any) -> Tensor:
-    """What a module says when it is called with its inputs."""
-    logits: Tensor = module(inputs)
-    return logits
-
-
 def account(
     module: nn.Module,
     removed: int,
     recurrent: Iterable[tuple[str, str]],
     example: Any,
-    predict: Predict = called,
+    predict: Predict = nn.Module.__call__,
     known: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What results say of a masked network's cost, and of the compact one's.
@@ -52,7 +46,7 @@ def account(
         recurrent: names of a recurrent layer and of the part that makes logits of its outputs, for each one that is
             pruned; which linear layer reads which is seen from ``nn.Sequential``.
         example: one sample on the module's device: a tensor ``(1, ...)``, or such tensors in a dict, tuple or list.
-        predict: what makes logits of a module and such inputs.
+        predict: what makes logits of a module and such inputs; by default the module is called with them.
         known: what networks of these shapes cost, measured earlier; added to. None to measure.
 
     Returns:
@@ -126,7 +120,7 @@ def _latency(networks: dict[str, nn.Module], example: Any, size: int, predict: P
     return dict.fromkeys(networks)
 
 
-def macs(module: nn.Module, example: Any, predict: Predict = called) -> int:
+def macs(module: nn.Module, example: Any, predict: Predict = nn.Module.__call__) -> int:
     """Multiply-accumulate operations of one forward pass over ``example``, one sample, as torch counts them.
 
     Example:

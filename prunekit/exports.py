@@ -23,7 +23,8 @@ from prunekit.units.layers import GATES, resized
 from prunekit.units.links import ELEMENTWISE
 
 M = TypeVar("M", bound=nn.Module)
-NETWORK, WEIGHTS, FORMAT = "network.json", "compact.safetensors", 2
+NETWORK, WEIGHTS, BACKBONE = "network.json", "compact.safetensors", "backbone.safetensors"
+FORMAT = 2
 WHOLE = "the files of one export, whole"
 ACTIVATIONS = {kind.__name__: kind for kind in ELEMENTWISE}
 DEEP = re.compile(r"layers\.hidden\d+\.weight|lstm\.(layers\.\d+\.)?weight_hh_l\d+")  # what there is one of a layer
@@ -89,18 +90,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     Raises:
         ArgumentError: if it is missing, damaged or of another tool or version.
     """
-    path = folder / NETWORK
     try:
-        found = json.loads(path.read_text())
-        of = found.get("format") if isinstance(found, dict) else None
-        if of == FORMAT and "network" in found:
+        found = json.loads((folder / NETWORK).read_text())
+        if found["format"] == FORMAT:
             return dict(found)
-        got = f"{path} of format {of}"
-    except (FileNotFoundError, NotADirectoryError):
-        got = f"{folder}, which holds no {NETWORK}"
-    except (ValueError, OSError, RecursionError) as error:
-        got = f"{path}, which is damaged ({error})"
-    raise ArgumentError("folder", got, f"a folder that prunekit export wrote, format {FORMAT}")
+        why = f"is of format {found['format']}"
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        why = f"cannot be read ({type(error).__name__}: {error})"
+    raise ArgumentError("folder", f"{folder}, whose {NETWORK} {why}", f"an export of format {FORMAT}")
 
 
 def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
@@ -120,9 +117,10 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
     folder = Path(folder)
     description = read_description(folder)
     weights = read_weights(folder / WEIGHTS, description.get("weights_sha256"))
-    kind, theirs = description["network"], f"a module of the class that was exported, {description.get('class')}"
+    kind, theirs = description.get("network"), f"a module of the class that was exported, {description.get('class')}"
     if into is None and kind is None:
         raise ArgumentError("into", None, theirs)
+    argument, got, accepted = ("folder", folder, WHOLE) if into is None else ("into", type(into).__name__, theirs)
     try:
         network = _made(kind, weights) if into is None else into
         _fit(network, weights)
@@ -132,9 +130,7 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
         network.load_state_dict(weights, assign=into is None)
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         why = f"with weights that make no network of it ({type(error).__name__}: {error})"
-        if into is None:
-            raise ArgumentError("folder", f"{folder}, {why}", WHOLE) from None
-        raise ArgumentError("into", f"a {type(into).__name__}, {why}", theirs) from None
+        raise ArgumentError(argument, f"{got}, {why}", accepted) from None
     return network.eval()
 
 
