@@ -68,8 +68,8 @@ def plain_network(module: nn.Module) -> nn.Module | None:
     return MlpNetwork(module.layers).eval() if isinstance(module, MlpNetwork) else None
 
 
-def save_compact(folder: Path, network: nn.Module, more: Mapping[str, Any] | None = None) -> None:
-    """Write ``network.json`` and ``compact.safetensors``.
+def save_compact(folder: Path, network: nn.Module, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write ``network.json`` and ``compact.safetensors``; what the first says.
 
     Args:
         folder: made if it is missing.
@@ -81,7 +81,9 @@ def save_compact(folder: Path, network: nn.Module, more: Mapping[str, Any] | Non
     network = plain_network(network) or network
     sha = write_weights(folder / WEIGHTS, network)
     said = {"format": FORMAT, "network": _kind(network), "class": type(network).__name__, "weights_sha256": sha}
-    write_json(folder / NETWORK, {**said, **(more or {})})
+    said |= more or {}
+    write_json(folder / NETWORK, said)
+    return said
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
         raise ArgumentError("into", None, theirs)
     argument, got, accepted = ("folder", folder, WHOLE) if into is None else ("into", type(into).__name__, theirs)
     try:
-        network = _made(kind, weights) if into is None else into
+        network = _made(kind or {}, weights) if into is None else into
         _fit(network, weights)
         if into is not None:
             types = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}

@@ -23,16 +23,7 @@ from prunekit.accounting import BATCHES, TURNS
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.rebuild import Rebuilt, rebuild
 from prunekit.errors import ArgumentError
-from prunekit.exports import (
-    BACKBONE,
-    WEIGHTS,
-    load_compact,
-    plain_network,
-    read_description,
-    save_compact,
-    serialized,
-    write_weights,
-)
+from prunekit.exports import BACKBONE, WEIGHTS, load_compact, plain_network, save_compact, serialized, write_weights
 from prunekit.files import write_json
 from prunekit.folders import replaced
 from prunekit.latency import medians
@@ -77,8 +68,9 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         said = rebuilt.results | next((report for report in of_all if "criterion" in report), {})
         kept = ("experiment", "config_hash", "seed", "metrics", "criterion", "order", "rate", "compensation")
         more |= {"input_shape": list(x.shape[1:]), "run": {key: said.get(key) for key in kept}}
-        save_compact(aside, network, more)
-        found = _check(_runners(aside, network, dense, x), x, aside, dense)
+        own = save_compact(aside, network, more)["network"] is not None
+        runners = {"dense": dense, WEIGHTS: load_compact(aside, None if own else copy.deepcopy(dense))}
+        found = _check(runners | _portable(aside, network, x), x, aside, dense)
         write_json(aside / CHECK, found)
     return found
 
@@ -95,25 +87,29 @@ def _samples(rebuilt: Rebuilt, folder: Path) -> tuple[Tensor, dict[str, Any]]:
     x = x[: BATCHES[-1]].cpu()
     if not hasattr(data, "sampling"):
         return x, {}
-    own = isinstance(backbone, FrameEncoder)
-    sha = write_weights(folder / BACKBONE, (backbone if own else data.backbone.build()).network)
+    encoder = backbone if isinstance(backbone, FrameEncoder) else data.backbone.build()
+    sha = write_weights(folder / BACKBONE, encoder.network)
     speed = ("channels_last", "fold_batch_norm", "precision")
+    own = encoder is backbone
     made = {"fold_batch_norm": False} if own else {name: getattr(data.backbone, name) for name in speed}
     clips = {"frames": data.sampling.frames, "size": list(data.sampling.size), "backbone": made, "backbone_sha256": sha}
     return x, {"classes": data.classes, "clips": clips}
 
 
-def _runners(folder: Path, network: nn.Module, dense: nn.Module, x: Tensor) -> dict[str, Runner]:
-    """Write the portable files; what the masked network computes, and each file when it is read again."""
+def _portable(folder: Path, network: nn.Module, x: Tensor) -> dict[str, Runner]:
+    """Write the files that need no code of the network; what each computes when it is read again."""
     example = torch.cat([x[:1], x[:1]])  # two, since exporters take a dimension of 1 for fixed; files keep it
-    write_pt2(folder / PT2, network, example)
-    into = None if read_description(folder)["network"] else copy.deepcopy(dense)
-    runners = {"dense": dense, WEIGHTS: load_compact(folder, into), PT2: run_pt2(folder / PT2)}
-    if has_onnx():
-        write_onnx(folder / ONNX, network, example)
-        runners[ONNX] = run_onnx(folder / ONNX, torch.get_num_threads())
-    else:
-        log.warning("no ONNX file: pip install 'prunekit[onnx]' brings what writes it")
+    runners: dict[str, Runner] = {}
+    for name, write, read in ((PT2, write_pt2, run_pt2), (ONNX, write_onnx, run_onnx)):
+        if name == ONNX and not has_onnx():
+            log.warning("no ONNX file: pip install 'prunekit[onnx]' brings what writes it")
+            continue
+        try:
+            write(folder / name, network, example)
+            runners[name] = read(folder / name)
+        except Exception as error:  # exporters know not all that a network of one's own may do
+            log.warning("no %s: %s: %s", name, type(error).__name__, error)
+            (folder / name).unlink(missing_ok=True)
     return runners
 
 

@@ -1,6 +1,6 @@
 """The layers that compaction knows, linear and recurrent: what they read, and how they are cut."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,10 +80,10 @@ def resized(layer: nn.Module, inputs: int, widths: Sequence[int]) -> nn.Module:
     """
     dtype = next(layer.parameters()).dtype
     if not isinstance(layer, nn.RNNBase):
-        return nn.Linear(inputs, *widths, bias=layer.bias is not None, device="meta", dtype=dtype)
+        return nn.Linear(inputs, widths[0], bias=layer.bias is not None, device="meta", dtype=dtype)
     names = ["bias", "batch_first", "bidirectional", *(["nonlinearity"] if isinstance(layer, nn.RNN) else [])]
     settings: dict[str, Any] = {name: getattr(layer, name) for name in names}
-    make = partial(type(layer), device="meta", dtype=dtype, **settings)
+    make: Callable[..., nn.RNNBase] = partial(type(layer), device="meta", dtype=dtype, **settings)
     if len(set(widths)) == 1:
         return make(inputs, widths[0], num_layers=len(widths), dropout=layer.dropout)
     heard = [inputs, *(width * len(suffixes(layer)) for width in widths)]
