@@ -73,7 +73,7 @@ def main(
 
     model.eval()
     small = compact(model, [recurrent_link(model, "reader", "verdict")]).module
-    save_compact(folder, small, ["reader", "verdict"], {"dense accuracy": dense, "accuracy": retrained})
+    save_compact(folder, small, {"dense accuracy": dense, "accuracy": retrained})
     loaded = load_compact(folder, into=RowReader())
     pictures = data.arrays.test_x[:64]
     found = {"dense": dense, "pruned": event["test_acc"], "retrained": retrained, "units": small.reader.hidden_size}

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,115 +23,105 @@ TURNS = 5
 LONGEST = 4.0  # seconds that one pass of one batch may take to be timed
 # Beyond rounding, in whatever precision: the layers are connected otherwise than was said.
 MOST_DIFFERENCE = 1e-2
-_known: dict[str, tuple["Cost", "Cost"]] = {}  # of this process; what networks cost depends on their shapes alone
+Predict = Callable[[nn.Module, Any], Tensor]  # a module and inputs -> logits
 
 
-class Cost(TypedDict):
-    """Of one network.
-
-    Attributes:
-        parameters: numbers in them.
-        macs: multiply-accumulate operations of a forward pass over one sample.
-        file_bytes: of a safetensors file with its parameters and buffers.
-        latency: batch size -> median seconds of a forward pass; None where a pass takes too long to be timed.
-    """
-
-    parameters: int
-    macs: int
-    file_bytes: int
-    latency: dict[str, float | None]
-
-
-def account(module: nn.Module, removed: int, recurrent: Iterable[tuple[str, str]], example: Tensor) -> dict[str, Any]:
+def account(
+    module: nn.Module,
+    removed: int,
+    recurrent: Iterable[tuple[str, str]],
+    example: Any,
+    predict: Predict = nn.Module.__call__,
+    known: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """What results say of a masked network's cost, and of the compact one's.
 
-    Latencies of the two are measured side by side, on the device where the module is and with this process's threads,
-    once for all networks of equal shapes. Where no compact network can be made, or it turns out that layers are
-    connected otherwise than it seemed, its numbers are the masked one's, and the log says why.
+    Latencies of the two are measured side by side, on the device where the module is and with this process's threads.
+    Where no compact network can be made, or it turns out that layers are connected otherwise than it seemed, its
+    numbers are the masked one's, and the log says why.
 
     Args:
         module: masked, in evaluation mode.
         removed: parameters that the mask removes.
-        recurrent: names of an LSTM and of the part that makes logits of its outputs, for each LSTM that is pruned;
-            which linear layer reads which is seen from ``nn.Sequential``.
-        example: ``(1, ...)``, one sample, on the module's device.
+        recurrent: names of a recurrent layer and of the part that makes logits of its outputs, for each one that is
+            pruned; which linear layer reads which is seen from ``nn.Sequential``.
+        example: one sample on the module's device: a tensor ``(1, ...)``, or such tensors in a dict, tuple or list.
+        predict: what makes logits of a module and such inputs; by default the module is called with them.
+        known: what networks of these shapes cost, measured earlier; added to. None to measure.
 
     Returns:
-        ``parameters``, ``macs``, ``file_bytes`` and ``latency``, each with ``dense`` and ``compact``, of parameters
-        ``nonzero`` too, of multiply-adds also the compact network's ``without_empty_rows`` of recurrent layers: removed
-        gates leave such rows, and torch computes them all the same. And ``compaction``: by how much the outputs differ,
-        relative to the larger of 1 and the largest logit, or why there is no compact network.
+        ``parameters``, ``macs`` (multiply-accumulate operations of a forward pass over the sample), ``file_bytes`` (of
+        a safetensors file) and ``latency`` (batch size -> median seconds of a forward pass, None where it takes too
+        long to be timed), each with ``dense`` and ``compact``; of parameters ``nonzero`` too, of multiply-adds also the
+        compact network's ``without_empty_rows`` of recurrent layers: removed gates leave such rows, and torch computes
+        them all the same. And ``compaction``: by how much the outputs differ, relative to the larger of 1 and the
+        largest logit, and which layers were ``left`` as they are, or why there is no compact network.
         If the model cannot be measured, ``parameters`` and ``compaction`` alone.
     """
     try:
-        return _account(module, removed, recurrent, example)
+        smaller, how, empty = _compacted(module, recurrent, example, predict)
+        known = {} if known is None else known
+        shapes = [(each, [tensor.shape for tensor in each.state_dict().values()]) for each in (module, smaller)]
+        inputs = apply_to_collection(example, Tensor, lambda x: (x.shape, x.dtype, x.device))
+        key = repr((type(module), shapes, inputs, torch.get_num_threads()))
+        if key not in known:
+            known[key] = _costs({"dense": module, "compact": smaller}, example, predict)
+        found = {name: dict(value) for name, value in known[key].items()}
+        found["parameters"]["nonzero"] = found["parameters"]["dense"] - removed
+        found["macs"]["without_empty_rows"] = found["macs"]["compact"] - empty
+        return {**found, "compaction": how}
     except Exception as error:  # whatever a model does: it must not cost what the run has computed
         log.warning("what the network costs is not known: %s: %s", type(error).__name__, error)
-        parameters = sum(parameter.numel() for parameter in module.parameters())
-        known = {"dense": parameters, "nonzero": parameters - removed, "compact": parameters}
-        return {"parameters": known, "compaction": {"refused": f"{type(error).__name__}: {error}"}}
+        count = _count(module)
+        known_anyway = {"dense": count, "nonzero": count - removed, "compact": count}
+        return {"parameters": known_anyway, "compaction": {"refused": f"{type(error).__name__}: {error}"}}
 
 
-def _account(module: nn.Module, removed: int, recurrent: Iterable[tuple[str, str]], example: Tensor) -> dict[str, Any]:
-    smaller, how, empty = _compacted(module, recurrent, example)
-    shapes = [[(name, tensor.shape) for name, tensor in each.state_dict().items()] for each in (module, smaller)]
-    key = repr((type(module), shapes, example.shape, example.dtype, example.device, torch.get_num_threads()))
-    if key not in _known:
-        _known[key] = _costs(module, smaller, example)
-    dense, small = _known[key]
-    found: dict[str, Any] = {name: {"dense": dense[name], "compact": small[name]} for name in dense}  # type: ignore[literal-required]
-    found["parameters"]["nonzero"] = dense["parameters"] - removed
-    found["macs"]["without_empty_rows"] = small["macs"] - empty
-    return {**found, "compaction": how}
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _compacted(
-    module: nn.Module, recurrent: Iterable[tuple[str, str]], example: Tensor
+    module: nn.Module, recurrent: Iterable[tuple[str, str]], example: Any, predict: Predict
 ) -> tuple[nn.Module, dict[str, Any], int]:
     try:
-        smaller = compact(module, network_links(module, recurrent)).module
-        with _steps(smaller) as steps, torch.no_grad():
-            apart = difference(module(example), smaller(example))
+        made = compact(module, network_links(module, recurrent))
+        with _steps(made.module) as steps, torch.no_grad():
+            apart = difference(predict(module, example), predict(made.module, example))
         if not apart <= MOST_DIFFERENCE:
             raise ValueError(f"outputs differ by {apart:.2g}: layers are connected otherwise than by name or sequence")
     except (ValueError, AttributeError, RuntimeError) as error:
         log.warning("no compact network: %s", error)
         return module, {"refused": str(error)}, 0
     empty = sum(n * int((w == 0).all(1).sum()) * w.shape[1] for layer, n in steps.items() for w in _weights(layer))
-    return smaller, {"difference": apart}, empty
+    return made.module, {"difference": apart, **({"left": made.left} if made.left else {})}, empty
 
 
-def _costs(module: nn.Module, smaller: nn.Module, example: Tensor) -> tuple[Cost, Cost]:
-    networks = {"dense": module, "compact": smaller}
-    latency = {str(size): _latency(networks, example.expand(size, *example.shape[1:])) for size in BATCHES}
-    dense, small = (
-        Cost(
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
-            macs=macs(network, example),
-            file_bytes=len(serialized(network)),
-            latency={size: found[name] for size, found in latency.items()},
-        )
-        for name, network in networks.items()
-    )
-    return dense, small
+def _costs(networks: dict[str, nn.Module], example: Any, predict: Predict) -> dict[str, dict[str, Any]]:
+    times = {str(size): _latency(networks, example, size, predict) for size in BATCHES}
+    return {
+        "parameters": {name: _count(network) for name, network in networks.items()},
+        "macs": {name: macs(network, example, predict) for name, network in networks.items()},
+        "file_bytes": {name: len(serialized(network)) for name, network in networks.items()},
+        "latency": {name: {size: found[name] for size, found in times.items()} for name in networks},
+    }
 
 
 @torch.no_grad()
-def _latency(networks: dict[str, nn.Module], batch: Tensor) -> dict[str, float | None]:
-    batch = batch.contiguous()
-    calls: dict[str, Callable[[], object]] = {name: partial(network, batch) for name, network in networks.items()}
+def _latency(networks: dict[str, nn.Module], example: Any, size: int, predict: Predict) -> dict[str, float | None]:
     try:
         # One sample tells whether many would take too long.
-        alone = medians({"dense": partial(networks["dense"], batch[:1])}, repeats=1)["dense"]
-        if alone * len(batch) <= LONGEST:
-            return dict(medians(calls, TURNS, warm=True))
+        alone = medians({"dense": partial(predict, networks["dense"], example)}, repeats=1)["dense"]
+        if alone * size <= LONGEST:
+            batch = apply_to_collection(example, Tensor, lambda x: x.expand(size, *x.shape[1:]).contiguous())
+            return dict(medians({name: partial(predict, each, batch) for name, each in networks.items()}, TURNS, True))
     except torch.OutOfMemoryError:
-        log.warning("a batch of %d does not fit into memory, so it is not timed", len(batch))
+        log.warning("a batch of %d does not fit into memory, so it is not timed", size)
     return dict.fromkeys(networks)
 
 
-def macs(module: nn.Module, example: Tensor) -> int:
-    """Multiply-accumulate operations of one forward pass over ``example``, ``(1, ...)``, as torch counts them.
+def macs(module: nn.Module, example: Any, predict: Predict = nn.Module.__call__) -> int:
+    """Multiply-accumulate operations of one forward pass over ``example``, one sample, as torch counts them.
 
     Example:
         >>> import torch
@@ -139,7 +130,7 @@ def macs(module: nn.Module, example: Tensor) -> int:
     """
     # Whether torch counts a recurrent layer depends on the library that runs it, so those are counted here.
     with _steps(module) as steps, FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(example)
+        predict(module, example)
     recurrent = sum(n * weight.numel() for layer, n in steps.items() for weight in _weights(layer))
     root = type(module).__name__
     names = {f"{root}.{name}".rstrip(".") for name, layer in module.named_modules() if isinstance(layer, nn.RNNBase)}
@@ -153,7 +144,7 @@ def _steps(module: nn.Module) -> Iterator[Counter[nn.Module]]:
     steps: Counter[nn.Module] = Counter()
 
     def count(layer: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        steps[layer] += outputs[0].shape[:-1].numel()
+        steps[layer] += outputs[0].data.shape[:-1].numel()  # of a tensor, or of a PackedSequence
 
     hooks = [part.register_forward_hook(count) for part in module.modules() if isinstance(part, nn.RNNBase)]
     try:

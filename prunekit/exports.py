@@ -1,11 +1,13 @@
-"""A compact network as files: weights in safetensors, and a small JSON that says what it is made of.
+"""A compact network as files: weights in safetensors, and a small JSON on what they are of.
 
-Nothing in them is executed, and nothing of training is needed to read them.
+Nothing in them is executed, nothing of training is needed to read them, and reading takes no more memory than they do.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,86 +16,46 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError, check_choice
 from prunekit.files import write_json, write_whole
 from prunekit.models.networks import READOUTS, MlpNetwork, RecognizerNetwork
-from prunekit.models.recurrent_stack import RecurrentStack
-from prunekit.units.layers import GATES
+from prunekit.units.layers import GATES, resized
+from prunekit.units.links import ELEMENTWISE
 
 M = TypeVar("M", bound=nn.Module)
 NETWORK, WEIGHTS, BACKBONE = "network.json", "compact.safetensors", "backbone.safetensors"
-FORMAT = 1
-KEY = "export"  # of messages
-Spec = dict[str, Any]
-RECURRENT = {kind.__name__: kind for kind in GATES}
-# Modules without weights, and the arguments that make them what they are.
-PLAIN: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
-    "ReLU": (nn.ReLU, ()),
-    "Sigmoid": (nn.Sigmoid, ()),
-    "Tanh": (nn.Tanh, ()),
-    "Identity": (nn.Identity, ()),
-    "Dropout": (nn.Dropout, ("p",)),
-}
-LINEAR = ("in_features", "out_features")
-SIZES = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+FORMAT = 2
+WHOLE = "the files of one export, whole"
+ACTIVATIONS = {kind.__name__: kind for kind in ELEMENTWISE}
+DEEP = re.compile(r"layers\.hidden\d+\.weight|lstm\.(layers\.\d+\.)?weight_hh_l\d+")  # what there is one of a layer
 
 
 def serialized(module: nn.Module) -> bytes:
-    """A safetensors file with a module's parameters and buffers."""
-    return save({name: tensor.contiguous() for name, tensor in module.state_dict().items()})
+    """A safetensors file with a module's parameters and buffers; what has two names is there twice."""
+    return save({name: tensor.clone().contiguous() for name, tensor in module.state_dict().items()})
 
 
-def describe(module: nn.Module) -> Spec:
-    """What a module is made of, in plain values.
-
-    Raises:
-        ValueError: if it is of a kind that cannot be described.
-
-    Example:
-        >>> describe(nn.Linear(3, 2))
-        {'kind': 'Linear', 'in_features': 3, 'out_features': 2, 'bias': True}
-    """
-    kind = type(module).__name__
-    if type(module) is nn.Linear:
-        return {"kind": kind, **{name: getattr(module, name) for name in LINEAR}, "bias": module.bias is not None}
-    if type(module) in RECURRENT.values():
-        more = {"nonlinearity": module.nonlinearity} if isinstance(module, nn.RNN) else {}
-        return {"kind": kind, **{name: getattr(module, name) for name in SIZES}, **more}
-    if type(module) is RecurrentStack:
-        return {"kind": kind, "layers": [describe(layer) for layer in module.layers], "dropout": module.dropout}
-    if type(module) is nn.Sequential:
-        return {"kind": kind, "parts": {name: describe(part) for name, part in module.named_children()}}
-    if kind in PLAIN and type(module) is PLAIN[kind][0]:
-        return {"kind": kind, **{name: getattr(module, name) for name in PLAIN[kind][1]}}
-    raise ValueError(f"{kind} is none of {', '.join(['Linear', *RECURRENT, 'RecurrentStack', 'Sequential', *PLAIN])}")
+def write_weights(path: Path, module: nn.Module) -> str:
+    """Write such a file; its SHA-256."""
+    content = serialized(module)
+    write_whole(path, lambda file: file.write(content))
+    return hashlib.sha256(content).hexdigest()
 
 
-def construct(spec: Spec) -> nn.Module:
-    """The module that :func:`describe` described, with weights that are not set.
+def read_weights(path: Path, sha: object) -> dict[str, Tensor]:
+    """The tensors of such a file.
 
     Raises:
-        KeyError, TypeError, ValueError, RuntimeError: if it is no such description.
-
-    Example:
-        >>> construct(describe(nn.Sequential(nn.Linear(3, 2), nn.ReLU())))
-        Sequential(
-          (0): Linear(in_features=3, out_features=2, bias=True)
-          (1): ReLU()
-        )
+        ArgumentError: if it is missing, damaged, or another than the one of this SHA-256.
     """
-    kind, arguments = spec["kind"], {name: value for name, value in spec.items() if name != "kind"}
-    if kind == "Linear" or kind in RECURRENT:
-        made: nn.Module = (RECURRENT.get(kind) or nn.Linear)(**arguments, device="meta")
-        return made.to_empty(device="cpu")
-    if kind == "RecurrentStack":
-        layers = [construct(layer) for layer in arguments["layers"]]
-        return RecurrentStack(layers, arguments["dropout"])  # type: ignore[arg-type]
-    if kind == "Sequential":
-        sequence = nn.Sequential()
-        for name, part in arguments["parts"].items():
-            sequence.add_module(name, construct(part))
-        return sequence
-    return PLAIN[kind][0](**arguments)
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() == sha:
+            return load(content)
+        got = f"{path}, whose content is not what {NETWORK} was written with"
+    except (OSError, SafetensorError) as error:
+        got = f"{path} ({error})"
+    raise ArgumentError("folder", got, WHOLE)
 
 
 def plain_network(module: nn.Module) -> nn.Module | None:
@@ -106,57 +68,38 @@ def plain_network(module: nn.Module) -> nn.Module | None:
     return MlpNetwork(module.layers).eval() if isinstance(module, MlpNetwork) else None
 
 
-def _described(network: nn.Module, layers: list[str]) -> Spec:
-    if isinstance(network, RecognizerNetwork):
-        return {"network": "recognizer", "readout": network.readout, "layers": _parts(network, ["lstm", "head"])}
-    if isinstance(network, MlpNetwork):
-        return {"network": "mlp", "layers": _parts(network, ["layers"])}
-    return {"network": None, "class": type(network).__name__, "layers": _parts(network, layers)}
-
-
-def _parts(network: nn.Module, names: list[str]) -> dict[str, Spec]:
-    return {name: describe(network.get_submodule(name)) for name in names}
-
-
-def save_compact(folder: Path, network: nn.Module, layers: list[str], more: Spec) -> None:
-    """Write ``network.json`` and ``compact.safetensors``.
+def save_compact(folder: Path, network: nn.Module, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write ``network.json`` and ``compact.safetensors``; what the first says.
 
     Args:
         folder: made if it is missing.
-        network: compact: from :func:`plain_network`, or any other module, which then has to be given to
-            :func:`load_compact`.
-        layers: of another module the names of the layers that compaction has changed.
+        network: compact, and of any class. One of prunekit's is written without its training and its backbone; any
+            other one, and one of prunekit's with parts that it does not have by itself, such as an activation with
+            settings, has to be given to :func:`load_compact`.
         more: what else the JSON should say, in plain values.
-
-    Raises:
-        ValueError: if a layer cannot be described.
     """
-    content = serialized(network)
-    described = _described(network, layers)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS, lambda file: file.write(content))
-    sha = hashlib.sha256(content).hexdigest()
-    write_json(folder / NETWORK, {"format": FORMAT, **described, "weights_sha256": sha, **more})
+    network = plain_network(network) or network
+    sha = write_weights(folder / WEIGHTS, network)
+    said = {"format": FORMAT, "network": _kind(network), "class": type(network).__name__, "weights_sha256": sha}
+    said |= more or {}
+    write_json(folder / NETWORK, said)
+    return said
 
 
-def read_description(folder: Path) -> Spec:
+def read_description(folder: Path) -> dict[str, Any]:
     """What ``network.json`` says.
 
     Raises:
-        ConfigError: if it is missing, damaged or of another tool or version.
+        ArgumentError: if it is missing, damaged or of another tool or version.
     """
-    accepted = "a folder that prunekit export wrote"
-    path = Path(folder) / NETWORK
     try:
-        description = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(KEY, f"{folder}, which holds no {NETWORK}", accepted) from None
-    except (ValueError, OSError) as error:
-        raise ConfigError(KEY, f"{path}, which is damaged ({error})", accepted) from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT or "layers" not in description:
-        got = description.get("format", "none") if isinstance(description, dict) else "none"
-        raise ConfigError(KEY, f"{path} of format {got}", f"{accepted}, format {FORMAT}")
-    return description
+        found = json.loads((folder / NETWORK).read_text())
+        if found["format"] == FORMAT:
+            return dict(found)
+        why = f"is of format {found['format']}"
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        why = f"cannot be read ({type(error).__name__}: {error})"
+    raise ArgumentError("folder", f"{folder}, whose {NETWORK} {why}", f"an export of format {FORMAT}")
 
 
 def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
@@ -165,50 +108,78 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
     Args:
         folder: that an export wrote.
         into: for a network that is none of prunekit's: a module of the class that was exported, of its dense size; its
-            layers are replaced by smaller ones.
+            layers are replaced by smaller ones. For one of prunekit's: None, or such a module too.
 
     Returns:
         The network, or ``into``.
 
     Raises:
-        ConfigError: if a file is missing, damaged or from another export, or ``into`` does not fit.
+        ArgumentError: if a file is missing, damaged or from another export, or ``into`` is missing or does not fit.
     """
-    description = read_description(Path(folder))
-    weights = _read_weights(Path(folder) / WEIGHTS, description.get("weights_sha256"))
+    folder = Path(folder)
+    description = read_description(folder)
+    weights = read_weights(folder / WEIGHTS, description.get("weights_sha256"))
+    kind, theirs = description.get("network"), f"a module of the class that was exported, {description.get('class')}"
+    if into is None and kind is None:
+        raise ArgumentError("into", None, theirs)
+    argument, got, accepted = ("folder", folder, WHOLE) if into is None else ("into", type(into).__name__, theirs)
     try:
-        parts = {name: construct(spec) for name, spec in description["layers"].items()}
-        network = _assembled(description, parts, into)
-        dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
-        network.to(dtypes.pop() if len(dtypes) == 1 else torch.float32).load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        got = f"{folder}, whose description and weights do not make a network ({type(error).__name__}: {error})"
-        raise ConfigError(KEY, got, "an export, and for a network of your own a module of its class") from None
+        network = _made(kind or {}, weights) if into is None else into
+        _fit(network, weights)
+        if into is not None:
+            types = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+            into.to(device="cpu", dtype=types.pop() if len(types) == 1 else None)
+        network.load_state_dict(weights, assign=into is None)
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        why = f"with weights that make no network of it ({type(error).__name__}: {error})"
+        raise ArgumentError(argument, f"{got}, {why}", accepted) from None
     return network.eval()
 
 
-def _assembled(description: Spec, parts: dict[str, nn.Module], into: nn.Module | None) -> nn.Module:
-    makers: dict[str, Callable[[], nn.Module]] = {
-        "recognizer": lambda: RecognizerNetwork(parts["lstm"], parts["head"], description["readout"]),
-        "mlp": lambda: MlpNetwork(parts["layers"]),  # type: ignore[arg-type]
-    }
-    if description["network"] in makers:
-        if description["network"] == "recognizer" and description["readout"] not in READOUTS:
-            raise ValueError(f"readout {description['readout']!r}")
-        return makers[description["network"]]()
-    if into is None:
-        raise ValueError(f"a {description['class']} is none of prunekit's networks: give one to load into")
-    for name, part in parts.items():
-        into.get_submodule(name)
-        into.set_submodule(name, part)
-    return into
-
-
-def _read_weights(path: Path, sha: object) -> dict[str, Tensor]:
-    accepted = "the files of one export, whole"
+def _kind(network: nn.Module) -> dict[str, str] | None:
+    """What makes one of our networks beside its weights; None if that does not make this one."""
+    if type(network) not in (MlpNetwork, RecognizerNetwork):
+        return None
+    more = {"readout": network.readout} if isinstance(network, RecognizerNetwork) else {}
+    names = [type(part).__name__ for part in network.modules() if isinstance(part, ELEMENTWISE)] or ["ReLU"]
+    kind = {"activation": names[0], **more}
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != sha:
-            raise ConfigError(KEY, f"{path}, whose content is not what {NETWORK} was written with", accepted)
-        return load(content)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(KEY, f"{path} ({error})", accepted) from None
+        made = _made(kind, network.state_dict())
+        _fit(made, network.state_dict())
+    except (LookupError, ValueError, RuntimeError):
+        return None
+    return kind if repr(made) == repr(network) else None
+
+
+def _made(kind: Mapping[str, str], weights: Mapping[str, Tensor]) -> nn.Module:
+    """One of our networks, as deep as these weights, of width 1 and on the meta device."""
+    depth = len([name for name in weights if DEEP.fullmatch(name)])
+    with torch.device("meta"):
+        parts: dict[str, nn.Module] = {}
+        for number in [""] if "readout" in kind else range(1, depth + 1):
+            parts |= {f"hidden{number}": nn.Linear(1, 1), f"activation{number}": ACTIVATIONS[kind["activation"]]()}
+        layers = nn.Sequential(OrderedDict(parts, output=nn.Linear(1, 1)))
+        if "readout" not in kind:
+            return MlpNetwork(layers)
+        check_choice("readout", kind["readout"], READOUTS)
+        return RecognizerNetwork(nn.LSTM(1, 1, depth, batch_first=True), layers, kind["readout"])
+
+
+def _fit(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Replace the linear and recurrent layers for which there are weights of other sizes."""
+    for name, layer in [*network.named_modules()]:
+        own = {key.removeprefix(f"{name}."): tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
+        if name and type(layer) in (nn.Linear, *GATES) and _sizes(layer, own) != _sizes(layer, layer.state_dict()):
+            made = resized(layer, *_sizes(layer, own))
+            made.load_state_dict(own, assign=True)  # takes no memory, and is refused if shapes do not agree
+            made.requires_grad_(any(parameter.requires_grad for parameter in layer.parameters()))
+            network.set_submodule(name, made)
+
+
+def _sizes(layer: nn.Module, own: Mapping[str, Tensor]) -> tuple[int, list[int]]:
+    """How many inputs a layer has that has these weights, and how many outputs or, for each layer, units."""
+    if not isinstance(layer, nn.RNNBase):
+        return own["weight"].shape[1], [own["weight"].shape[0]]
+    form = "weight_{0}_l{1}" if "weight_hh_l0" in own else "layers.{1}.weight_{0}_l0"
+    widths = [own[form.format("hh", number)].shape[1] for number in range(layer.num_layers)]
+    return own[form.format("ih", 0)].shape[1], widths

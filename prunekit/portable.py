@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,8 @@ def write_pt2(path: Path, network: nn.Module, example: Tensor) -> None:
         example: a batch of two or more.
     """
     with _quiet():
-        program = torch.export.export(
-            network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
-        )
+        shapes = ({0: torch.export.Dim("batch")},)
+        program = torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)
         torch.export.save(program, path)
 
 
@@ -53,25 +53,21 @@ def write_onnx(path: Path, network: nn.Module, example: Tensor) -> None:
         example: a batch of two or more.
     """
     with _quiet():
-        torch.onnx.export(
-            network,
-            (example,),
-            path,
-            input_names=["input"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        how: dict[str, Any] = {"dynamo": True, "external_data": False, "verbose": False}
+        how |= {
+            "input_names": ["input"],
+            "output_names": ["logits"],
+            "dynamic_shapes": ({0: torch.export.Dim("batch")},),
+        }
+        torch.onnx.export(network, (example,), path, **how)
 
 
-def run_onnx(path: Path, threads: int) -> Runner:
-    """What such a file computes, by ONNX Runtime on the CPU."""
+def run_onnx(path: Path, threads: int | None = None) -> Runner:
+    """What such a file computes, by ONNX Runtime on the CPU; None for as many threads as torch has."""
     import onnxruntime  # noqa: PLC0415 - an extra
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or it slows down what runs after it
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(None, {"input": x.numpy()})[0])

@@ -9,7 +9,7 @@ against the masked network on test samples. Of a recogniser the backbone goes al
 import argparse
 import copy
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from prunekit.accounting import BATCHES, TURNS
 from prunekit.app.door import errors_told, quiet_lightning
-from prunekit.app.errors import ConfigError
 from prunekit.app.rebuild import Rebuilt, rebuild
-from prunekit.exports import BACKBONE, KEY, WEIGHTS, load_compact, plain_network, save_compact, serialized
-from prunekit.files import write_json, write_whole
+from prunekit.errors import ArgumentError
+from prunekit.exports import BACKBONE, WEIGHTS, load_compact, plain_network, save_compact, serialized, write_weights
+from prunekit.files import write_json
 from prunekit.folders import replaced
 from prunekit.latency import medians
 from prunekit.models.backbone import FrameEncoder
@@ -51,7 +51,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         and 64.
 
     Raises:
-        ConfigError: if there is no finished run, it cannot be made again, a layer cannot be exported, or a file gives
+        ArgumentError: if there is no finished run, it cannot be made again, its layers cannot be cut, or a file gives
             other logits than the masked network.
     """
     rebuilt = rebuild(run)
@@ -60,15 +60,17 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         links = network_links(module, rebuilt.recurrent) if rebuilt.recurrent else default_links(module)
         smaller = compact(module, links).module
     except ValueError as error:
-        raise ConfigError(KEY, f"{run}: {error}", "a network whose layers can be cut") from None
-    changed = sorted({name for link in links for name in (link.source, link.reader)})
+        raise ArgumentError("run", f"{run}: {error}", "a network whose layers can be cut") from None
     dense, network = (plain_network(each) or each for each in (module, smaller))
     with replaced(out, CHECK, "export") as aside:
         x, more = _samples(rebuilt, aside)
+        of_all = rebuilt.results.get("callbacks", {}).values()
+        said = rebuilt.results | next((report for report in of_all if "criterion" in report), {})
         kept = ("experiment", "config_hash", "seed", "metrics", "criterion", "order", "rate", "compensation")
-        more |= {"input_shape": list(x.shape[1:]), "run": {key: rebuilt.results.get(key) for key in kept}}
-        runners = _write(aside, network, changed, more, x, module)
-        found = _check({"dense": dense, **runners}, x, aside, dense)
+        more |= {"input_shape": list(x.shape[1:]), "run": {key: said.get(key) for key in kept}}
+        own = save_compact(aside, network, more)["network"] is not None
+        runners = {"dense": dense, WEIGHTS: load_compact(aside, None if own else copy.deepcopy(dense))}
+        found = _check(runners | _portable(aside, network, x), x, aside, dense)
         write_json(aside / CHECK, found)
     return found
 
@@ -86,58 +88,49 @@ def _samples(rebuilt: Rebuilt, folder: Path) -> tuple[Tensor, dict[str, Any]]:
     if not hasattr(data, "sampling"):
         return x, {}
     encoder = backbone if isinstance(backbone, FrameEncoder) else data.backbone.build()
-    weights = serialized(encoder.network)
-    write_whole(folder / BACKBONE, lambda file: file.write(weights))
-    made = {"fold_batch_norm": False} if encoder is backbone else {
-        name: getattr(data.backbone, name) for name in ("channels_last", "fold_batch_norm", "precision")
-    }  # fmt: skip
-    clips = {"frames": data.sampling.frames, "size": list(data.sampling.size), "backbone": made}
+    sha = write_weights(folder / BACKBONE, encoder.network)
+    speed = ("channels_last", "fold_batch_norm", "precision")
+    own = encoder is backbone
+    made = {"fold_batch_norm": False} if own else {name: getattr(data.backbone, name) for name in speed}
+    clips = {"frames": data.sampling.frames, "size": list(data.sampling.size), "backbone": made, "backbone_sha256": sha}
     return x, {"classes": data.classes, "clips": clips}
 
 
-def _write(
-    folder: Path, network: nn.Module, changed: list[str], more: dict[str, Any], x: Tensor, module: nn.Module
-) -> dict[str, Runner]:
-    """Write all files; what each computes when it is read again."""
+def _portable(folder: Path, network: nn.Module, x: Tensor) -> dict[str, Runner]:
+    """Write the files that need no code of the network; what each computes when it is read again."""
     example = torch.cat([x[:1], x[:1]])  # two, since exporters take a dimension of 1 for fixed; files keep it
-    try:
-        save_compact(folder, network, changed, more)
-        write_pt2(folder / PT2, network, example)
-    except ValueError as error:
-        raise ConfigError(KEY, str(error), "a network of layers that can be described") from None
-    into = None if plain_network(module) else copy.deepcopy(module)
-    runners: dict[str, Runner] = {WEIGHTS: load_compact(folder, into), PT2: run_pt2(folder / PT2)}
-    if has_onnx():
-        write_onnx(folder / ONNX, network, example)
-        runners[ONNX] = run_onnx(folder / ONNX, torch.get_num_threads())
-    else:
-        log.warning("no ONNX file: pip install 'prunekit[onnx]' brings what writes it")
+    runners: dict[str, Runner] = {}
+    for name, write, read in ((PT2, write_pt2, run_pt2), (ONNX, write_onnx, run_onnx)):
+        if name == ONNX and not has_onnx():
+            log.warning("no ONNX file: pip install 'prunekit[onnx]' brings what writes it")
+            continue
+        try:
+            write(folder / name, network, example)
+            runners[name] = read(folder / name)
+        except Exception as error:  # exporters know not all that a network of one's own may do
+            log.warning("no %s: %s: %s", name, type(error).__name__, error)
+            (folder / name).unlink(missing_ok=True)
     return runners
 
 
 @torch.no_grad()
-def _check(
-    runners: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, folder: Path, dense: nn.Module
-) -> dict[str, dict[str, Any]]:
+def _check(runners: Mapping[str, Runner], x: Tensor, folder: Path, dense: nn.Module) -> dict[str, dict[str, Any]]:
     """Hold all against the first of them, the masked network, on batches of several sizes, and take times."""
     whole = x.repeat(-(-BATCHES[-1] // len(x)), *[1] * (x.dim() - 1))
-    sizes = {name: (folder / name).stat().st_size for name in runners if name != "dense"}
-    sizes["dense"] = len(serialized(dense))
-    found: dict[str, dict[str, Any]] = {
-        name: {"file_bytes": sizes[name], "difference": 0.0, "latency": {}} for name in runners
-    }
+    found: dict[str, dict[str, Any]] = {"dense": {"file_bytes": len(serialized(dense))}}
+    found |= {name: {"file_bytes": (folder / name).stat().st_size} for name in runners if name != "dense"}
+    for one in found.values():
+        one |= {"difference": 0.0, "latency": {}}
     for size in BATCHES:
         batch = whole[:size].contiguous()
-        expected = runners["dense"](batch)
-        for name, runner in runners.items():
-            found[name]["difference"] = max(found[name]["difference"], difference(expected, runner(batch)))
         seconds = medians({name: partial(runner, batch) for name, runner in runners.items()}, TURNS, warm=True)
-        for name in runners:
-            found[name]["latency"][str(size)] = seconds[name]
-    for name, one in found.items():
-        if not one["difference"] <= TOLERANCE:
-            got = f"{name}, whose logits differ by {one['difference']:.2g} from the masked network's"
-            raise ConfigError(KEY, got, f"at most {TOLERANCE:g}, relative to the larger of 1 and the largest logit")
+        for name, runner in runners.items():
+            apart = max(found[name]["difference"], difference(runners["dense"](batch), runner(batch)))
+            found[name]["difference"], found[name]["latency"][str(size)] = apart, seconds[name]
+            if not apart <= TOLERANCE:
+                got = f"{name}, whose logits differ by {apart:.2g} from the masked network's"
+                accepted = f"at most {TOLERANCE:g}, relative to the larger of 1 and the largest logit"
+                raise ArgumentError("run", got, accepted)
     return found
 
 

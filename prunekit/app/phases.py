@@ -206,7 +206,7 @@ def measured(
     with evaluating(module, device):
         example = trainer.precision_plugin.convert_input(next(iter(data.test_dataloader()))[0][:1].to(device))
         held = sum(int((value != 0).sum()) for value in mask.held.values())
-        cost = account(module, mask.removed() - held, recurrent(callbacks.values()), example)
+        cost = account(module, mask.removed() - held, recurrent(callbacks.values()), example, known=shared.costs)
     reports = {
         name: report
         for name, callback in callbacks.items()

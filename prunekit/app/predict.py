@@ -5,22 +5,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from prunekit.app.door import errors_told
-from prunekit.app.errors import ConfigError
 from prunekit.data_modules.features import Sampling, read_clip
 from prunekit.data_modules.frames import ClipError
-from prunekit.exports import BACKBONE, KEY, NETWORK, load_compact, read_description
-from prunekit.models.backbone import UNTRAINED, FrameEncoder, FrozenBackbone
+from prunekit.errors import ArgumentError
+from prunekit.exports import BACKBONE, NETWORK, load_compact, read_description, read_weights
+from prunekit.models.backbone import UNTRAINED, FrozenBackbone
 
 
 class Prediction(NamedTuple):
@@ -42,7 +40,7 @@ class Predictor:
         folder: the export.
 
     Raises:
-        ConfigError: if it is no export of a recogniser of clips, or a file is missing or damaged.
+        ArgumentError: if it is no export of a recogniser of clips, or a file is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,12 +48,16 @@ class Predictor:
         try:
             clips, self.classes = description["clips"], list(description["classes"])
             self.sampling = Sampling(int(clips["frames"]), (int(clips["size"][0]), int(clips["size"][1])))
-            settings = dict(clips["backbone"])
-        except (KeyError, TypeError, IndexError, ValueError):
+            self.encoder = FrozenBackbone(UNTRAINED, "", **clips["backbone"]).build()
+        except (LookupError, TypeError, ValueError):
             got = f"{folder / NETWORK}, which says nothing of video clips"
-            raise ConfigError(KEY, got, "the export of a recogniser that was trained on clips") from None
+            raise ArgumentError("folder", got, "the export of a recogniser that was trained on clips") from None
         self.network: nn.Module = load_compact(folder)
-        self.encoder = _encoder(folder / BACKBONE, settings)
+        try:
+            self.encoder.network.load_state_dict(read_weights(folder / BACKBONE, clips.get("backbone_sha256")))
+        except RuntimeError as error:
+            got = f"{folder / BACKBONE} ({str(error).splitlines()[0]})"
+            raise ArgumentError("folder", got, "the backbone that was exported with the network") from None
 
     @torch.no_grad()
     def __call__(self, path: Path) -> Prediction:
@@ -74,16 +76,6 @@ class Predictor:
         ranked = sorted(zip(self.classes, shares.tolist(), strict=True), key=lambda pair: -pair[1])
         parts = zip(("decoding", "backbone", "network"), times, times[1:], strict=False)
         return Prediction(dict(ranked), {name: end - start for name, start, end in parts})
-
-
-def _encoder(path: Path, settings: dict[str, Any]) -> FrameEncoder:
-    try:
-        encoder = FrozenBackbone(UNTRAINED, "", **settings).build()
-        encoder.network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
-        got = f"{path} ({type(error).__name__}: {str(error).splitlines()[0]})"
-        raise ConfigError(KEY, got, "the backbone that was exported with the network") from None
-    return encoder
 
 
 def _shown(path: Path, found: Prediction, top: int) -> Table:

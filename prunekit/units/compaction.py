@@ -7,30 +7,33 @@ nobody reads it.
 """
 
 import copy
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from prunekit.units.layers import (
-    GATES,
     Indices,
+    Kept,
     check_layer,
     count_inputs,
     count_outputs,
     cut,
+    everything,
     outputs_kept,
     reading,
     remade,
-    suffixes,
 )
+from prunekit.units.leftovers import alive, leftovers, weights
 from prunekit.units.links import Link, default_links
 
 M = TypeVar("M", bound=nn.Module)
+log = logging.getLogger("prunekit")
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,14 @@ class Compaction(Generic[M]):
     Attributes:
         module: the compact network; it shares no memory with the other.
         origin: parameter name -> the other network's parameter, and for each dimension the indices kept of it.
+        cut: layer name -> how many neurons or units it had, of all layers and directions, and has.
+        left: layer name -> why it still has neurons, units or channels without weights.
     """
 
     module: M
     origin: dict[str, tuple[str, Indices]]
+    cut: dict[str, tuple[int, int]]
+    left: dict[str, str]
 
     def carry_state(self, before: nn.Module, old: Optimizer, new: Optimizer) -> None:
         """Have an optimizer of the compact network go on where one of the other stopped: its state goes by index.
@@ -95,7 +102,8 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
             :func:`~prunekit.units.links.default_links`.
 
     Returns:
-        The compact network; its outputs are equal up to rounding in evaluation mode.
+        The compact network; its outputs are equal up to rounding in evaluation mode. What was cut and what was left
+        is logged too.
 
     Raises:
         ValueError: if a named layer is of another kind, has a projection or reparametrised weights, or does not fit
@@ -132,7 +140,24 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
                 raise ValueError(f"{name} shares its {own} with another layer or has a second name")
         origin |= {f"{name}.{own}": (f"{name}.{of[own][0]}", of[own][1]) for own, _ in made.named_parameters()}
         smaller.set_submodule(name, made)
-    return Compaction(smaller, {name: origin[name] for name, _ in smaller.named_parameters()})
+    counts = {name: (_count(everything(module.get_submodule(name))), _count(own)) for name, own in kept.items()}
+    changed = {name: count for name, count in counts.items() if count[0] != count[1]}
+    made_of = {name: origin[name] for name, _ in smaller.named_parameters()}
+    found = Compaction(smaller, made_of, changed, leftovers(smaller, kept))
+    _tell(found, masked=any(bool((w == 0).any()) for part in module.modules() for w in weights(part)))
+    return found
+
+
+def _count(kept: Kept) -> int:
+    return sum(len(indices) for directions in kept for indices in directions)
+
+
+def _tell(found: Compaction[Any], masked: bool) -> None:
+    """Say in one line what was cut and what was not; aloud if somebody could have expected more."""
+    told = [f"{name} from {before} to {after}" for name, (before, after) in found.cut.items()] or ["nothing"]
+    left = [f"{name} ({why})" for name, why in found.left.items()]
+    level = logging.WARNING if left or (masked and not found.cut) else logging.INFO
+    log.log(level, "compact cut %s%s", ", ".join(told), f"; it left {', '.join(left)}" if left else "")
 
 
 def difference(one: Tensor, other: Tensor) -> float:
@@ -169,8 +194,8 @@ def _clear_unread(module: nn.Module, readers: Mapping[str, Sequence[Link]]) -> N
 
 def _read(module: nn.Module, links: Sequence[Link]) -> Tensor:
     """Which of a source's outputs have a weight other than 0 in a reader, ``(width,)`` bool."""
-    weights = [weight for link in links for weight, _ in reading(module.get_submodule(link.reader))]
-    return torch.stack([(weight != 0).any(0) for weight in weights]).any(0)
+    read = [weight for link in links for weight, _ in reading(module.get_submodule(link.reader))]
+    return torch.stack([(weight != 0).any(0) for weight in read]).any(0)
 
 
 def _fold_constants(module: nn.Module, readers: Mapping[str, Sequence[Link]]) -> None:
@@ -201,14 +226,7 @@ def _kept(module: nn.Module, name: str, links: Sequence[Link]) -> list[list[Tens
     if isinstance(layer, nn.Linear):
         return [_first((layer.weight != 0).any(1)[None] | _read(module, links)[None])]
     assert isinstance(layer, nn.RNNBase)
-    return [_first(torch.stack([_alive(layer, f"_l{n}{s}") for s in suffixes(layer)])) for n in range(layer.num_layers)]
-
-
-def _alive(layer: nn.RNNBase, suffix: str) -> Tensor:
-    """Which units of a layer and direction have a candidate, ``(units,)`` bool."""
-    gates, candidate = GATES[type(layer)]
-    rows = [p.view(gates, layer.hidden_size, -1)[candidate] for n, p in layer.named_parameters() if n.endswith(suffix)]
-    return torch.stack([(row != 0).any(1) for row in rows]).any(0)
+    return [_first(directions) for directions in alive(layer)]
 
 
 def _first(alive: Tensor) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """The layers that compaction knows, linear and recurrent: what they read, and how they are cut."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,14 +65,38 @@ def _beside(directions: Sequence[Tensor], units: int) -> Tensor:
     return torch.cat([indices + number * units for number, indices in enumerate(directions)])
 
 
-def remade(layer: nn.Module, inputs: Tensor | None, kept: Kept | None) -> tuple[nn.Module, Origin]:
-    """A layer with some of its inputs and units, None for all of them; and what its parameters are of the layer's.
+def resized(layer: nn.Module, inputs: int, widths: Sequence[int]) -> nn.Module:
+    """A layer like another but for its sizes, on the meta device: it takes no memory, and no random number is drawn.
 
-    A recurrent layer whose layers come to differ in width becomes a stack.
+    Args:
+        layer: linear or recurrent.
+        inputs: how many numbers it is to read.
+        widths: of a linear layer how many it is to give, of a recurrent one the units of each layer. Where these
+            differ it becomes a stack.
+
+    Example:
+        >>> resized(nn.GRU(3, 5, num_layers=2), 4, [2, 2])
+        GRU(4, 2, num_layers=2)
     """
+    dtype = next(layer.parameters()).dtype
+    if not isinstance(layer, nn.RNNBase):
+        return nn.Linear(inputs, widths[0], bias=layer.bias is not None, device="meta", dtype=dtype)
+    names = ["bias", "batch_first", "bidirectional", *(["nonlinearity"] if isinstance(layer, nn.RNN) else [])]
+    settings: dict[str, Any] = {name: getattr(layer, name) for name in names}
+    make: Callable[..., nn.RNNBase] = partial(type(layer), device="meta", dtype=dtype, **settings)
+    if len(set(widths)) == 1:
+        return make(inputs, widths[0], num_layers=len(widths), dropout=layer.dropout)
+    heard = [inputs, *(width * len(suffixes(layer)) for width in widths)]
+    return RecurrentStack([make(*sizes) for sizes in zip(heard, widths, strict=False)], layer.dropout)
+
+
+def remade(layer: nn.Module, inputs: Tensor | None, kept: Kept | None) -> tuple[nn.Module, Origin]:
+    """A layer with some of its inputs and units, None for all of them; and what its parameters are of the layer's."""
     inputs = torch.arange(count_inputs(layer)) if inputs is None else inputs
-    make = _remade_recurrent if isinstance(layer, nn.RNNBase) else _remade_linear
-    made, origin = make(layer, inputs, kept)
+    kept = everything(layer) if kept is None else kept
+    made = resized(layer, len(inputs), [len(directions[0]) for directions in kept])
+    made.to_empty(device=next(layer.parameters()).device)
+    origin = _origin(layer, inputs, kept, stacked=isinstance(made, RecurrentStack))
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             whole = layer.get_parameter(origin[name][0])
@@ -87,41 +112,24 @@ def cut(tensor: Tensor, indices: Indices) -> Tensor:
     return tensor
 
 
-def _remade_linear(layer: Any, inputs: Tensor, kept: Kept | None) -> tuple[nn.Module, Origin]:
-    neurons = torch.arange(layer.out_features) if kept is None else kept[0][0]
-    made = _empty(nn.Linear, layer.weight, len(inputs), len(neurons), bias=layer.bias is not None)
-    return made, {"weight": ("weight", (neurons, inputs)), "bias": ("bias", (neurons,))}
+def everything(layer: Any) -> Kept:
+    """All units of a layer."""
+    if not isinstance(layer, nn.RNNBase):
+        return [[torch.arange(layer.out_features)]]
+    return [[torch.arange(layer.hidden_size)] * len(suffixes(layer))] * layer.num_layers
 
 
-def _remade_recurrent(layer: Any, inputs: Tensor, kept: Kept | None) -> tuple[nn.Module, Origin]:
-    units, gates, names = layer.hidden_size, GATES[type(layer)][0], suffixes(layer)
-    kept = [[torch.arange(units)] * len(names)] * layer.num_layers if kept is None else kept
-    widths = [len(directions[0]) for directions in kept]
-    settings = {name: getattr(layer, name) for name in ("bias", "batch_first", "bidirectional")}
-    settings |= {"nonlinearity": layer.nonlinearity} if isinstance(layer, nn.RNN) else {}
-
-    def make(inputs: int, width: int, **others: Any) -> Any:
-        return _empty(type(layer), layer.weight_ih_l0, inputs, width, **settings, **others)
-
-    whole = len(set(widths)) == 1
-    made: nn.Module
-    if whole:
-        made = make(len(inputs), widths[0], num_layers=layer.num_layers, dropout=layer.dropout)
-    else:
-        heard = [len(inputs), *(len(names) * width for width in widths)]
-        made = RecurrentStack([make(*sizes) for sizes in zip(heard, widths, strict=False)], layer.dropout)
+def _origin(layer: nn.Module, inputs: Tensor, kept: Kept, stacked: bool) -> Origin:
+    if not isinstance(layer, nn.RNNBase):
+        return {"weight": ("weight", (kept[0][0], inputs)), "bias": ("bias", (kept[0][0],))}
+    units, gates = layer.hidden_size, GATES[type(layer)][0]
     origin: dict[str, tuple[str, Indices]] = {}
     for number, directions in enumerate(kept):
-        for name, indices in zip(names, directions, strict=True):
+        for name, indices in zip(suffixes(layer), directions, strict=True):
             rows = torch.cat([indices + gate * units for gate in range(gates)])
             parts = {"weight_ih": (rows, inputs), "weight_hh": (rows, indices), "bias_ih": (rows,), "bias_hh": (rows,)}
             for kind, part in parts.items():
                 old = f"{kind}_l{number}{name}"
-                origin[old if whole else f"layers.{number}.{kind}_l0{name}"] = (old, part)
+                origin[f"layers.{number}.{kind}_l0{name}" if stacked else old] = (old, part)
         inputs = _beside(directions, units)
-    return made, origin
-
-
-def _empty(kind: type[nn.Module], like: Tensor, *sizes: int, **settings: Any) -> nn.Module:
-    """A layer of which no weight is set, so that no random number is drawn."""
-    return kind(*sizes, **settings, device="meta", dtype=like.dtype).to_empty(device=like.device)
+    return origin

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prunekit.app.export import CHECK, export
+from prunekit.app.export import CHECK, _portable, export
 from prunekit.app.export import main as export_main
 from prunekit.app.predict import Predictor
 from prunekit.app.predict import main as predict_main
@@ -57,6 +57,8 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
             assert one["file_bytes"] == (out / name).stat().st_size
             assert Path(name).suffix in printed
     assert load_compact(out).lstm.hidden_size == 4
+    said = json.loads((out / "network.json").read_text())["run"]
+    assert (said["experiment"], said["criterion"], said["compensation"]) == ("synthetic_te", "reconstruction", "linear")
     assert export(run.folder, out)["dense"]["file_bytes"] > check["compact.safetensors"]["file_bytes"]  # over the first
     assert [path.name for path in out.parent.iterdir() if path.name.startswith(".export")] == []
 
@@ -86,9 +88,12 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
     predict_main([str(out), str(clips[0]), "--top", "1"])
     assert capsys.readouterr().out.count("%") == 1
 
-    (out / "backbone.safetensors").write_bytes(b"x")
-    with pytest.raises(ConfigError, match="the backbone that was exported with the network"):
-        Predictor(out)
+    backbone = out / "backbone.safetensors"
+    whole = bytearray(backbone.read_bytes())
+    for content in (b"x", whole[:-1] + bytes([whole[-1] ^ 1])):  # a flipped bit is a valid weight
+        backbone.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"backbone\.safetensors, whose content is not what network\.json was"):
+            Predictor(out)
 
 
 @pytest.mark.slow
@@ -106,6 +111,20 @@ def test_a_retrained_mlp_is_exported_from_its_checkpoint(short_run, monkeypatch)
     assert max(one["difference"] for one in check.values()) <= 1e-6
     with pytest.raises(ConfigError, match=r"network\.json, which says nothing of video clips"):
         Predictor(run.folder / "export")
+
+
+class Deciding(torch.nn.Linear):
+    """Goes two ways, by what it sees."""
+
+    def forward(self, x):
+        return super().forward(x) if float(x.sum()) > 0 else x[:, :2]
+
+
+@pytest.mark.slow
+def test_a_network_that_no_exporter_can_write_still_has_its_weights(tmp_path, caplog):
+    assert _portable(tmp_path, Deciding(3, 2).eval(), torch.rand(3, 3)) == {}
+    assert "no compact.pt2: " in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_exported_is_refused(short_run, tmp_path, capsys):

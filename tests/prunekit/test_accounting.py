@@ -73,22 +73,25 @@ def test_larger_networks_take_longer():
     assert latency["dense"]["64"] > latency["dense"]["1"]
 
 
-def test_networks_of_equal_shapes_are_timed_once(monkeypatch):
-    calls = []
-    monkeypatch.setattr(accounting, "_known", {})
+def test_networks_of_equal_shapes_are_timed_once_where_it_is_said_what_is_known(monkeypatch):
+    calls, known = [], {}
     monkeypatch.setattr(accounting, "_costs", lambda *a, own=accounting._costs: calls.append(1) or own(*a))
     net, x = recognizer(), torch.randn(1, STEPS, IN)
     unit_mask(net.lstm, "lstm", torch.arange(UNITS) < 4).apply(net)
-    one = account(net, 10, [("lstm", "head")], x)
+    one = account(net, 10, [("lstm", "head")], x, known=known)
     other = recognizer()
     unit_mask(other.lstm, "lstm", torch.arange(UNITS) >= 4).apply(other)
-    assert account(other, 20, [("lstm", "head")], x) | {"compaction": 0} == {
+    assert account(other, 20, [("lstm", "head")], x, known=known) | {"compaction": 0} == {
         **one, "parameters": {**one["parameters"], "nonzero": parameters(8) - 20}, "compaction": 0,
     }  # fmt: skip
     assert len(calls) == 1
-    account(recognizer(), 0, [("lstm", "head")], x)
-    account(net, 10, [("lstm", "head")], torch.randn(1, 2 * STEPS, IN))
+    account(recognizer(), 0, [("lstm", "head")], x, known=known)
+    account(net, 10, [("lstm", "head")], torch.randn(1, 2 * STEPS, IN), known=known)
     assert len(calls) == 3
+    account(net, 10, [("lstm", "head")], x)
+    assert len(calls) == 4
+    strided = [nn.Sequential(nn.Conv2d(1, 2, 3, stride=stride)).eval() for stride in (1, 2)]
+    assert len({account(each, 0, [], torch.randn(1, 1, 9, 9), known=known)["macs"]["dense"] for each in strided}) == 2
 
 
 def test_neurons_without_inputs_or_readers_count_as_gone():
@@ -135,13 +138,12 @@ def test_what_cannot_be_compacted_is_said_and_counts_as_it_is(net, recurrent, me
 
 def test_slow_networks_are_not_timed(monkeypatch):
     monkeypatch.setattr(accounting, "LONGEST", 1e-9)
-    monkeypatch.setattr(accounting, "_known", {})
     found = account(recognizer(), 0, [("lstm", "head")], torch.randn(1, STEPS, IN))
     assert found["latency"]["dense"] == found["latency"]["compact"] == {"1": None, "64": None}
 
 
 class Packing(nn.Module):
-    """Packs its sequences around the LSTM, which nobody can count."""
+    """Packs its sequences around the LSTM."""
 
     def __init__(self):
         super().__init__()
@@ -150,6 +152,56 @@ class Packing(nn.Module):
     def forward(self, x):
         packed = pack_padded_sequence(x, [x.shape[1]] * len(x), batch_first=True)
         return self.head(self.lstm(packed)[1][0][-1])
+
+
+class Batch(nn.Module):
+    """Takes a whole batch, and says more than logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(IN, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, batch):
+        x, weight = (batch["x"], batch["weight"]) if isinstance(batch, dict) else batch
+        out, _ = self.lstm(x)
+        return {"logits": self.head(out[:, -1]) * weight, "out": out}
+
+
+X = torch.randn(1, STEPS, IN)
+
+
+@pytest.mark.parametrize(
+    ("net", "example", "predict"),
+    [
+        (Packing(), X, nn.Module.__call__),
+        (Batch(), {"x": X, "weight": torch.ones(1, 1)}, lambda net, batch: net(batch)["logits"]),
+        (Batch(), (X, torch.ones(1, 1)), lambda net, batch: net(batch)["logits"]),
+        (Packing(), [X, torch.zeros(1).long()], lambda net, batch: net(batch[0])),
+    ],
+)
+def test_any_model_on_any_batch_is_measured(net, example, predict):
+    unit_mask(net.lstm, "lstm", torch.arange(4) < 2).apply(net)
+    found = account(net.eval(), 0, [("lstm", "head")], example, predict)
+    for kind, units in (("dense", 4), ("compact", 2)):
+        assert found["macs"][kind] == STEPS * 4 * units * (IN + units) + 2 * units
+        assert 0 < found["latency"][kind]["64"] < 1
+    assert found["compaction"]["difference"] <= 1e-6
+
+
+def test_what_was_emptied_and_not_cut_is_in_the_results():
+    net = nn.Sequential(nn.Linear(IN, 4), nn.LayerNorm(4), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        net[0].weight[1] = 0.0
+    left = account(net, IN, [], torch.randn(1, IN))["compaction"]["left"]
+    assert list(left) == ["0"]
+
+
+def test_tied_weights_can_be_measured():
+    net = nn.Sequential(nn.Linear(IN, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 4)).eval()
+    net[4].weight = net[2].weight
+    found = account(net, 0, [], torch.randn(1, IN))
+    assert found["compaction"] == {"difference": 0.0}
+    assert found["macs"]["dense"] == 4 * IN + 4 * 4 + 4 * 4
 
 
 class TwoNames(nn.Module):
@@ -164,7 +216,18 @@ class TwoNames(nn.Module):
         return self.net(x)
 
 
-@pytest.mark.parametrize(("net", "recurrent"), [(Packing(), [("lstm", "head")]), (TwoNames(), [])])
+class Numpy(nn.Module):
+    """Leaves torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(IN, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1]).numpy()
+
+
+@pytest.mark.parametrize(("net", "recurrent"), [(Numpy(), [("lstm", "head")]), (TwoNames(), [])])
 def test_a_network_that_cannot_be_measured_costs_no_results(net, recurrent, caplog):
     found = account(net.eval(), 3, recurrent, torch.randn(1, STEPS, IN))
     count = sum(parameter.numel() for parameter in net.parameters())

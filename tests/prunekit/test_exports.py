@@ -1,5 +1,6 @@
 """Exports as files: what is read is what was written, and nothing else is read."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -8,16 +9,18 @@ from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 from torch import nn
 
-from prunekit.errors import ConfigError
-from prunekit.exports import NETWORK, WEIGHTS, construct, describe, load_compact, plain_network, save_compact
+from prunekit.errors import ArgumentError
+from prunekit.exports import NETWORK, WEIGHTS, load_compact, plain_network, save_compact
 from prunekit.models.mlp import Mlp
 from prunekit.models.networks import MlpNetwork, RecognizerNetwork
 from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.portable import run_onnx, run_pt2, write_onnx, write_pt2
 from prunekit.units.compaction import compact, difference
+from prunekit.units.links import ELEMENTWISE, Link
 from prunekit.units.removal import unit_mask
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
@@ -32,7 +35,7 @@ def recognizer(layers=1, readout="last"):
 
 
 def exported(folder, net):
-    save_compact(folder, plain_network(compact(net).module), [], {"more": 1})
+    save_compact(folder, compact(net).module, {"more": 1})
     return folder
 
 
@@ -87,8 +90,6 @@ class Theirs(nn.Module):
 
 
 def test_a_network_of_ones_own_is_read_into_a_module_of_its_class(tmp_path):
-    from prunekit.units.links import Link
-
     torch.manual_seed(0)
     net = Theirs().eval()
     with torch.no_grad():
@@ -98,13 +99,13 @@ def test_a_network_of_ones_own_is_read_into_a_module_of_its_class(tmp_path):
         net.scale.fill_(2.0)
     small = compact(net, [Link("deep.memory", "say")]).module
     assert plain_network(small) is None
-    save_compact(tmp_path, small, ["deep.memory", "say"], {})
+    save_compact(tmp_path, small)
     read = load_compact(tmp_path, into=Theirs())
     assert difference(net(X), read(X)) <= 1e-6
     assert isinstance(read.deep["memory"], RecurrentStack)
-    with pytest.raises(ConfigError, match=r"a Theirs is none of prunekit's networks: give one to load into"):
+    with pytest.raises(ArgumentError, match=r"into: got None; accepted: a module of the class .*, Theirs"):
         load_compact(tmp_path)
-    with pytest.raises(ConfigError, match="a module of its class"):
+    with pytest.raises(ArgumentError, match=r"into: got 'Linear, .*accepted: a module of the class"):
         load_compact(tmp_path, into=nn.Linear(2, 2))
 
 
@@ -117,24 +118,42 @@ def change(folder, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def resize(folder):
-    layers = json.loads((folder / NETWORK).read_text())["layers"]
-    layers["lstm"]["hidden_size"] = 5
-    change(folder, layers=layers)
+def reweigh(folder, **weights):
+    """Other weights, with the digest that they have."""
+    content = save(load_file(folder / WEIGHTS) | weights)
+    (folder / WEIGHTS).write_bytes(content)
+    change(folder, weights_sha256=hashlib.sha256(content).hexdigest())
+
+
+GIVEN = {"activation": "ReLU", "readout": "last"}
+
+
+def lie(folder):
+    """A header with more numbers than the file holds."""
+    content = (folder / WEIGHTS).read_bytes().replace(b"[16,4]", b"[16,9]")
+    (folder / WEIGHTS).write_bytes(content)
+    change(folder, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
 DAMAGES = {
-    "no folder": (shutil.rmtree, r"which holds no network\.json"),
-    "no description": (lambda folder: (folder / NETWORK).unlink(), r"which holds no network\.json"),
+    "no folder": (shutil.rmtree, r"whose network\.json cannot be read \(FileNotFoundError"),
+    "no description": (lambda folder: (folder / NETWORK).unlink(), r"whose network\.json .*FileNotFoundError"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"compact\.safetensors .*No such file"),
     "weights cut short": (lambda folder: cut(folder / WEIGHTS), "content"),
-    "description cut short": (lambda folder: cut(folder / NETWORK), "damaged"),
-    "another tool's": (lambda folder: (folder / NETWORK).write_text("[]"), "of format none"),
-    "a later format": (lambda folder: change(folder, format=2), r"of format 2.*accepted: .*format 1"),
-    "another kind of layer": (lambda folder: change(folder, layers={"lstm": {"kind": "x"}}), "do not make a network"),
-    "another size": (resize, "size mismatch"),
-    "another readout": (lambda folder: change(folder, readout="max"), "readout 'max'"),
-    "a layer too few": (lambda folder: change(folder, layers={}), "KeyError: 'lstm'"),
+    "description cut short": (lambda folder: cut(folder / NETWORK), "JSONDecodeError"),
+    "another tool's": (lambda folder: (folder / NETWORK).write_text("[]"), "TypeError"),
+    "a later format": (lambda folder: change(folder, format=3), r"of format 3.*accepted: .*format 2"),
+    "another kind of network": (lambda folder: change(folder, network={"kind": "x"}), "KeyError: 'activation'"),
+    "no kind": (lambda folder: change(folder, network=[1]), "TypeError"),
+    "another activation": (lambda folder: change(folder, network=GIVEN | {"activation": "exec"}), "KeyError: 'exec'"),
+    "another readout": (lambda folder: change(folder, network=GIVEN | {"readout": "max"}), "readout: got 'max'"),
+    "another size": (lambda folder: reweigh(folder, **{"lstm.weight_hh_l0": torch.zeros(16, 5)}), "size mismatch"),
+    "a huge size": (lambda folder: reweigh(folder, **{"lstm.weight_hh_l0": torch.zeros(1, 10**6)}), "size mismatch"),
+    "no units": (lambda folder: reweigh(folder, **{"lstm.weight_hh_l0": torch.zeros(0, 0)}), "hidden_size"),
+    "no matrix": (lambda folder: reweigh(folder, **{"head.output.weight": torch.zeros(4)}), "IndexError"),
+    "no floats": (lambda folder: reweigh(folder, **{"head.output.weight": torch.ones(4, 3).long()}), "make no network"),
+    "a weight too many": (lambda folder: reweigh(folder, more=torch.zeros(1)), "Unexpected key"),
+    "a header that lies": (lie, "Header|header|Invalid|invalid"),
 }  # fmt: skip
 
 
@@ -143,7 +162,7 @@ def test_what_is_no_whole_export_is_refused(damage, tmp_path):
     folder = exported(tmp_path / "e", recognizer())
     spoil, message = DAMAGES[damage]
     spoil(folder)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         load_compact(folder)
 
 
@@ -153,19 +172,85 @@ def test_weights_of_another_export_are_refused(tmp_path):
     with torch.no_grad():
         net.head.output.bias += 1
     shutil.copy(exported(tmp_path / "b", net) / WEIGHTS, one / WEIGHTS)
-    with pytest.raises(ConfigError, match="content is not what"):
+    with pytest.raises(ArgumentError, match="content is not what"):
         load_compact(one)
 
 
-def test_every_kind_is_described_and_made_again():
-    stack = RecurrentStack([nn.RNN(3, 5, nonlinearity="relu", bidirectional=True), nn.RNN(10, 2, nonlinearity="relu")])
-    for module in (nn.Sequential(nn.Dropout(0.3), nn.Tanh(), nn.Linear(3, 2, bias=False), nn.Identity()), stack):
-        again = construct(describe(module))
-        assert describe(again) == describe(module)
-        assert str(again) == str(module)
-        assert [p.shape for p in again.parameters()] == [p.shape for p in module.parameters()]
-    with pytest.raises(ValueError, match="LayerNorm is none of Linear"):
-        describe(nn.Sequential(nn.LayerNorm(3)))
+def mlp_with(activation):
+    torch.manual_seed(0)
+    net = Mlp([4, 6, 3], ADAM)
+    net.layers.activation1 = activation
+    with torch.no_grad():
+        net.layers.hidden1.weight[1:3] = 0.0
+    return net.eval()
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_our_network_is_read_with_any_activation(kind, tmp_path):
+    net = mlp_with(kind())
+    read = load_compact(exported(tmp_path, net))
+    assert read.layers.hidden1.out_features == 4
+    x = torch.randn(3, 4)
+    assert difference(net(x), read(x)) <= 1e-6
+
+
+class Wave(nn.Module):
+    def forward(self, x):
+        return x.sin()
+
+
+@pytest.mark.parametrize("activation", [nn.LeakyReLU(0.3), nn.GELU("tanh"), nn.PReLU(), Wave()])
+def test_an_activation_with_settings_or_of_ones_own_comes_with_the_module(activation, tmp_path):
+    net = mlp_with(activation)
+    exported(tmp_path, net)
+    with pytest.raises(ArgumentError, match="into: got None"):
+        load_compact(tmp_path)
+    read = load_compact(tmp_path, into=mlp_with(activation))
+    x = torch.randn(3, 4)
+    assert difference(net(x), read(x)) <= 1e-6
+    assert read.layers.hidden1.out_features == (4 if isinstance(activation, ELEMENTWISE) else 6)
+
+
+def test_our_network_is_read_into_a_module_to_be_trained_on(tmp_path):
+    net = recognizer(2)
+    exported(tmp_path, net)
+    other = Recognizer(3, 4, ADAM, units=8, layers=2, hidden=6).double()
+    other.head.hidden.requires_grad_(False)
+    read = load_compact(tmp_path, into=other)
+    assert read is other
+    assert isinstance(read, Recognizer)
+    assert difference(net(X), read(X)) <= 1e-6  # of the file's type
+    read.training_step((X, torch.zeros(5, dtype=torch.int64))).backward()
+    assert read.lstm.layers[0].weight_ih_l0.grad is not None
+    assert (read.head.hidden.in_features, read.head.hidden.weight.grad) == (4, None)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_network_with_tied_weights_is_read_with_them_tied(tied, tmp_path):
+    def make():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))
+        if tied:
+            net[5].weight = net[4].weight
+        return net.eval()
+
+    net = make()
+    with torch.no_grad():
+        net[0].weight[2] = 0.0
+        net[4].weight.mul_(2)
+    links = [Link("0", "2", ("1",))]
+    save_compact(tmp_path, compact(net, links).module)
+    read = load_compact(tmp_path, into=make())
+    assert difference(net(torch.ones(2, 3)), read(torch.ones(2, 3))) <= 1e-6
+    assert (read[5].weight is read[4].weight) == tied
+    assert read[0].out_features == 4
+
+
+def test_reading_draws_no_random_number(tmp_path):
+    exported(tmp_path, recognizer(2))
+    before = torch.get_rng_state()
+    load_compact(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.slow

@@ -309,3 +309,86 @@ def test_the_random_state_is_left_alone():
     compact(net, LINKS)
     assert torch.equal(torch.get_rng_state(), before)
     assert Mask.full(net, ["lstm.weight_hh_l0"]).removed() == 0
+
+
+class Picture(nn.Module):
+    """Convolutions, batch normalisation and a plain classifier."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.see = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+        self.say = nn.Sequential(nn.Linear(16, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU())
+        self.end = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
+
+    def forward(self, x):
+        return self.end(self.say(self.see(x)))
+
+
+def test_what_is_emptied_and_not_cut_is_said(caplog):
+    net = Picture().eval()
+    with torch.no_grad():
+        net.see[0].weight[1] = 0.0
+        net.say[0].weight[:2] = 0.0
+    made = compact(net)
+    assert made.cut == {}
+    assert made.left.keys() == {"see.0", "say.0"}
+    assert "an nn.Conv2d is not cut" in made.left["see.0"]
+    assert made.left["say.0"].startswith("2 of 5 rows are 0, but no link says which layer reads it")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("compact cut nothing; it left see.0 (1 of 4 rows are 0, ")
+    caplog.clear()
+    with torch.no_grad():
+        net.end[0].weight[0] = 0.0
+    made = compact(net)
+    assert made.cut == {"end.0": (4, 3)}
+    assert caplog.messages[0].startswith("compact cut end.0 from 4 to 3; it left see.0 (")
+
+
+def test_where_nothing_was_to_be_cut_one_line_says_so(caplog):
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.Embedding(3, 2, padding_idx=0))
+    caplog.set_level("INFO")
+    assert compact(net).left == {}
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", "compact cut nothing")]
+    with torch.no_grad():
+        net[0].weight[0, 0] = 0.0
+    compact(net)
+    assert (caplog.records[-1].levelname, caplog.messages[-1]) == ("WARNING", "compact cut nothing")
+
+
+def test_why_a_dead_unit_or_neuron_stays():
+    torch.manual_seed(0)
+    net = nn.ModuleDict({
+        "memory": nn.LSTM(3, 4, 2), "say": nn.Linear(4, 3),
+        "more": nn.Sequential(nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1, bias=False)),
+    })  # fmt: skip
+    with torch.no_grad():
+        for name in ("weight_ih_l1", "weight_hh_l1", "bias_ih_l1", "bias_hh_l1"):
+            net["memory"].get_parameter(name).zero_()
+        net["more"][0].weight[1] = 0.0
+    made = compact(net, [recurrent_link(net, "memory", "say"), *sequential_links(net)])
+    assert made.cut == {"memory": (8, 5)}
+    assert made.left.keys() == {"memory.layers.1", "more.0"}
+    assert "torch has no layer without units" in made.left["memory.layers.1"]
+    assert "has no bias to take it up" in made.left["more.0"]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("linked", [True, False])
+def test_frozen_recurrent_layers_of_any_module_are_cut_or_named(kind, linked):
+    torch.manual_seed(0)
+    net = Reader(kind, "last", 6, num_layers=2).eval()
+    net.memory.weight_ih_l0.requires_grad_(False)
+    net.say.requires_grad_(False)
+    remove(net, kind, torch.arange(6).expand(2, 1, 6) < 4)
+    made = compact(net, [recurrent_link(net, "memory", "say")] if linked else None)
+    if not linked:
+        assert made.left == {"memory": "4 of 12 rows are 0, but no link says which layer reads it; only what is "
+                             "elementwise may lie between, not a normalisation"}  # fmt: skip
+        return
+    assert made.cut == {"memory": (12, 8)}
+    frozen = {name for name, parameter in made.module.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"memory.weight_ih_l0", "say.weight", "say.bias"}
+    x = torch.randn(3, 5, 3)
+    assert difference(net(x), made.module(x)) <= 1e-6
