@@ -91,9 +91,7 @@ class Curves(PruningObserver):
             cannot be measured.
     """
 
-    def __init__(
-        self, predict: Predict | None = None, data: Data | None = None, known: Known | None = None
-    ) -> None:
+    def __init__(self, predict: Predict | None = None, data: Data | None = None, known: Known | None = None) -> None:
         self.predict, self.data, self.known = predict, data, known or Known()
         self.rows: list[Epoch] = []
         self.events: list[EventRecord] = []
