@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, the newest few of them."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from prunekit.errors import check_count
 from prunekit.files import write_whole
+from prunekit.random_state import random_state, set_random_state
 
 NAME = "epoch{epoch:04d}-step{step:08d}.ckpt"
 PATTERN = re.compile(r"epoch(\d+)-step(\d+)\.ckpt")
+log = logging.getLogger("prunekit")
 
 
 class Checkpoints(Checkpoint):
@@ -21,6 +24,9 @@ class Checkpoints(Checkpoint):
 
     Smaller than Lightning's ``ModelCheckpoint``, whose state holds absolute paths and a history of its own: here
     the folder alone says which checkpoints there are, so a run can be moved and a damaged file left out.
+
+    Every checkpoint holds the states of each rank's random numbers, so that with dropout too a run goes on as if it
+    had never stopped.
 
     Args:
         every_n_epochs: save at the end of every n-th epoch.
@@ -32,11 +38,12 @@ class Checkpoints(Checkpoint):
     def __init__(
         self, every_n_epochs: int = 1, every_n_steps: int = 0, keep: int = 2, stamp: dict[str, Any] | None = None
     ) -> None:
-        self.every_n_epochs = check_count("callbacks.checkpoints.every_n_epochs", every_n_epochs, least=1)
-        self.every_n_steps = check_count("callbacks.checkpoints.every_n_steps", every_n_steps)
-        self.keep = check_count("callbacks.checkpoints.keep", keep, least=1)
+        self.every_n_epochs = check_count("every_n_epochs", every_n_epochs, least=1)
+        self.every_n_steps = check_count("every_n_steps", every_n_steps)
+        self.keep = check_count("keep", keep, least=1)
         self.stamp = {} if stamp is None else stamp
         self._seen = 0
+        self._random: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save at the end of an epoch."""
@@ -57,8 +64,17 @@ class Checkpoints(Checkpoint):
         self._seen = trainer.global_step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to count steps."""
+        """Begin to count steps; go on with the random numbers of a checkpoint in mid-epoch.
+
+        Its epoch's batches are set up by now, for which a ``DataLoader`` has drawn once more.
+        """
         self._seen = trainer.global_step
+        if self._random is not None and self._random["mid_epoch"]:
+            self._restore(trainer)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with a checkpoint's random numbers, before pruning events and the next epoch's shuffling draw some."""
+        self._restore(trainer)
 
     def _is_due_step(self, trainer: pl.Trainer) -> bool:
         # A step not seen before: while gradients are accumulated for the next one, which no checkpoint holds, the
@@ -69,8 +85,29 @@ class Checkpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Say which run wrote it."""
+        """Say which run wrote it, and which random numbers come next."""
         checkpoint["prunekit"] = self.stamp
+        states = [random_state(trainer.strategy.root_device)] * trainer.world_size
+        if trainer.world_size > 1:
+            torch.distributed.all_gather_object(states, states[0])
+        checkpoint["random"] = {"mid_epoch": not trainer.is_last_batch, "ranks": states}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the states until everything is restored."""
+        self._random = checkpoint.get("random")
+        if self._random is None or len(self._random["ranks"]) != trainer.world_size:
+            self._random = None
+            log.info("the checkpoint has no state of random numbers for this run: what is drawn now is another run's")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Forget the states, which the next fit does not go on from."""
+        self._random = None
+
+    def _restore(self, trainer: pl.Trainer) -> None:
+        if self._random is not None:
+            set_random_state(self._random["ranks"][trainer.global_rank], trainer.strategy.root_device)
 
     def _save(self, trainer: pl.Trainer, epochs: int) -> None:
         folder = Path(trainer.default_root_dir) / "checkpoints"

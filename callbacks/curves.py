@@ -1,17 +1,29 @@
 """Accuracy, loss and sparsity over the epochs of a run, with its pruning events."""
 
+import math
 import time
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pytorch_lightning as pl
 from torch import Tensor
 
+from prunekit.callbacks.events import PruningEvent, PruningObserver
 from prunekit.callbacks.images import log_png
-from prunekit.callbacks.measure import TEST, accuracy_of, confusion, watched_part
-from prunekit.callbacks.pruning import PruningEvent, PruningObserver, current_mask
+from prunekit.callbacks.measure import (
+    TEST,
+    Data,
+    accuracy_of,
+    check_first_batch,
+    has_part,
+    outcome,
+    watched_part,
+)
+from prunekit.callbacks.pruning import current_mask
+from prunekit.errors import owned_by
 from prunekit.figures.curves import draw_curves
 from prunekit.masks import overall_sparsity
+from prunekit.measuring import Outcome, Predict
 
 
 class Epoch(TypedDict):
@@ -24,7 +36,10 @@ class Epoch(TypedDict):
 
 
 class EventRecord(TypedDict):
-    """One pruning event, as ``results.json`` has it; ``data`` says what the accuracies were measured on."""
+    """One pruning event, as ``results.json`` has it; ``data`` says what the accuracies were measured on.
+
+    ``test_acc`` is None where there is no test data.
+    """
 
     name: str
     round: int
@@ -32,8 +47,21 @@ class EventRecord(TypedDict):
     sparsity: float
     acc_before: float
     acc_after: float
-    test_acc: float
+    test_acc: float | None
     data: str
+
+
+class Known(NamedTuple):
+    """What is known of a network before it is measured.
+
+    Attributes:
+        own_rows: whether rows that a checkpoint brought were measured on this run's data, so that what its last one
+            says of the network need not be measured again.
+        dense: epochs done and test accuracy of a shared dense network, likewise.
+    """
+
+    own_rows: bool = False
+    dense: tuple[int, float | None] | None = None
 
 
 class Curves(PruningObserver):
@@ -45,24 +73,38 @@ class Curves(PruningObserver):
     Accuracies are on validation data, and on test data where nothing is held out; the tags say which. A network that
     has not changed is not measured twice.
 
+    Args:
+        predict: ``predict(module, batch)`` gives logits and classes of a batch; None for batches of
+            ``(inputs, classes, ...)``. ``prunekit.measuring.each_sample`` says which forms they may have.
+        data: ``data(trainer, part)`` gives the batches of ``train``, ``validation`` or ``test``; None for those of the
+            data module, or else of the loaders that ``fit`` was given or that the module has.
+        known: what need not be measured.
+
     Attributes:
-        own_rows: whether rows that a checkpoint brought were measured on this run's data, so that what its last one
-            says of the network need not be measured again.
-        known_dense: epochs done and test accuracy of a shared dense network, likewise.
+        rows: one an epoch.
+        events: one a pruning.
+        dense_test_acc: accuracy on test data before the first pruning; None without test data.
+        final_test_acc: likewise at the end.
+        seconds: taken by measuring.
+
+    Raises:
+        ArgumentError: at the start of ``fit``, if there is neither validation nor test data, or if the first batch
+            cannot be measured.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, predict: Predict | None = None, data: Data | None = None, known: Known | None = None) -> None:
+        self.predict, self.data, self.known = predict, data, known or Known()
         self.rows: list[Epoch] = []
         self.events: list[EventRecord] = []
         self.dense_test_acc: float | None = None
         self.final_test_acc: float | None = None
-        self.own_rows = False
-        self.known_dense: tuple[int, float] | None = None
         self.seconds = 0.0
-        self._measured: dict[str, Tensor] = {}
+        self._measured: dict[str, Outcome] = {}
         self._before = 0.0
         self._loss: Tensor | float = 0.0
         self._batches = 0
+        self._part = TEST
+        self._has_test = True
 
     def state_dict(self) -> dict[str, Any]:
         """Rows, events and the running loss of the epoch."""
@@ -81,10 +123,14 @@ class Curves(PruningObserver):
         self._loss, self._batches = state_dict["loss"], state_dict["batches"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the history that a checkpoint brought along."""
-        part = watched_part(trainer)
+        """Refuse what cannot be measured; show the history that a checkpoint brought along."""
+        with owned_by(self):
+            self._part = watched_part(trainer, self.data)
+            self._has_test = self._part == TEST or has_part(trainer, TEST, self.data)
+            if not self.rows:
+                check_first_batch(trainer, pl_module, self._part, self.predict, self.data)
         for row in self.rows:
-            _log_row(trainer, row, part)
+            _log_row(trainer, row, self._part)
             for event in self.events:
                 if event["epoch"] == row["epoch"]:
                     _log_event(trainer, event)
@@ -92,8 +138,12 @@ class Curves(PruningObserver):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add up the loss as a tensor: reading it every step would stall a GPU."""
-        self._loss = self._loss + outputs["loss"].detach()
+        """Add up the loss as a tensor: reading it every step would stall a GPU.
+
+        A step that gives none, as of manual optimization, makes the epoch's mean unknown.
+        """
+        loss = (outputs or {}).get("loss")
+        self._loss = self._loss + (math.nan if loss is None else loss.detach())
         self._batches += 1
         self._measured.clear()
 
@@ -103,38 +153,36 @@ class Curves(PruningObserver):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the epoch's row."""
-        part = watched_part(trainer)
         row: Epoch = {
             "epoch": trainer.current_epoch + 1,
             "loss": float(self._loss) / max(self._batches, 1),
-            "accuracy": self._accuracy(trainer, pl_module, part),
+            "accuracy": self._accuracy(trainer, pl_module, self._part),
             "sparsity": overall_sparsity(pl_module, current_mask(trainer)),
         }
         self._loss, self._batches = 0.0, 0
         self.rows.append(row)
-        pl_module.log(f"accuracy/{part}", row["accuracy"], logger=False)  # for callbacks that monitor it
-        _log_row(trainer, row, part)
+        pl_module.log(f"accuracy/{self._part}", row["accuracy"], logger=False)  # for callbacks that monitor it
+        _log_row(trainer, row, self._part)
 
     def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Measure what the event will be compared with."""
-        part, epoch = watched_part(trainer), trainer.current_epoch
-        resumed = self.own_rows and not self.events and not self._batches  # from an epoch's end
+        epoch, dense = trainer.current_epoch, self.known.dense
+        resumed = self.known.own_rows and not self.events and not self._batches  # from an epoch's end
         if resumed and self.rows and self.rows[-1]["epoch"] == epoch:
             self._before = self.rows[-1]["accuracy"]
         else:
-            self._before = self._accuracy(trainer, module, part)
+            self._before = self._accuracy(trainer, module, self._part)
         if self.events:
             return
-        if part == TEST:
+        if self._part == TEST:
             self.dense_test_acc = self._before
-        elif resumed and self.known_dense is not None and self.known_dense[0] == epoch:
-            self.dense_test_acc = self.known_dense[1]
+        elif resumed and dense is not None and dense[0] == epoch:
+            self.dense_test_acc = dense[1]
         else:
-            self.dense_test_acc = self._accuracy(trainer, module, TEST)
+            self.dense_test_acc = self._test_accuracy(trainer, module)
 
     def after_pruning(self, trainer: pl.Trainer, module: pl.LightningModule, event: PruningEvent) -> None:
         """Measure what the event has cost."""
-        part = watched_part(trainer)
         self._measured.clear()
         record: EventRecord = {
             "name": event.name,
@@ -142,32 +190,38 @@ class Curves(PruningObserver):
             "epoch": event.epoch,
             "sparsity": overall_sparsity(module, event.after),
             "acc_before": self._before,
-            "acc_after": self._accuracy(trainer, module, part),
-            "test_acc": self._accuracy(trainer, module, TEST),
-            "data": part,
+            "acc_after": self._accuracy(trainer, module, self._part),
+            "test_acc": self._test_accuracy(trainer, module),
+            "data": self._part,
         }
         self.events.append(record)
         _log_event(trainer, record)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the final network; draw the curves, unless all they show is the dense network's, drawn with it."""
-        self.final_test_acc = self._accuracy(trainer, pl_module, TEST)
+        self.final_test_acc = self._test_accuracy(trainer, pl_module)
         if not trainer.is_global_zero or not self.rows:
             return
         if not self.events or self.rows[-1]["epoch"] > self.events[0]["epoch"]:
             path = Path(trainer.default_root_dir) / "figures" / "curves.png"
-            log_png(trainer, draw_curves(self.rows, self.events, watched_part(trainer)), path, "curves", 0)
+            log_png(trainer, draw_curves(self.rows, self.events, self._part), path, "curves", 0)
 
-    def matrix(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Tensor:
-        """The confusion matrix of the network as it is, ``(classes, classes)`` int64."""
+    def outcome(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Outcome:
+        """What the network as it is takes the samples of a part for."""
         if part not in self._measured:
             started = time.perf_counter()
-            self._measured[part] = confusion(trainer, module, part)
+            with owned_by(self):
+                self._measured[part] = outcome(trainer, module, part, self.predict, self.data)
             self.seconds += time.perf_counter() - started
         return self._measured[part]
 
     def _accuracy(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
-        return accuracy_of(self.matrix(trainer, module, part))
+        taken = self.outcome(trainer, module, part)
+        with owned_by(self):
+            return accuracy_of(trainer, taken)
+
+    def _test_accuracy(self, trainer: pl.Trainer, module: pl.LightningModule) -> float | None:
+        return self._accuracy(trainer, module, TEST) if self._has_test else None
 
 
 def _log_row(trainer: pl.Trainer, row: Epoch, part: str) -> None:

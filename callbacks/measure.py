@@ -1,101 +1,206 @@
-"""Accuracy in a plain loop, so that it can be taken inside ``fit`` (a Trainer call there would end the fit)."""
+"""Accuracy in a plain loop, so that it can be taken inside ``fit`` (a Trainer call there would end the fit).
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+What is measured, and on what, are two functions that a user can give:
+
+- ``predict(module, batch)`` gives logits and classes of a batch; by default a batch is ``(inputs, classes, ...)`` and
+  the module is called with the inputs. :func:`prunekit.measuring.each_sample` says which forms they may have.
+- ``data(trainer, part)`` gives the batches of ``train``, ``validation`` or ``test``, and None where there are none. On
+  several devices it gives those of this rank; each sample counts as often as all ranks together give it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import chain, islice
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
-from torchmetrics.functional import confusion_matrix
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-VALIDATION, TEST = "validation", "test"
+from prunekit import measuring
+from prunekit.errors import ArgumentError
+from prunekit.measuring import Outcome, Predict
+from prunekit.random_state import undisturbed
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+Data = Callable[[pl.Trainer, str], Iterable[Any] | None]
 
 
-def watched_part(trainer: pl.Trainer) -> str:
-    """The part of the data that curves and events are measured on: validation, or test where that is empty."""
-    return VALIDATION if trainer.datamodule.val_dataloader() else TEST  # type: ignore[attr-defined]
+def own_data(trainer: pl.Trainer, part: str) -> Iterable[Any] | None:
+    """The batches of the data module, else of the loaders that ``fit`` was given, else of the module's own hooks.
 
-
-def accuracy(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
-    """The share of samples that ``module`` classifies right, over all ranks, each sample once.
-
-    Args:
-        trainer: whose data module serves batches of (inputs, int64 classes ``(n,)``).
-        module: gives logits ``(n, classes)``; on return it is on the device and in the mode it came in.
-        part: ``validation`` or ``test``.
-
-    Returns:
-        A number in [0, 1].
+    Several loaders of one part follow each other. On several devices each rank takes its share of a ``DataLoader``
+    that gives all of them the same batches; of anything else every rank takes what it is given.
     """
-    counts = torch.zeros(2, dtype=torch.int64, device=trainer.strategy.root_device)
-    for logits, y in predictions(trainer, module, part):
-        counts += torch.stack([(logits.argmax(1) == y).sum(), torch.tensor(len(y), device=y.device)])
+    fit = trainer.fit_loop
+    source = {TRAIN: fit, VALIDATION: fit.epoch_loop.val_loop, TEST: trainer.test_loop}[part]._data_source
+    if not source.is_defined():
+        return None
+    loaders: Any = getattr(source.instance, source.name)() if source.is_module() else source.instance
+    there = [loader for loader in CombinedLoader(loaders, "sequential").flattened if not _is_empty(loader)]
+    return chain.from_iterable(_of_this_rank(trainer, loader) for loader in there) if there else None
+
+
+def _is_empty(batches: Any) -> bool:
+    try:
+        return batches is None or len(batches) == 0
+    except TypeError:  # a stream, whose length nobody knows
+        return False
+
+
+def _of_this_rank(trainer: pl.Trainer, loader: Any) -> Iterable[Any]:
+    if trainer.world_size == 1 or not isinstance(loader, DataLoader):
+        return loader  # type: ignore[no-any-return]
+    plain = isinstance(loader.sampler, SequentialSampler) and type(loader.batch_sampler) in (BatchSampler, type(None))
+    return islice(loader, trainer.global_rank, None, trainer.world_size) if plain else loader
+
+
+def has_part(trainer: pl.Trainer, part: str, data: Data | None = None) -> bool:
+    """Whether there are batches of ``train``, ``validation`` or ``test``."""
+    return not _is_empty((data or own_data)(trainer, part))
+
+
+def watched_part(trainer: pl.Trainer, data: Data | None = None) -> str:
+    """The part of the data that curves and events are measured on: validation, or test where that is empty.
+
+    Raises:
+        ArgumentError: if there is neither.
+    """
+    for part in (VALIDATION, TEST):
+        if has_part(trainer, part, data):
+            return part
+    raise ArgumentError("data", "no validation data and no test data", _wanted(VALIDATION))
+
+
+def _wanted(part: str) -> str:
+    hook = {TRAIN: "train_dataloader", VALIDATION: "val_dataloader", TEST: "test_dataloader"}[part]
+    return f"a {hook} of the data module, of the model or given to fit; or a function data(trainer, part) of batches"
+
+
+def batches_of(trainer: pl.Trainer, part: str, data: Data | None = None) -> Iterable[Any]:
+    """This rank's batches of ``train``, ``validation`` or ``test``.
+
+    Raises:
+        ArgumentError: if there are none.
+    """
+    batches = (data or own_data)(trainer, part)
+    if batches is None or _is_empty(batches):
+        raise ArgumentError("data", f"no {part} data", _wanted(part))
+    return batches
+
+
+def scoring_loader(trainer: pl.Trainer, data: Data | None = None) -> Any:
+    """What serves this rank's training samples in their own order, each once over all ranks.
+
+    It is the data module's ``scoring_dataloader``; where there is none, the training batches.
+
+    Raises:
+        ArgumentError: on several devices, if there is none.
+    """
+    serve = getattr(getattr(trainer, "datamodule", None), "scoring_dataloader", None)
+    if data is None and serve is not None:
+        return serve()
+    if data is None and trainer.world_size > 1:
+        accepted = "on several devices need a data module with scoring_dataloader, as prunekit's have"
+        raise ArgumentError("data", "none", accepted)
+    return batches_of(trainer, TRAIN, data)
+
+
+@torch.no_grad()
+def predictions(
+    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This rank's logits ``(n, classes)`` and classes ``(n,)``, batch by batch, on the trainer's device."""
+    batches = batches_of(trainer, part, data)
+    with evaluating(module, trainer.strategy.root_device):
+        for batch in on_device(trainer, batches):
+            with trainer.precision_plugin.forward_context():
+                logits, classes = (predict or measuring.predict)(module, batch)
+            yield measuring.each_sample(logits, classes)
+
+
+def check_first_batch(
+    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+) -> None:
+    """Refuse what cannot be measured by measuring one batch.
+
+    Raises:
+        ArgumentError: if there are no batches, or if a batch or what the module gives is of no form that is known.
+    """
+    with closing(predictions(trainer, module, part, predict, data)) as found:  # type: ignore[type-var]
+        next(found, None)
+
+
+def outcome(
+    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+) -> Outcome:
+    """What ``module`` takes this rank's samples for; on return it is on the device and in the mode it came in."""
+    return measuring.outcome(predictions(trainer, module, part, predict, data), trainer.strategy.root_device)
+
+
+def accuracy_of(trainer: pl.Trainer, taken: Outcome) -> float:
+    """The share of samples of all ranks, in [0, 1], that were taken for what they are."""
+    counts = measuring.right_and_all(taken)
     right, total = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+    if not total:
+        raise ArgumentError("data", "loaders without a sample", "some to measure on, at each time anew")
     return float(right / total)
 
 
-def confusion(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Tensor:
-    """How many samples of each class (row) are taken for which (column), over all ranks, each sample once.
-
-    Args:
-        trainer: as for :func:`accuracy`.
-        module: as for :func:`accuracy`.
-        part: ``validation`` or ``test``.
+def confusion_of(trainer: pl.Trainer, taken: Outcome) -> Tensor:
+    """How many samples of each class (row), over all ranks, were taken for which (column).
 
     Returns:
         ``(classes, classes)`` int64 on the CPU.
     """
-    device = trainer.strategy.root_device
-    counts: list[Tensor] = []
-    for logits, y in predictions(trainer, module, part):
-        counts.append(confusion_matrix(logits.argmax(1), y, task="multiclass", num_classes=logits.shape[1]))
-    # A rank without samples learns the number of classes from the others.
-    size = torch.tensor(len(counts[0]) if counts else 0, device=device)
-    classes = int(trainer.strategy.reduce(size, reduce_op="max") if trainer.world_size > 1 else size)
-    matrix = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    total: Tensor = trainer.strategy.reduce(matrix + sum(counts), reduce_op="sum")
-    return total.cpu()
+    counts = measuring.confusion_counts(taken, number_of_classes(trainer, taken))
+    matrix: Tensor = trainer.strategy.reduce(counts.to(trainer.strategy.root_device), reduce_op="sum")
+    return matrix.cpu()
 
 
-def accuracy_of(matrix: Tensor) -> float:
-    """The share of samples on the diagonal of a confusion matrix.
-
-    Example:
-        >>> accuracy_of(torch.tensor([[3, 1], [0, 4]]))
-        0.875
-    """
-    return int(matrix.trace()) / int(matrix.sum())
+def number_of_classes(trainer: pl.Trainer, taken: Outcome) -> int:
+    """How many classes there are; a rank without samples learns it from the others."""
+    number = torch.tensor(taken.number, device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(number, reduce_op="max") if trainer.world_size > 1 else number)
 
 
-@torch.no_grad()
-def predictions(trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's logits ``(n, classes)`` and classes ``(n,)``, batch by batch, on the trainer's device."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    batches = data.val_dataloader() if part == VALIDATION else data.test_dataloader()
-    with evaluating(module, trainer.strategy.root_device):
-        for x, y in on_device(trainer, batches):
-            with trainer.precision_plugin.forward_context():
-                logits = module(x)
-            yield logits, y
+def accuracy(
+    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+) -> float:
+    """The share of samples that ``module`` classifies right, over all ranks, each sample once.
 
+    Args:
+        trainer: whose data this is.
+        module: on return it is on the device and in the mode it came in.
+        part: ``train``, ``validation`` or ``test``.
+        predict: gives logits and classes of a batch; None for ``(inputs, classes, ...)``.
+        data: gives the batches of a part; None for those that the trainer has.
 
-def scoring_loader(trainer: pl.Trainer) -> Any:
-    """What serves this rank's training samples in their own order, each once over all ranks.
-
-    It is the data module's ``scoring_dataloader``; of one that has none, for its training batches.
+    Returns:
+        A number in [0, 1].
 
     Raises:
-        ValueError: on several devices, if it has none.
+        ArgumentError: if there is nothing to measure on, or it has no form that is known.
     """
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    serve = getattr(data, "scoring_dataloader", None)
-    if serve is None and trainer.world_size > 1:
-        raise ValueError("several devices need a data module with scoring_dataloader, as prunekit's have")
-    return (serve or data.train_dataloader)()
+    return accuracy_of(trainer, outcome(trainer, module, part, predict, data))
 
 
-def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+def confusion(
+    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+) -> Tensor:
+    """How many samples of each class (row) are taken for which (column), over all ranks, each sample once.
+
+    Arguments and errors are those of :func:`accuracy`.
+
+    Returns:
+        ``(classes, classes)`` int64 on the CPU.
+    """
+    return confusion_of(trainer, outcome(trainer, module, part, predict, data))
+
+
+def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[Any]:
     """The batches on the trainer's device and in its precision."""
     for batch in batches:
         yield trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch))
@@ -103,10 +208,17 @@ def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[tuple[Ten
 
 @contextmanager
 def evaluating(module: pl.LightningModule, device: torch.device) -> Iterator[None]:
-    """``module`` in evaluation mode and on ``device`` (after a fit Lightning leaves it on the CPU); then as it came."""
-    training, before = module.training, module.device
+    """``module`` in evaluation mode and on ``device`` (after a fit Lightning leaves it on the CPU); then as it came.
+
+    Each part of it is in its own mode again, as a frozen one may be in evaluation mode while the rest is trained, and
+    random numbers go on as if nothing had been drawn: a ``DataLoader`` draws some whenever it is iterated.
+    """
+    training, before = {part: part.training for part in module.modules()}, module.device
     module.eval().to(device)
     try:
-        yield
+        with undisturbed(device):
+            yield
     finally:
-        module.train(training).to(before)
+        for part, mode in training.items():
+            part.training = mode
+        module.to(before)

@@ -1,5 +1,6 @@
 """One progress bar for a whole stage of a run, counted in batches over all its epochs."""
 
+import math
 import time
 from typing import Any
 
@@ -17,8 +18,8 @@ SECONDS_BETWEEN_DRAWINGS = 0.3
 class StageProgress(ProgressBar):
     """Shows batches done of all batches of the stage, the time left and the last epoch's accuracy.
 
-    Lightning's own bars start anew each epoch, which on epochs of a tenth of a second is a flicker, and write a
-    line a refresh where the output is a file; this one writes a single line there.
+    Lightning's own bars start anew each epoch, which on epochs of a tenth of a second is a flicker. Its tqdm one writes
+    each refresh where the output is a file, and its rich one takes twice this one's time of every step.
 
     Args:
         refresh_every: batches between two updates.
@@ -26,7 +27,7 @@ class StageProgress(ProgressBar):
 
     def __init__(self, refresh_every: int = 50) -> None:
         super().__init__()
-        self.refresh_every = check_count("callbacks.progress.refresh_every", refresh_every, least=1)
+        self.refresh_every = check_count("refresh_every", refresh_every, least=1)
         self._silent = False
         self._bar: Progress | None = None
         self._since = 0
@@ -46,7 +47,9 @@ class StageProgress(ProgressBar):
         # Drawn from here, not by rich's thread, which would take the interpreter from the steps it reports on.
         self._bar = Progress(*columns, TextColumn("{task.fields[accuracy]}"), auto_refresh=False)
         done = trainer.global_step * trainer.accumulate_grad_batches
-        total = (trainer.max_epochs or 0) * int(trainer.num_training_batches)
+        # Unknown for data without a length, and for a fit that goes on until it is stopped.
+        sized = trainer.num_training_batches < math.inf and (trainer.max_epochs or -1) > 0
+        total = (trainer.max_epochs or 0) * int(trainer.num_training_batches) if sized else None
         self._task = self._bar.add_task(stage, total=total, completed=done, accuracy="")
         self._bar.start()
         self._drawn = time.monotonic()

@@ -16,7 +16,7 @@ from torch import Tensor
 from prunekit import units
 from prunekit.cache import Cache, digest, tensor_digest
 from prunekit.calibration import Calibration, Predict, Seen, alone, predict_batch
-from prunekit.callbacks.measure import evaluating, on_device, scoring_loader
+from prunekit.callbacks.measure import Data, evaluating, on_device, scoring_loader
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError
 from prunekit.files import write_whole
@@ -44,6 +44,7 @@ def score(
     cache: Cache | None = None,
     watch: bool = False,
     predict: Predict | None = None,
+    data: Data | None = None,
 ) -> Scored:
     """Score groups by several criteria, with at most one pass over the training data.
 
@@ -58,6 +59,7 @@ def score(
         cache: where runs keep for each other what they have found; None for nowhere.
         watch: whether the pass is made even if all is known.
         predict: how the module takes a batch; None for ``module(x)``.
+        data: gives the batches of a part; None for those that the trainer has.
 
     Raises:
         ArgumentError: if the module or what it gives cannot be scored.
@@ -76,7 +78,7 @@ def score(
 
     def look() -> Seen:
         if not made:
-            made.append(_observe(module, grouping, needs, predict))
+            made.append(_observe(module, grouping, needs, predict, data))
         return made[0]
 
     def take(inputs: dict[str, Any], make: Callable[[], dict[str, Tensor]], needed: Iterable[str]) -> dict[str, Tensor]:
@@ -140,9 +142,11 @@ def _code(criterion: type[Criterion] | None = None) -> str:
     return digest([path.read_text() for path in sources])
 
 
-def _observe(module: pl.LightningModule, grouping: Grouping, needs: frozenset[str], predict: Predict | None) -> Seen:
+def _observe(
+    module: pl.LightningModule, grouping: Grouping, needs: frozenset[str], predict: Predict | None, data: Data | None
+) -> Seen:
     trainer = module.trainer
-    device, batches = trainer.strategy.root_device, scoring_loader(trainer)
+    device, batches = trainer.strategy.root_device, scoring_loader(trainer, data)
 
     def add_up(local: Tensor) -> Tensor:
         total: Tensor = trainer.strategy.reduce(local.to(device), reduce_op="sum")

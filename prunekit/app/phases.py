@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 
 from prunekit.accounting import account
 from prunekit.app import results as leave
@@ -27,9 +29,9 @@ from prunekit.app.kept import CHANGES, MASKS, save_changes, save_masks
 from prunekit.cache import Cache, digest, tensor_digest
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
-from prunekit.callbacks.curves import Curves
+from prunekit.callbacks.curves import Curves, Known
 from prunekit.callbacks.events import PruningObserver
-from prunekit.callbacks.measure import evaluating
+from prunekit.callbacks.measure import TEST, batches_of, evaluating, has_part, on_device, watched_part
 from prunekit.callbacks.pruning import Pruning, current_mask
 from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.files import write_json, write_whole
@@ -167,7 +169,9 @@ def known(setting: Setting, record: dict[str, Any], data: Any, sharing: bool) ->
     """What callbacks are given that no config holds: where scores are shared, what is known of the dense network."""
     if not sharing:
         return {}
-    return {"cache": Cache(setting.home / "shared", {"data": fingerprint(data)})}
+    dense = (setting.config["dense_epochs"], record["test_acc"]) if "test_acc" in record else None
+    cache = Cache(setting.home / "shared", {"data": fingerprint(data)})
+    return {"cache": cache, "known": Known(own_rows=True, dense=dense)}
 
 
 def beginning(setting: Setting, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:
@@ -199,14 +203,19 @@ def measured(
     pruners = [callback for callback in callbacks.values() if isinstance(callback, Pruning)]
     mask, device = current_mask(trainer), trainer.strategy.root_device
     # Without an event the final network is the dense one.
-    dense = curves.final_test_acc if curves.dense_test_acc is None else curves.dense_test_acc
+    dense = curves.dense_test_acc if curves.events else curves.final_test_acc
     pruned = curves.events[-1]["test_acc"] if curves.events else dense
     sparsity = leave.sparsity(module, mask, {callback.name: callback.rate for callback in pruners})
     sparsity["achieved"] |= {name: share for callback in pruners for name, share in callback.achieved().items()}
     with evaluating(module, device):
-        example = trainer.precision_plugin.convert_input(next(iter(data.test_dataloader()))[0][:1].to(device))
+        part = TEST if has_part(trainer, TEST, curves.data) else watched_part(trainer, curves.data)
+        batch = next(iter(on_device(trainer, batches_of(trainer, part, curves.data))))
+        one = apply_to_collection(batch, torch.Tensor, lambda tensor: tensor[:1])
+        predict = nn.Module.__call__ if curves.predict is None else lambda network, x: curves.predict(network, x)[0]
+        example = one[0] if curves.predict is None else one
         held = sum(int((value != 0).sum()) for value in mask.held.values())
-        cost = account(module, mask.removed() - held, recurrent(callbacks.values()), example, known=shared.costs)
+        pairs = recurrent(callbacks.values())
+        cost = account(module, mask.removed() - held, pairs, example, predict, known=shared.costs)
     reports = {
         name: report
         for name, callback in callbacks.items()

@@ -5,15 +5,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytorch_lightning as pl
-import torch
 
 from prunekit.app.build import build_trainer
 from prunekit.app.config import Config
 from prunekit.app.errors import ConfigError
+from prunekit.random_state import undisturbed
 
 
 def rehearse(config: Config, module: pl.LightningModule, data: pl.LightningDataModule) -> None:
-    """Train a copy of ``module`` for one batch with the config's trainer.
+    """Train a copy of ``module`` for one batch with the config's trainer; random numbers go on as if it had not been.
+
+    Not Lightning's ``fast_dev_run``, which validates too, whatever ``limit_val_batches`` says: the run never does.
 
     What the classes cannot know of each other shows here: images that do not fit the first layer, more classes than
     outputs, an optimizer that refuses its learning rate, a trainer setting that fails only when it is used.
@@ -27,11 +29,12 @@ def rehearse(config: Config, module: pl.LightningModule, data: pl.LightningDataM
         "enable_progress_bar": False,
         "enable_checkpointing": False,
     }
-    with TemporaryDirectory() as folder, torch.random.fork_rng():
+    with TemporaryDirectory() as folder:
         trial = {**config, "trainer": trainer_settings, "logger": None}
         trainer = build_trainer(trial, Path(folder), [], max_epochs=1)
         try:
-            trainer.fit(copy.deepcopy(module), datamodule=data)
+            with undisturbed(trainer.strategy.root_device):
+                trainer.fit(copy.deepcopy(module), datamodule=data)
         except (ConfigError, OSError):
             raise
         except Exception as error:  # whatever a model raises on data that does not fit it

@@ -101,7 +101,8 @@ def summary_table(results: Mapping[str, Any]) -> Table:
     if results["events"]:
         names |= {"pruned/test_acc": "pruned", "final/test_acc": "retrained"}
     for key, name in names.items():
-        table.add_row(name, f"{results['metrics'][key]:.2%}")
+        if (accuracy := results["metrics"][key]) is not None:
+            table.add_row(name, f"{accuracy:.2%}")
     if results["events"]:
         table.add_section()
         for name, share in results["sparsity"]["achieved"].items():

@@ -40,7 +40,9 @@ def _job(cfg: DictConfig, number: int) -> Outcome:
         if gpu is not None:
             run.use_gpu(gpu)
         results = run.go(wait=True)  # two sweeps may have a job in common
-    return Outcome(run=str(run.folder), words=f"{results['metrics']['final/test_acc']:.2%} test accuracy: {run.folder}")
+    accuracy = results["metrics"]["final/test_acc"]
+    words = f"{run.folder}" if accuracy is None else f"{accuracy:.2%} test accuracy: {run.folder}"
+    return Outcome(run=str(run.folder), words=words)
 
 
 _hydra_main = hydra.main(version_base="1.3", config_path="pkg://prunekit.conf", config_name="train")(run_once)

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from prunekit.units.removal import gate_mask, unit_mask
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -15,7 +16,6 @@ from prunekit.app.results import summary_table
 from prunekit.models.mlp import Mlp
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.gates import gate_constants
-from prunekit.units.removal import gate_mask, unit_mask
 
 IN, UNITS, HIDDEN, CLASSES, STEPS = 3, 8, 6, 4, 5
 

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from prunekit.units.removal import unit_mask
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -21,7 +22,6 @@ from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.portable import run_onnx, run_pt2, write_onnx, write_pt2
 from prunekit.units.compaction import compact, difference
 from prunekit.units.links import ELEMENTWISE, Link
-from prunekit.units.removal import unit_mask
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
 X = torch.randn(5, 6, 3, generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prunekit.units.removal import unit_mask
 from torch import nn
 from torch.nn.utils.prune import identity
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -18,7 +19,6 @@ from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.units.compaction import compact, difference
 from prunekit.units.links import Link, default_links, recurrent_link, sequential_links
-from prunekit.units.removal import unit_mask
 
 KINDS = {
     "lstm": (nn.LSTM, 4, {}),
