@@ -41,8 +41,8 @@ class Pruning(pl.Callback):
         scope: among what groups are ranked, ``all`` together or those ``within`` one layer or neuron.
         floor: whether every layer or neuron keeps at least one group.
         repair: what makes up for what goes; None for nothing.
-        each_round: whether every round removes ``rate`` of the groups that it finds; if not, ``rate`` is what is gone in
-            the end, and each round removes the same share of what is left.
+        each_round: whether every round removes ``rate`` of the groups that it finds; if not, ``rate`` is what is gone
+            in the end, and each round removes the same share of what is left.
         rounds: number of events; each groups and scores anew.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
@@ -161,8 +161,9 @@ class Pruning(pl.Callback):
         """Refuse a module that does not fit, and a trainer that stops before the schedule ends."""
         self.check(pl_module)
         if stage == "fit" and trainer.max_epochs is not None and 0 <= trainer.max_epochs < self.end_epoch:
-            needed = f"trainer.max_epochs of {self.end_epoch} or more, for {self.rounds} rounds from epoch {self.start_epoch}"
-            raise ArgumentError("start_epoch", f"{self.start_epoch}, and max_epochs={trainer.max_epochs}", needed, self)
+            got = f"{self.start_epoch}, and max_epochs={trainer.max_epochs}"
+            needed = f"{self.end_epoch} or more, for {self.rounds} rounds from epoch {self.start_epoch}"
+            raise ArgumentError("start_epoch", got, f"trainer.max_epochs of {needed}", self)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hold a resumed mask; prune if an event is due.

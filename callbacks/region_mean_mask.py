@@ -71,8 +71,9 @@ class RegionMeanMask(Pruning):
         self.parameter = parameter
         criterion: Criterion = Saliency() if index == "saliency" else Magnitude(index)  # type: ignore[arg-type]
         super().__init__(
-            Regions(parameter, image_shape, segmentation), criterion, rate, of=COUNTED[of], scope=SCOPES[scope], floor=floor,
-            each_round=True, rounds=rounds, retrain_epochs=retrain_epochs, start_epoch=start_epoch, name=name,
+            Regions(parameter, image_shape, segmentation), criterion, rate, of=COUNTED[of], scope=SCOPES[scope],
+            floor=floor, each_round=True, rounds=rounds, retrain_epochs=retrain_epochs, start_epoch=start_epoch,
+            name=name,
         )  # fmt: skip
         self.base = Mask({})
         self.labels = torch.zeros(0, dtype=torch.int32)
@@ -91,7 +92,7 @@ class RegionMeanMask(Pruning):
         super().load_state_dict(state_dict)
         self.base, self.labels = Mask(state_dict["base"]), state_dict["labels"]
 
-    def report(self) -> dict[str, NeuronSummary]:  # type: ignore[override]
+    def report(self) -> dict[str, NeuronSummary]:
         """What is left of the layer's neurons; nothing before the first event."""
         if not self.mask:
             return {}

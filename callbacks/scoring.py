@@ -1,4 +1,4 @@
-"""Groups looked at and scored inside ``fit``: at most one pass over the training data, none where others have left it."""
+"""Groups looked at and scored inside ``fit``: one pass over the training data, none where others have left it."""
 
 import inspect
 import logging

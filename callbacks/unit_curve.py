@@ -49,9 +49,9 @@ class Row(TypedDict):
 class UnitCurve(PruningObserver):
     """Removes units of the dense network by every criterion, order and rate, measures each and puts them back.
 
-    Each row is on disk (``unit_curve.json``) as soon as it is measured, with what it was measured on; a run that was cut
-    off measures the rest. Leaves ``unit_scores.safetensors`` as well, curves and the scores' pictures in ``figures/``, and
-    one TensorBoard run for each criterion and order in ``units/``, whose step is the rate in percent.
+    Each row is on disk (``unit_curve.json``) as soon as it is measured, with what it was measured on; a run that was
+    cut off measures the rest. Leaves ``unit_scores.safetensors`` as well, curves and the scores' pictures in
+    ``figures/``, and one TensorBoard run for each criterion and order in ``units/``, whose step is the rate in percent.
 
     Args:
         criteria: by name.
@@ -145,8 +145,9 @@ class UnitCurve(PruningObserver):
         """Measure the rows that are not on disk yet; on leaving every weight is as it was, to the bit."""
         path = Path(trainer.default_root_dir) / ROWS
         repair = [self.repair.name, vars(self.repair)] if self.repair is not None else None
-        of = {"network": tensor_digest(module.state_dict()), "grouping": [self.grouping.word, vars(self.grouping)]}
-        of |= {
+        of: dict[str, Any] = {
+            "network": tensor_digest(module.state_dict()),
+            "grouping": [self.grouping.word, vars(self.grouping)],
             "repair": repair,
             "scores": {name: tensor_digest({name: one.values}) for name, one in scored.scores.items()},
         }

@@ -155,7 +155,7 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
 
 
 def known(setting: Setting, record: dict[str, Any], data: Any, sharing: bool) -> dict[str, Any]:
-    """What callbacks are given that no config holds: where scores are shared, and what is known of the dense network."""
+    """What callbacks are given that no config holds: where scores are shared, what is known of the dense network."""
     if not sharing:
         return {}
     return {"cache": Cache(setting.home / "shared", {"data": data.fingerprint()})}
