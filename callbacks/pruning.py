@@ -13,7 +13,7 @@ import torch
 from prunekit.cache import Cache
 from prunekit.calibration import Predict
 from prunekit.callbacks.averaging import check_averaging
-from prunekit.callbacks.events import PruningEvent, PruningObserver
+from prunekit.callbacks.events import PruningEvent, PruningObserver, arguments_of
 from prunekit.callbacks.scoring import leave_scores, score
 from prunekit.criteria.criterion import Criterion
 from prunekit.errors import ArgumentError, check_choice, check_count, check_rate
@@ -65,7 +65,7 @@ class Pruning(pl.Callback):
     """
 
     default_name: ClassVar[str] = "pruning"
-    renamed: ClassVar[dict[str, str]] = {}  # what a preset calls an argument of its grouping
+    renamed: ClassVar[dict[str, str]] = {}  # what a preset calls an argument of its parts
 
     def __init__(
         self,
@@ -101,7 +101,8 @@ class Pruning(pl.Callback):
         self._predict, self._cache = predict, cache
         # Made once: Lightning asks for it at every hook of every step. It must be the same in another process.
         plain = {key: value for key, value in vars(grouping).items() if isinstance(value, str | list | tuple)}
-        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, **plain)
+        of = {"word": grouping.word, **plain}
+        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=of)
         self.mask = Mask({})
         self.removed = self.count = 0
         self.rounds_done = 0
@@ -149,13 +150,20 @@ class Pruning(pl.Callback):
         self.mask, self.rounds_done = Mask(state_dict["mask"], state_dict["held"]), state_dict["rounds_done"]
         self.removed, self.count = state_dict["removed"], state_dict["count"]
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse a checkpoint of a pruned network whose mask nobody would hold."""
+        known = {callback.state_key for callback in pruning_callbacks(trainer)}
+        for key, state in checkpoint["callbacks"].items():
+            if key not in known and isinstance(state, dict) and state.get("mask"):
+                accepted = "with that callback, under that name and with that grouping and start_epoch"
+                raise ArgumentError("ckpt_path", f"of a network that {key} has pruned", accepted)
+
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that does not fit."""
-        try:
+        with arguments_of(self, self.renamed):
             check_fit(module, self.grouping, self.criterion, self.order, self.repair)
-        except ArgumentError as error:
-            argument = self.renamed.get(error.argument, error.argument)
-            raise ArgumentError(argument, error.got, error.accepted, error.owner or self) from None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a module that does not fit, and a trainer that stops before the schedule ends."""
@@ -171,10 +179,10 @@ class Pruning(pl.Callback):
         A checkpoint written on an epoch's last batch resumes without the next ``on_train_epoch_start``.
         """
         batches = trainer.num_training_batches
-        if 0 <= trainer.max_steps < self.last_event * batches / trainer.accumulate_grad_batches:
-            got = f"{self.start_epoch}, and max_steps={trainer.max_steps} of {batches} batches an epoch"
-            raise ArgumentError("start_epoch", got, "an epoch that the training reaches, or more steps", self)
         if batches != float("inf"):
+            if 0 <= trainer.max_steps < self.last_event * batches / trainer.accumulate_grad_batches:
+                got = f"{self.start_epoch}, and max_steps={trainer.max_steps} of {batches} batches an epoch"
+                raise ArgumentError("start_epoch", got, "an epoch that the training reaches, or more steps", self)
             last = max(callback.last_event for callback in pruning_callbacks(trainer))
             check_averaging(trainer.callbacks, last, trainer.max_epochs or 0, int(batches))  # type: ignore[attr-defined]
         hold(trainer, pl_module)
@@ -212,7 +220,8 @@ class Pruning(pl.Callback):
         before = Mask.full(module, names) & current_mask(trainer)
         require_finite(module, names)
         started = time.perf_counter()
-        pruned = self._prune(trainer, module, before.only(names))
+        with arguments_of(self, self.renamed):
+            pruned = self._prune(trainer, module, before.only(names))
         self.seconds += time.perf_counter() - started
         self.mask, self.removed, self.count = pruned.mask, int(pruned.goes.sum()), len(pruned.goes)
         self.rounds_done += 1

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.cache import Cache, tensor_digest
 from prunekit.calibration import Predict, Seen
-from prunekit.callbacks.events import PruningObserver
+from prunekit.callbacks.events import PruningObserver, arguments_of
 from prunekit.callbacks.images import log_png
 from prunekit.callbacks.measure import TEST, accuracy
 from prunekit.callbacks.pruning import pruning_callbacks
@@ -30,6 +30,7 @@ from prunekit.selection import ORDERS, select
 from prunekit.units.compensation import RIDGE
 
 ROWS = "unit_curve.json"
+RENAMED = {"layer": "lstm", "criterion": "criteria"}
 
 
 class Row(TypedDict):
@@ -103,11 +104,8 @@ class UnitCurve(PruningObserver):
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the layer or the head."""
-        try:
+        with arguments_of(self, RENAMED):
             self.grouping.check(module, all_needs(self.criteria.values(), self.repair))
-        except ArgumentError as error:
-            argument = "lstm" if error.argument == "layer" else error.argument
-            raise ArgumentError(argument, error.got, error.accepted, self) from None
 
     def report(self) -> dict[str, Any]:
         """All rows."""
@@ -129,9 +127,9 @@ class UnitCurve(PruningObserver):
         started = time.perf_counter()
         before = Mask.full(module, self.grouping.parameters(module))
         groups = self.grouping(module, before)
-        scored = score(
-            module, self.grouping, groups, self.criteria, self.repair, self._cache, watch=True, predict=self._predict
-        )
+        parts = (self.grouping, groups, self.criteria, self.repair)
+        with arguments_of(self, RENAMED):
+            scored = score(module, *parts, self._cache, watch=True, predict=self._predict)
         self.seconds["score"] = time.perf_counter() - started
         self._measure(trainer, module, groups, before, scored)
         self.seconds["curve"] = time.perf_counter() - started - self.seconds["score"]

@@ -5,11 +5,15 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
 
+from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.l2_mask import L2Mask
-from prunekit.callbacks.pruning import PruningObserver, current_mask
+from prunekit.callbacks.pruning import Pruning, current_mask
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
-from prunekit.errors import ConfigError
-from prunekit.masks import Mask, all_weights, find_parameter
+from prunekit.criteria.criterion import Criterion, Scores
+from prunekit.criteria.magnitude import Magnitude
+from prunekit.errors import ArgumentError
+from prunekit.groups import Groups, Weights
+from prunekit.masks import all_weights, find_parameter
 from tests.callbacks.lightning import TheirData, Theirs, trainer
 
 FIRST = "body.first.weight"
@@ -159,20 +163,20 @@ def test_a_resumed_fit_ends_bitwise_where_the_whole_one_does(stop, optimizer, tm
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: L2Mask([FIRST], 1.5), r"callbacks\.l2_mask\.rate: got 1\.5"),
-        (lambda: L2Mask([FIRST], 0.5, rounds=0), r"callbacks\.l2_mask\.rounds: got 0"),
-        (lambda: L2Mask([FIRST], 0.5, rounds=2), r"callbacks\.l2_mask\.retrain_epochs: got 0.*2 rounds"),
-        (lambda: RegionMeanMask(FIRST, [6, 12], 0.4, of="both"), r"region_mean_mask\.of: got 'both'.*'weights'"),
+        (lambda: L2Mask([FIRST], 1.5), r"^rate: got 1\.5"),
+        (lambda: L2Mask([FIRST], 0.5, rounds=0), r"^rounds: got 0"),
+        (lambda: L2Mask([FIRST], 0.5, rounds=2), r"^retrain_epochs: got 0.*2 rounds"),
+        (lambda: RegionMeanMask(FIRST, [6, 12], 0.4, of="both"), r"^of: got 'both'.*'weights'"),
         (
             lambda: RegionMeanMask(FIRST, [6, 12], 0.4, index="median"),
-            r"region_mean_mask\.index: got 'median'.*'saliency'",
+            r"^index: got 'median'.*'saliency'",
         ),
-        (lambda: RegionMeanMask(FIRST, [6, 12], 0.4, scope="layer"), r"region_mean_mask\.scope: got 'layer'.*'neuron'"),
-        (lambda: RegionMeanMask(FIRST, [72], 0.4), r"region_mean_mask\.image_shape: got \[72\]"),
+        (lambda: RegionMeanMask(FIRST, [6, 12], 0.4, scope="layer"), r"^scope: got 'layer'.*'neuron'"),
+        (lambda: RegionMeanMask(FIRST, [72], 0.4), r"^image_shape: got \[72\]"),
     ],
 )
 def test_wrong_arguments_are_refused_on_construction(make, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make()
 
 
@@ -186,13 +190,16 @@ def test_wrong_arguments_are_refused_on_construction(make, message):
         (RegionMeanMask(FIRST, [3, 6, 12], 0.4), r"image_shape: .*channels \* height \* width = 72"),
         (RegionMeanMask("stem.bias", [1, 2], 0.4), r"image_shape: .*a matrix, a row a neuron"),
         (RegionMeanMask("stem.weight", [3, 3], 0.4, index="saliency"), r"index: got 'saliency with stem.weight'"),
-        (L2Mask([FIRST], 0.5, rounds=3, retrain_epochs=2), r"trainer\.max_epochs: got 2; accepted: 6 or more"),
+        (
+            L2Mask([FIRST], 0.5, rounds=3, retrain_epochs=2),
+            r"start_epoch: got '0, and max_epochs=2'; accepted: trainer\.max_epochs of 6 or more",
+        ),
     ],
 )
 def test_what_does_not_fit_the_module_is_refused_before_training(callback, message, tmp_path):
     module = Theirs(lr=0.01)
     before = find_parameter(module, FIRST).clone()
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         trainer(tmp_path, [callback], 2).fit(module, datamodule=TheirData())
     assert torch.equal(find_parameter(module, FIRST), before)
 
@@ -218,7 +225,7 @@ class EveryStep(WeightAveraging):
 )
 def test_averaging_from_before_the_last_event_is_refused(averaging, tmp_path):
     mask = L2Mask([FIRST], 0.5, rounds=2, retrain_epochs=2, start_epoch=1)  # events after epochs 1 and 3
-    with pytest.raises(ConfigError, match=r"averages weights from before .*starts after epoch 3"):
+    with pytest.raises(ArgumentError, match=r"averages weights from before .*starts after epoch 3"):
         trainer(tmp_path, [mask, averaging()], 9).fit(Theirs(lr=0.01), datamodule=TheirData())
 
 
@@ -242,30 +249,146 @@ def test_averaging_from_after_the_last_event_is_exact(averaging, tmp_path):
 
 def test_weights_that_diverged_are_named(tmp_path):
     mask = L2Mask([FIRST], 0.5, start_epoch=2)
-    with pytest.raises(ConfigError, match=r"model\.optimizer: .*body\.first\.weight is not finite after 2 epochs"):
+    with pytest.raises(ArgumentError, match=r"got 'body\.first\.weight, which is not finite'; .*does not diverge"):
         trainer(tmp_path, [mask], 3).fit(Theirs(lr=1e30), datamodule=TheirData())
 
 
 def test_ranks_that_choose_other_masks_are_noticed(tmp_path, monkeypatch):
     fit = trainer(tmp_path, [L2Mask([FIRST], 0.5)], 1)
-    monkeypatch.setattr(fit.strategy, "broadcast", lambda digest: digest[::-1])
+    monkeypatch.setattr(pl.Trainer, "world_size", 2)
+    monkeypatch.setattr(fit.strategy, "broadcast", lambda sent: (sent[0][::-1], sent[1]))
     with pytest.raises(RuntimeError, match="chose another mask than rank 0"):
         fit.fit(Theirs(lr=0.01), datamodule=TheirData())
 
 
-@pytest.mark.parametrize(
-    ("select", "message"),
-    [
-        (lambda mask: Mask({}), r"gave a mask of \[\], not of \['body\.first\.weight'\]"),
-        (lambda mask: Mask.full(Theirs(), [FIRST]), "no subset of the one before"),
-        (lambda mask: Mask({FIRST: mask[FIRST][0]}), "no subset of the one before"),
-    ],
-)
-def test_a_subclass_cannot_bring_weights_back(select, message, tmp_path):
-    class Wrong(L2Mask):
-        def select(self, module, mask):
-            return select(mask)
+class Short(Criterion):
+    name = "short"
 
-    masks = [L2Mask([FIRST], 0.5), Wrong([FIRST], 0.5)]
+    def scores(self, module, groups, seen):
+        return Scores(torch.zeros(len(groups) - 1))
+
+
+class NoNumbers(Criterion):
+    name = "no numbers"
+
+    def scores(self, module, groups, seen):
+        return Scores(torch.full((len(groups),), torch.nan))
+
+
+class Forgetful(Weights):
+    """Says that nothing is gone, and puts all that is first."""
+
+    def __call__(self, module, mask):
+        groups = super().__call__(module, mask)
+        return Groups(groups.numbers, groups.sizes, groups.within, torch.zeros_like(groups.gone))
+
+
+class Backwards(Magnitude):
+    def scores(self, module, groups, seen):
+        return Scores(-super().scores(module, groups, seen).values)
+
+
+@pytest.mark.parametrize(("criterion", "message"), [(Short(), r"are \(G,\) each"), (NoNumbers(), "scores are NaN")])
+def test_scores_that_are_none_are_noticed(criterion, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        trainer(tmp_path, masks, 1).fit(Theirs(lr=0.01), datamodule=TheirData())
+        trainer(tmp_path, [Pruning(Weights([FIRST]), criterion, 0.5)], 1).fit(Theirs(lr=0.01), datamodule=TheirData())
+
+
+def test_no_grouping_can_bring_weights_back(tmp_path):
+    masks = [L2Mask([FIRST], 0.5), Pruning(Forgetful([FIRST]), Backwards(), 0.25)]
+    module = Theirs(lr=0.01)
+    trainer(tmp_path, [*masks, Watch()], 2).fit(module, datamodule=TheirData())
+    assert masks[0].mask.removed() == 576
+    assert masks[1].mask.removed() == 576 + 288
+    assert torch.equal(find_parameter(module, FIRST) == 0, ~masks[1].mask[FIRST])
+
+
+def share_of_zeros(module, name):
+    return float((find_parameter(module, name) == 0).float().mean())
+
+
+def test_two_callbacks_of_one_class_prune_their_own_shares_exactly(tmp_path):
+    names = [FIRST, "body.last.weight"]
+    module, masks = Theirs(lr=0.01), [L2Mask([name], 0.125, start_epoch=1) for name in names]
+    trainer(tmp_path, [*masks, Watch()], 3).fit(module, datamodule=TheirData())
+    for name, mask in zip(names, masks, strict=True):
+        assert share_of_zeros(module, name) == mask.mask.sparsity(name) == 0.125
+
+
+def test_two_callbacks_of_the_same_weights_do_not_add_up(tmp_path):
+    module, masks = Theirs(lr=0.01), [L2Mask(None, 0.1, name=name) for name in ("one", "two")]
+    trainer(tmp_path, masks, 1).fit(module, datamodule=TheirData())
+    total = sum(find_parameter(module, name).numel() for name in all_weights(module))
+    assert [mask.mask.removed() for mask in masks] == [round(0.1 * total)] * 2
+    zeros = sum(int((find_parameter(module, name) == 0).sum()) for name in all_weights(module))
+    assert zeros == round(0.1 * total)
+
+
+def test_two_callbacks_that_nothing_tells_apart_are_refused(tmp_path):
+    with pytest.raises(RuntimeError, match="more than one stateful callback of type `L2Mask`"):
+        trainer(tmp_path, [L2Mask(None, 0.1), L2Mask(None, 0.2)], 1)
+
+
+def test_a_training_too_short_for_the_first_event_is_refused_at_its_start(tmp_path):
+    mask, module = L2Mask([FIRST], 0.5, start_epoch=3), Theirs(lr=0.01)
+    before = find_parameter(module, FIRST).clone()
+    message = r"start_epoch: got '3, and max_steps=5 of 3 batches an epoch'; accepted: an epoch that the training reach"
+    with pytest.raises(ArgumentError, match=message):
+        trainer(tmp_path, [mask], 9, max_steps=5).fit(module, datamodule=TheirData())
+    assert torch.equal(find_parameter(module, FIRST), before)
+    trainer(tmp_path, [mask], 9, max_steps=9).fit(module, datamodule=TheirData())
+    assert share_of_zeros(module, FIRST) == 0.5
+
+
+def test_a_training_that_is_stopped_before_an_event_says_so(tmp_path, caplog):
+    class Stop(pl.callbacks.EarlyStopping):
+        def on_train_epoch_end(self, trainer, module):
+            trainer.should_stop = trainer.current_epoch == 1
+
+        def on_validation_end(self, trainer, module):
+            """Nothing is monitored."""
+
+        def setup(self, trainer, module, stage):
+            """Likewise."""
+
+    late, rounds = L2Mask([FIRST], 0.5, start_epoch=3), L2Mask(["body.last.weight"], 0.5, 2, 2)
+    trainer(tmp_path, [late, rounds, Stop("loss")], 9).fit(Theirs(lr=0.01), datamodule=TheirData())
+    said = [record.getMessage() for record in caplog.records if record.name == "prunekit"]
+    assert not late.mask
+    assert "l2_mask: training has ended after 2 epochs, and 0 of 1 rounds are pruned: the next was due after 3" in said
+    assert not [words for words in said if "of 2 rounds" in words]  # its second was due at the end
+
+
+class Frozen(Theirs):
+    def __init__(self, optimizer=torch.optim.SGD, **arguments):
+        super().__init__(optimizer, **arguments)
+        self.body["first"].requires_grad_(False)
+
+
+def test_frozen_weights_are_pruned_and_stay_as_they_were(tmp_path):
+    module = Frozen(lr=0.01)
+    before = find_parameter(module, FIRST).clone()
+    regions = RegionMeanMask(FIRST, [6, 12], 0.4, index="saliency", start_epoch=1)
+    trainer(tmp_path, [L2Mask(None, 0.5), regions, Watch()], 3).fit(module, datamodule=TheirData())
+    kept = regions.mask[FIRST]
+    assert torch.equal(find_parameter(module, FIRST), before * kept)
+    assert 0.4 <= 1 - kept.float().mean() < 1
+
+
+def test_a_checkpoint_whose_mask_nobody_would_hold_is_refused(tmp_path):
+    first = trainer(tmp_path, [L2Mask([FIRST], 0.5, name="one")], 2)
+    first.fit(Theirs(lr=0.01), datamodule=TheirData())
+    first.save_checkpoint(tmp_path / "a.ckpt")
+
+    def go_on(callbacks):
+        trainer(tmp_path, callbacks, 4).fit(
+            module := Theirs(lr=0.01), datamodule=TheirData(), ckpt_path=tmp_path / "a.ckpt", weights_only=True
+        )
+        return module
+
+    with (
+        pytest.warns(UserWarning, match="Please add the following callbacks"),
+        pytest.raises(ArgumentError, match=r"^ckpt_path: got .of a network that L2Mask.*'one'.* has pruned"),
+    ):
+        go_on([L2Mask([FIRST], 0.5, name="other")])
+    assert share_of_zeros(go_on([L2Mask([FIRST], 0.5, name="one")]), FIRST) == 0.5

@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from prunekit.regions.removal import remove_regions
 
+from prunekit.calibration import Calibration
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.heatmaps import Heatmaps
 from prunekit.callbacks.l2_mask import L2Mask
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.figures.neurons import draw_regions
 from prunekit.masks import find_parameter
 from prunekit.regions.saliency import weight_saliency
 from prunekit.regions.segmentation import Connected, Signed, Watershed
 from tests.callbacks.lightning import TheirData, Theirs, trainer
+from tests.callbacks.regions import remove_regions
 
 FIRST = "body.first.weight"
 SHAPE = (2, 6, 6)  # what the convolution gives
@@ -29,7 +30,7 @@ class Before(PruningObserver):
 
     def before_pruning(self, trainer, module):
         data = [(x, y) for x, y in TheirData(90).train_dataloader()]
-        total, samples = weight_saliency(module.eval(), module.body["first"], data)
+        total, samples = weight_saliency(module.eval(), module.body["first"], Calibration(data))
         module.train()
         weights = find_parameter(module, FIRST).detach().clone()
         self.seen.append((weights.numpy().reshape(-1, *SHAPE), (total / samples).numpy().reshape(-1, *SHAPE)))
@@ -97,11 +98,11 @@ def test_saliency_is_of_the_network_at_rest(tmp_path):
             return super().forward(x)
 
     class Alone(RegionMeanMask):
-        def select(self, module, mask):
+        def _prune(self, trainer, module, before):
             modes.clear()
-            selected = super().select(module, mask)
+            pruned = super()._prune(trainer, module, before)
             assert modes == [False] * 3  # batches
-            return selected
+            return pruned
 
     callback, module = Alone(FIRST, list(SHAPE), 0.4, index="saliency"), Noting(lr=0.01)
     trainer(tmp_path, [callback], 1).fit(module, datamodule=TheirData())
@@ -115,7 +116,7 @@ def test_saliency_of_a_layer_that_sees_no_matrix_is_refused(tmp_path):
             return self.body["last"](torch.relu(self.body["first"](self.stem(x[:, None]).flatten(1)[:, None])))[:, 0]
 
     callback = RegionMeanMask(FIRST, list(SHAPE), 0.4, index="saliency")
-    with pytest.raises(ConfigError, match=r"region_mean_mask\.index: got 'saliency of Wide: .*than a matrix"):
+    with pytest.raises(ArgumentError, match=r"^index: got 'saliency on a Wide: .*than a matrix"):
         trainer(tmp_path, [callback], 1).fit(Wide(lr=0.01), datamodule=TheirData())
 
 
@@ -153,14 +154,3 @@ def test_channels_are_drawn_side_by_side_with_the_regions_that_went(tmp_path, mo
     events = ("epoch000-region_mean_mask-round1", "epoch000-l2_mask-round1")
     assert len(drawn) == 4
     assert names == {"epoch000-dense-weights.png", *(f"{event}-{kind}.png" for event in events for kind in kinds)}
-
-
-def test_a_checkpoint_from_before_there_were_labels_has_connected_regions():
-    callback = RegionMeanMask(FIRST, list(SHAPE), 0.4)
-    kept = torch.zeros(2, 72, dtype=torch.bool)
-    kept[0, [0, 1, 5]] = True
-    state = {key: value for key, value in callback.state_dict().items() if key != "labels"}
-    callback.load_state_dict({**state, "mask": {FIRST: kept}, "base": {FIRST: kept}})
-    assert callback.report()["neurons"]["regions"] == 2
-    callback.load_state_dict(state)
-    assert callback.report() == {}

@@ -1,44 +1,50 @@
 """unit_curve on a LightningModule and data that are not prunekit's."""
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
-from prunekit.units.removal import kept_units
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.measure import accuracy
-from prunekit.callbacks.unit_curve import Removal, UnitCurve
+from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.criteria.random import Random
 from prunekit.criteria.reconstruction import Reconstruction
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.figures.units import draw_scatter, draw_scores
+from prunekit.units.grouping import Units
 from tests.callbacks.lightning import trainer
-from tests.callbacks.units import CRITERIA, NAMES, RATES, UNITS, Reader, Sequences, fit
+from tests.callbacks.units import CRITERIA, NAMES, RATES, UNITS, Reader, Sequences, fit, without_first
+
+
+def rows_in(folder):
+    return json.loads((folder / "unit_curve.json").read_text())["rows"]
 
 
 def test_a_curve_is_what_removing_units_one_setting_at_a_time_gives(tmp_path):
     curve = UnitCurve(CRITERIA, RATES, **NAMES)
     module, _ = fit(tmp_path, [curve], 2)
     assert len(curve.rows) == 2 * 2 * 4
-    assert json.loads((tmp_path / "unit_curve.json").read_text()) == curve.rows
+    assert rows_in(tmp_path) == curve.rows
     scores = load_file(tmp_path / "unit_scores.safetensors")
     x, y = Sequences().data.tensors
     for row in curve.rows:
-        kept = kept_units(scores[row["criterion"]], row["removed"], row["order"])
-        with torch.no_grad(), Removal(module, NAMES["lstm"]) as removal:
-            removal.keep(kept)
-            right = int((module(x).argmax(1) == y).sum())
+        kept = without_first(scores[row["criterion"]], row["removed"], row["order"])
+        without = deepcopy(module)
+        Units(NAMES["lstm"]).mask(without, ~kept).apply(without)
+        with torch.no_grad():
+            right = int((without(x).argmax(1) == y).sum())
         assert row["test_acc"] == right / 90
         assert row["removed"] == round(row["rate"] * UNITS)
     by_rate = {rate: {r["test_acc"] for r in curve.rows if r["rate"] == rate} for rate in RATES}
     assert len(by_rate[0.0]) == len(by_rate[1.0]) == 1
     assert len(by_rate[0.5] | by_rate[0.75]) > 1
-    assert curve.report() == {"unit_curve": curve.rows}
+    assert curve.report() == {"rows": curve.rows}
 
 
 def test_points_of_a_compensated_curve_are_those_of_single_runs(tmp_path):
@@ -86,7 +92,7 @@ def test_rows_on_disk_are_not_measured_again(tmp_path, monkeypatch):
     monkeypatch.setattr("prunekit.callbacks.unit_curve.accuracy", count)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         fit(tmp_path / "b", [UnitCurve(CRITERIA, RATES, **NAMES)], 2)
-    finished = json.loads((tmp_path / "b" / "unit_curve.json").read_text())
+    finished = rows_in(tmp_path / "b")
     assert finished == whole.rows[: len(finished)]
     assert len(finished) >= 4
     calls.clear()
@@ -95,6 +101,35 @@ def test_rows_on_disk_are_not_measured_again(tmp_path, monkeypatch):
     fit(tmp_path / "b", [again], 2)
     assert again.rows == whole.rows
     assert len(calls) <= 16 - len(finished)
+
+
+def test_rows_of_another_network_in_the_same_folder_are_measured_anew(tmp_path):
+    fit(tmp_path, [UnitCurve(CRITERIA, RATES, **NAMES)], 2)
+    before = rows_in(tmp_path)
+    again, alone = (UnitCurve(CRITERIA, RATES, **NAMES) for _ in range(2))
+    fit(tmp_path, [again], 0, Reader(lr=0.05))  # as it is made
+    fit(tmp_path / "alone", [alone], 0, Reader(lr=0.05))
+    assert rows_in(tmp_path) == again.rows == alone.rows
+    assert again.rows != before
+
+
+def test_rows_of_another_setting_in_the_same_folder_are_measured_anew(tmp_path):
+    fit(tmp_path, [UnitCurve({"random": Random(0)}, RATES, **NAMES)], 2)
+    again, alone = (UnitCurve({"random": Random(1)}, RATES, **NAMES, compensation="linear") for _ in range(2))
+    fit(tmp_path, [again], 2)
+    fit(tmp_path / "alone", [alone], 2)
+    assert again.rows == alone.rows
+
+
+def test_errors_of_scoring_name_the_curves_arguments(tmp_path):
+    class Unpacked(Reader):
+        def forward(self, x):
+            return super().forward(x) + 0 * super().forward(x)
+
+    curve = UnitCurve({"te": CRITERIA["transfer_entropy"]}, RATES, **NAMES)
+    with pytest.raises(ArgumentError, match=r"^criteria: got 'te on a Unpacked: .*call its layer once") as caught:
+        fit(tmp_path, [curve], 1, Unpacked(lr=0.05))
+    assert caught.value.owner is curve
 
 
 def test_tensorboard_overlays_one_run_a_criterion_and_order(tmp_path):
@@ -128,13 +163,13 @@ def test_equal_scores_are_drawn_too():
     [
         (
             lambda: UnitCurve({"r": Reconstruction()}, RATES, ["descending"]),
-            r"unit_curve\.orders: got \['descending'\]; accepted: an order that r makes sense in",
+            r"^orders: got \['descending'\]; accepted: an order that r makes sense in",
         ),
-        (lambda: UnitCurve({}, RATES), r"callbacks\.unit_curve: .*at least one of each"),
-        (lambda: UnitCurve(CRITERIA, [2.0]), r"callbacks\.unit_curve\.rates: got 2.0"),
-        (lambda: UnitCurve(CRITERIA, RATES, ["up"]), r"callbacks\.unit_curve\.orders: got 'up'"),
+        (lambda: UnitCurve({}, RATES), r"^criteria: got {}; accepted: at least one"),
+        (lambda: UnitCurve(CRITERIA, [2.0]), r"^rates: got 2.0"),
+        (lambda: UnitCurve(CRITERIA, RATES, ["up"]), r"^orders: got 'up'"),
     ],
 )
 def test_wrong_values_are_named(make, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make()

@@ -3,10 +3,11 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from prunekit.reuse import SharedScores
-from prunekit.units.removal import kept_units, unit_mask, unit_parameters
 from safetensors.torch import load_file
+from torch import nn
 
+from prunekit.cache import Cache
+from prunekit.calibration import Calibration, Seen
 from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.criteria.entropy import Entropy
@@ -14,12 +15,12 @@ from prunekit.criteria.l1_norm import L1Norm
 from prunekit.criteria.random import Random
 from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.criteria.transfer_entropy import TransferEntropy
-from prunekit.errors import ConfigError
-from prunekit.masks import Mask
+from prunekit.errors import ArgumentError
 from prunekit.units.compensation import compensate
+from prunekit.units.grouping import Units
 from prunekit.units.moments import OutputMoments
-from tests.callbacks.lightning import trainer
-from tests.callbacks.units import NAMES, Reader, SaveAfter, Sequences, fit, states
+from prunekit.units.series import Recorder
+from tests.callbacks.units import NAMES, UNITS, Reader, SaveAfter, Sequences, fit, kept, states, without_first
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending"])
@@ -29,15 +30,16 @@ def test_units_go_in_the_order_of_their_scores(criterion, order, tmp_path):
     module, _ = fit(tmp_path, [mask], 2)
     dense, _ = fit(tmp_path / "dense", [], 2)
     scores = load_file(tmp_path / "scores.safetensors")[criterion.name]
-    kept = kept_units(scores, 6, order)
+    left = without_first(scores, 6, order)
     h = states(module)
-    assert (h[..., ~kept] == 0).all()
-    assert not (h[..., kept] == 0).all(0).all(0).any()
+    assert torch.equal(kept(mask, module), left)
+    assert (h[..., ~left] == 0).all()
+    assert not (h[..., left] == 0).all(0).all(0).any()
     for name, parameter in module.named_parameters():
-        if name not in mask.parameters:
+        if name not in mask.mask:
             assert torch.equal(parameter, dict(dense.named_parameters())[name])
     assert mask.report() == {
-        "criterion": criterion.name, "order": order, "rate": 0.5, "compensation": "none",
+        "criterion": criterion.name, "order": order, "rate": 0.5, "repair": "none", "compensation": "none",
         "units": {"count": 12, "removed": 6},
     }  # fmt: skip
     assert mask.achieved() == {"net.memory.units": 0.5}
@@ -45,11 +47,11 @@ def test_units_go_in_the_order_of_their_scores(criterion, order, tmp_path):
 
 def test_scores_are_those_of_the_whole_training_data_at_the_event(tmp_path):
     module, _ = fit(tmp_path, [UnitMask(TransferEntropy(), 0.0, **NAMES, start_epoch=2)], 2)
-    from prunekit.units.series import Recorder
-
     recorder = Recorder(module.net["memory"], module.net["say"])
-    recorder.run(module, [Sequences().data.tensors])
-    expected = TransferEntropy().scores(module.net["memory"], recorder.series()).values
+    given = Calibration([Sequences().data.tensors])
+    recorder.run(module, given)
+    series, _, _ = recorder.series(given)
+    expected = TransferEntropy().scores(module, None, Seen(series)).values
     assert torch.equal(load_file(tmp_path / "scores.safetensors")["transfer_entropy"], expected)
     assert expected.abs().sum() > 0
 
@@ -63,10 +65,10 @@ def test_compensation_changes_what_reads_the_units_and_nothing_else(tmp_path):
     mask = UnitMask(Random(3), 0.5, **NAMES, compensation="linear", start_epoch=2)
     module, _ = fit(tmp_path, [mask], 2)
     dense, _ = fit(tmp_path / "dense", [], 2)
-    kept = mask._kept
+    left = kept(mask, module)
     assert mask.report()["compensation"] == "linear"
-    compensate(dense.net["memory"], [dense.net["say"]], moments(dense), kept)
-    unit_mask(dense.net["memory"], NAMES["lstm"], kept).apply(dense)
+    compensate(dense.net["memory"], [dense.net["say"]], moments(dense), left)
+    Units(NAMES["lstm"]).mask(dense, ~left).apply(dense)
     plain, _ = fit(tmp_path / "plain", [UnitMask(Random(3), 0.5, **NAMES, start_epoch=2)], 2)
     changed = set()
     for name, parameter in module.named_parameters():
@@ -78,33 +80,41 @@ def test_compensation_changes_what_reads_the_units_and_nothing_else(tmp_path):
 
 def test_compensation_takes_the_dense_networks_moments_where_others_left_them(tmp_path, monkeypatch):
     def make():
-        mask = UnitMask(Reconstruction(), 0.5, "ascending", **NAMES, compensation="linear", start_epoch=2)
-        mask.shared_scores = SharedScores(tmp_path / "shared")
-        return mask
+        more = {"compensation": "linear", "start_epoch": 2, "cache": Cache(tmp_path / "shared")}
+        return UnitMask(Reconstruction(), 0.5, "ascending", **NAMES, **more)
 
     one, _ = fit(tmp_path / "a", [make()], 2)
     assert len(list((tmp_path / "shared").rglob("*.safetensors"))) == 2
-    monkeypatch.setattr("prunekit.callbacks.scoring._record", None)  # no pass is made
+    monkeypatch.setattr("prunekit.callbacks.scoring._observe", None)  # no pass is made
     other, _ = fit(tmp_path / "b", [make()], 2)
     for name, parameter in one.named_parameters():
         assert torch.equal(parameter, dict(other.named_parameters())[name])
-    next((tmp_path / "shared").rglob("moments.safetensors")).write_bytes(b"x")
-    with pytest.raises(ConfigError, match="not callable"):
-        make().select(*selectable(tmp_path / "c", other))
+    for damaged in (tmp_path / "shared").glob("*.safetensors"):
+        whole = damaged.read_bytes()
+        damaged.write_bytes(b"x")
+        with pytest.raises(ArgumentError, match="not callable"):
+            fit(tmp_path / "c", [make()], 2)
+        damaged.write_bytes(whole)
 
 
-def selectable(folder, module):
-    """A module in a trainer, and its full mask, outside a fit."""
-    done = trainer(folder, [], 0)
-    done.fit(module, Sequences())
-    return module, Mask.full(module, unit_parameters(module.net["memory"], NAMES["lstm"]))
+def test_masks_of_units_and_of_gates_both_say_their_setting(tmp_path):
+    class OneLayer(Reader):
+        def __init__(self, **arguments):
+            super().__init__(**arguments)
+            self.net["memory"] = nn.LSTM(3, UNITS)
+
+    fine = UnitMask(Random(0), 0.5, "ascending", **NAMES, granularity="gate")
+    coarse = UnitMask(Entropy(), 0.25, **NAMES)
+    fit(tmp_path, [fine, coarse], 1, OneLayer(lr=0.05))
+    assert (fine.report()["criterion"], fine.report()["gates"]["removed"]) == ("random", 24)
+    assert (coarse.report()["criterion"], coarse.report()["units"]["removed"]) == ("entropy", 3)
 
 
 class Alike(Criterion):
-    name, needs_series = "alike", False
+    name = "alike"
 
-    def scores(self, lstm, series):
-        return Scores(torch.zeros(lstm.hidden_size, dtype=torch.float64))
+    def scores(self, module, groups, seen):
+        return Scores(torch.zeros(len(groups), dtype=torch.float64))
 
 
 def test_a_criterion_that_tells_no_unit_from_another_is_named(tmp_path, caplog):
@@ -120,10 +130,10 @@ class Watch(pl.Callback):
 
     def on_train_batch_end(self, trainer, module, *_):
         if self.mask.mask:
-            kept = self.mask._kept
-            assert (states(module)[..., ~kept] == 0).all()
+            gone = ~kept(self.mask, module)
+            assert (states(module)[..., gone] == 0).all()
             self.steps += 1
-            self.removed.append(int((~kept).sum()))
+            self.removed.append(int(gone.sum()))
 
 
 def test_rounds_with_retraining_hold_their_units_and_remove_more_each_time(tmp_path):
@@ -152,19 +162,20 @@ def test_a_run_resumes_to_the_same_units_and_weights(compensation, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UnitMask(Random(0), 1.5), r"callbacks\.unit_mask\.rate: got 1.5"),
-        (lambda: UnitMask(Random(0), 0.5, "up"), r"callbacks\.unit_mask\.order: got 'up'"),
+        (lambda: UnitMask(Random(0), 1.5), r"^rate: got 1.5"),
+        (lambda: UnitMask(Random(0), 0.5, "up"), r"^order: got 'up'"),
         (
             lambda: UnitMask(Reconstruction(), 0.5, "descending"),
-            r"unit_mask\.order: got 'descending'; accepted: ascending for reconstruction",
+            r"^order: got 'descending'; accepted: ascending for reconstruction",
         ),
         (
             lambda: UnitMask(Random(0), 0.5, compensation="ridge"),
-            r"compensation: got 'ridge'; accepted: one of 'none', 'linear'",
+            r"^compensation: got 'ridge'; accepted: one of 'none', 'linear'",
         ),
-        (lambda: UnitMask(Random(0), 0.5, ridge=0.0), r"callbacks\.unit_mask\.ridge: got 0.0"),
+        (lambda: UnitMask(Random(0), 0.5, ridge=0.0), r"^ridge: got 0.0"),
+        (lambda: UnitMask(Random(0), 0.5, ridge=1e-16), r"^ridge: got 1e-16; accepted: a number of at least 1e-12"),
     ],
 )
 def test_wrong_values_are_named(make, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make()

@@ -4,6 +4,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.criteria.random import Random
 from prunekit.criteria.transfer_entropy import TransferEntropy
 from tests.callbacks.lightning import Foreign, TheirData, trainer
@@ -32,6 +33,18 @@ class Sequences(TheirData):
         x = torch.randn(90, 6, 3, generator=generator)
         x[torch.arange(90), :, y] += 1.0
         return x
+
+
+def kept(callback: UnitMask, module):
+    """The units or gates that a callback has left, bool."""
+    return ~callback.grouping(module, callback.mask).gone
+
+
+def without_first(scores, k, order):
+    """All but the first ``k`` in the order of their scores, ties by number, bool."""
+    sign = {"ascending": 1, "descending": -1}[order]
+    ranked = sorted(range(len(scores)), key=lambda number: sign * float(scores[number]))
+    return torch.tensor([number not in ranked[:k] for number in range(len(scores))])
 
 
 class SaveAfter(pl.Callback):
