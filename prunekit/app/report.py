@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.app.door import errors_told
 from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
-from prunekit.app.reports.figures import GRAINS, draw_areas, draw_costs, draw_grains, draw_settings, draw_units
+from prunekit.app.reports.figures import draw_areas, draw_costs, draw_grains, draw_settings, draw_units
 from prunekit.app.reports.labels import CRITERION, SEGMENTATION
 from prunekit.app.reports.run import ACCURACY, ORDER, RATE, SAVED, SEED
 from prunekit.app.reports.summary import CONTROL, COSTS, DENSE, costs, differences, groups, losses, summarize, unnamed
@@ -67,7 +67,7 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     criteria = sorted(summary[CRITERION].unique())
     figures = {"accuracy": draw_units(summary, facets, dense, "test accuracy", criteria)}
     text = unit_tables(summary, dense, facets, "Test accuracy in %")
-    for grain in [key for key in facets if set(runs.table[key]) <= set(GRAINS)][:1] if SAVED in runs.table else []:
+    for grain in [key for key in facets if set(runs.table[key]) <= {"unit", "gate"}][:1] if SAVED in runs.table else []:
         of_saved = summarize(runs.table, by, [ACCURACY, DENSE, SAVED])
         figures["grains"] = draw_grains(of_saved, grain, [key for key in facets if key != grain], criteria)
     title = "Points of accuracy against the dense network, paired"
@@ -88,9 +88,8 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
 
 def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figure]]:
     measures = [name for name in MEASURES if name in runs.table]
-    layers = [name for name in runs.table if str(name).startswith(f"{SPARSITY}.")]
     at = measures.index(SPARSITY) + 1
-    measures = [*measures[:at], *layers, *measures[at:]]
+    measures[at:at] = [name for name in runs.table if str(name).startswith(f"{SPARSITY}.")]
     summary = summarize(runs.table, runs.axes, measures)
     text = setting_table(summary, runs.axes, measures)
     priced, figures = costs(runs), {}

@@ -12,14 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from prunekit.app.reports.collect import plain, sort_key
 from prunekit.app.reports.labels import CRITERION, short
 from prunekit.app.reports.run import ACCURACY, ORDER, RATE, SAVED
-from prunekit.app.reports.summary import DENSE, groups, only
+from prunekit.app.reports.summary import DENSE, combinations, groups, only
 
-STYLES = {"descending": "-", "ascending": "--"}
-FIRST = {"descending": "highest scores first", "ascending": "lowest scores first"}
-GRAINS = {"unit": "-", "gate": ":"}
+STYLES = {"descending": "-", "ascending": "--", "unit": "-", "gate": ":"}
+WORDS = {"descending": "highest scores first", "ascending": "lowest scores first", "unit": "units", "gate": "gates"}
+SHAPES = "osD^v<>PX*"
 COSTS = {
     "size": "bytes on disk, of the dense network's",
     "faster_1": "times faster, batch of 1",
@@ -47,7 +46,7 @@ def draw_units(
         label: of the value.
         criteria: all that there are, so that each has one colour in all figures.
     """
-    across, down = _combinations(summary, facets[:1]), _combinations(summary, facets[1:])
+    across, down = combinations(summary, facets[:1]), combinations(summary, facets[1:])
     figure, grid = _grid(len(down), len(across), 4.3, 3.6, sharex=True, sharey=True)
     figure.supylabel(label, fontsize=10)
     lines = 2 * len(criteria)
@@ -58,8 +57,7 @@ def draw_units(
         here = only(summary, where)
         axes.set_visible(not here.empty)
         for number, ((name, order), line) in enumerate(groups(here, [CRITERION, ORDER])):
-            look = {"color": f"C{criteria.index(name)}", "linestyle": STYLES[order]}
-            _line(axes, line, RATE, shift=step * (number - lines / 2), **look)
+            _line(axes, line, RATE, shift=step * (number - lines / 2), **_look(criteria, name, order))
         if dense is None:
             axes.axhline(0, **GREY)
             axes.set_ylim(summary["mean"].min() - 0.1, summary["mean"].max() + 0.1)  # wider intervals are cut
@@ -71,7 +69,7 @@ def draw_units(
             axes.annotate("dense", (1, level), xycoords=("axes fraction", "data"), **said)
         axes.set_title(_words(where), fontsize=10)
         axes.set_xlabel("rate of removed units")
-    _legend(figure, [*_criteria(summary, criteria), *_orders(summary)])
+    _legend(figure, _looks(criteria, summary, ORDER))
     return figure
 
 
@@ -86,7 +84,7 @@ def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: 
         colour: the column that colours lines; None for one line.
     """
     measures = [name for name in MEASURES if f"{name}.mean" in summary]
-    wheres, lines = _combinations(summary, facets), _combinations(summary, [colour] if colour else [])
+    wheres, lines = combinations(summary, facets), combinations(summary, [colour] if colour else [])
     figure, grid = _grid(len(measures), len(wheres), 3.5, 2.1, sharex=True, sharey="row")
     for (measure, where), axes in zip(product(measures, wheres), grid.flat, strict=True):
         here = only(summary, where)
@@ -96,8 +94,7 @@ def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: 
         if measure == ACCURACY:
             _dense_line(axes, here)
             axes.set_title(_words(where), fontsize=10)
-        axes.set_xlabel(short(x))
-        axes.set_ylabel(MEASURES[measure], fontsize=9)
+        axes.set(xlabel=short(x), ylabel=MEASURES[measure])
         axes.label_outer()
     colours = [(_words(line), {"color": f"C{number}"}) for number, line in enumerate(lines) if line]
     _legend(figure, [("dense network", GREY), *colours])
@@ -115,28 +112,27 @@ def draw_areas(summary: pd.DataFrame, colour: str, shape: str | None) -> Figure:
     """
     figure, grid = _grid(1, 1, 8.3, 4.5)
     axes: Axes = grid[0, 0]
-    colours, shapes = (_combinations(summary, [name] if name else []) for name in (colour, shape))
-    marks = [{"color": f"C{number % 10}", "marker": "o"} for number in range(len(colours))]
-    for (number, one), (other, two) in product(enumerate(colours), enumerate(shapes)):
+    colours, shapes = (combinations(summary, [name] if name else []) for name in (colour, shape))
+    for (i, one), (j, two) in product(enumerate(colours), enumerate(shapes)):
         for row in only(summary, one | two).to_dict("records"):
             hollow = {} if row["alive.mean"] == row["neurons.mean"] else {"markerfacecolor": "none"}
-            look = {**marks[number], "marker": "osD^v<>PX*"[other % 10], "markersize": 6, "linestyle": "", **hollow}
+            look = {"color": f"C{i % 10}", "marker": SHAPES[j % 10], "markersize": 6, "linestyle": "", **hollow}
             _line(axes, pd.DataFrame([row]), "median_area.mean", f"{ACCURACY}.", **look)
     dense = _dense_line(axes, summary)
     _logarithmic(axes)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    # What falls far below is in the table.
     best = max(dense, summary[f"{ACCURACY}.mean"].max())
-    axes.set_ylim(max(0.0, dense - 0.06), min(1.0, best + 0.025))
-    axes.set_xlabel("median share of the image that a living neuron keeps")
-    axes.set_ylabel("test accuracy after retraining")
-    looks = [(str(one[colour]), mark) for one, mark in zip(colours, marks, strict=True)]
-    for number, two in enumerate(shapes if shape else []):
-        looks.append((f"{str(shape).rpartition('.')[2]} {two[shape]}", {**GREY, "marker": "osD^v<>PX*"[number % 10]}))
+    axes.set_ylim(max(0.0, dense - 0.06), min(1.0, best + 0.025))  # what falls far below is in the table
+    axes.set(xlabel="median share of the image that a living neuron keeps", ylabel="test accuracy after retraining")
+    looks: list[tuple[str, dict[str, Any]]] = [
+        (str(one[colour]), {"color": f"C{i % 10}", "marker": "o"}) for i, one in enumerate(colours)
+    ]
+    for j, two in enumerate(shapes if shape else []):
+        looks.append((f"{str(shape).rpartition('.')[2]} {two[shape]}", {**GREY, "marker": SHAPES[j % 10]}))
     looks.append(("hollow: not all neurons live", {**GREY, "marker": "o", "markerfacecolor": "none"}))
-    looks = [(label, {**look, "linestyle": ""}) for label, look in looks]
-    _legend(figure, [*looks, ("dense network", GREY)], loc="outside right upper", ncols=1)
+    points = [(label, {**look, "linestyle": ""}) for label, look in looks]
+    _legend(figure, [*points, ("dense network", GREY)], loc="outside right upper", ncols=1)
     return figure
 
 
@@ -150,22 +146,20 @@ def draw_costs(summary: pd.DataFrame, facets: Sequence[str], lines: Sequence[str
         lines: columns ``criterion`` and ``order``, whose combinations are lines; none for one line.
         criteria: all that there are, so that each has one colour in all figures.
     """
-    wheres = _combinations(summary, facets)
+    wheres = combinations(summary, facets)
     figure, grid = _grid(len(wheres), len(COSTS), 3.1, 2.9, sharex="col", sharey=True)
     for (where, (cost, label)), axes in zip(product(wheres, COSTS.items()), grid.flat, strict=True):
         here = only(summary, where)
         _logarithmic(axes)
         for key, line in groups(here, lines):
-            look = {"color": f"C{criteria.index(key[0])}", "linestyle": STYLES[key[1]]} if key else {"color": "C0"}
+            look = _look(criteria, *key) if key else {"color": "C0"}
             _line(axes, line.dropna(subset=[f"{cost}.mean"]), f"{cost}.mean", f"{ACCURACY}.", **look)
         _dense_line(axes, here)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, 0) if cost == "size" else "{x:g}")
-        axes.set_xlabel(label)
-        axes.set_ylabel("\n".join(["test accuracy", *_words(where).split(", ")]), fontsize=9)
-        axes.set_ylim(*_limits(summary, ACCURACY))
+        ylabel = "\n".join(["test accuracy", *_words(where).split(", ")])
+        axes.set(xlabel=label, ylabel=ylabel, ylim=_limits(summary, ACCURACY))
         axes.label_outer()
-    named = [*_criteria(summary, criteria), *_orders(summary)] if lines else []
-    _legend(figure, [("dense network", GREY), *named])
+    _legend(figure, [("dense network", GREY), *(_looks(criteria, summary, ORDER) if lines else [])])
     return figure
 
 
@@ -186,15 +180,12 @@ def draw_grains(summary: pd.DataFrame, grain: str, others: Sequence[str], criter
     for axes, order in zip(grid.flat, orders, strict=True):
         here = only(summary, {ORDER: order})
         for (name, size, *_), line in groups(here, [CRITERION, grain, *others]):
-            look = {"color": f"C{criteria.index(name)}", "linestyle": GRAINS[size]}
-            _line(axes, line, f"{SAVED}.mean", f"{ACCURACY}.", **look)
+            _line(axes, line, f"{SAVED}.mean", f"{ACCURACY}.", **_look(criteria, name, size))
         _dense_line(axes, here)
-        axes.set_ylim(0, 1.02)
-        axes.set_title(FIRST[order], fontsize=10)
-        axes.set_xlabel("share of the LSTM's multiply-adds saved")
-    grid[0, 0].set_ylabel("test accuracy")
-    sizes = [(f"{size}s", {"color": "0.3", "linestyle": style}) for size, style in GRAINS.items()]
-    _legend(figure, [*_criteria(summary, criteria), *sizes])
+        axes.set_title(WORDS[order], fontsize=10)
+        axes.set(ylim=(0, 1.02), xlabel="share of the LSTM's multiply-adds saved", ylabel="test accuracy")
+        axes.label_outer()
+    _legend(figure, _looks(criteria, summary, grain))
     return figure
 
 
@@ -235,25 +226,16 @@ def _limits(summary: pd.DataFrame, measure: str) -> tuple[float, float]:
     return max(-0.02, summary[names].min().min() - 0.05), min(1.02, summary[names].max().max() + 0.05)
 
 
-def _combinations(summary: pd.DataFrame, facets: Sequence[str]) -> list[dict[str, Any]]:
-    """The combinations of the columns' values, sorted by the last columns first; an empty one without columns."""
-    if not facets:
-        return [{}]
-    ordered = [*facets[1:], facets[0]]
-    rows = summary[ordered].drop_duplicates().sort_values(ordered, key=lambda column: column.map(sort_key))
-    return [{key: plain(row[key]) for key in facets} for row in rows.to_dict("records")]
+def _look(criteria: Sequence[str], name: str, kind: str) -> dict[str, Any]:
+    return {"color": f"C{criteria.index(name)}", "linestyle": STYLES[kind]}
 
 
-def _criteria(summary: pd.DataFrame, criteria: Sequence[str]) -> Looks:
-    """A colour for each criterion that there is."""
-    present = set(summary[CRITERION])
-    return [(name.replace("_", " "), {"color": f"C{i}"}) for i, name in enumerate(criteria) if name in present]
-
-
-def _orders(summary: pd.DataFrame) -> Looks:
-    """A style for each order that there is."""
-    present = set(summary[ORDER])
-    return [(FIRST[order], {"color": "0.3", "linestyle": look}) for order, look in STYLES.items() if order in present]
+def _looks(criteria: Sequence[str], summary: pd.DataFrame, column: str) -> Looks:
+    """A colour for each criterion that there is, a style for each of the column's values that there is."""
+    names, kinds = set(summary[CRITERION]), set(summary[column])
+    colours = [(name.replace("_", " "), {"color": f"C{i}"}) for i, name in enumerate(criteria) if name in names]
+    styles = [(WORDS[kind], {"color": "0.3", "linestyle": style}) for kind, style in STYLES.items() if kind in kinds]
+    return [*colours, *styles]
 
 
 def _legend(figure: Figure, looks: Looks, loc: str = "outside lower center", ncols: int | None = None) -> None:

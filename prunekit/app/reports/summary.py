@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import sem, t
 
-from prunekit.app.reports.collect import Runs
+from prunekit.app.reports.collect import Runs, plain, sort_key
 from prunekit.app.reports.labels import CRITERION
 from prunekit.app.reports.run import ACCURACY, ORDER, RATE, SEED
 
@@ -30,6 +30,15 @@ def only(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     for key, value in where.items():
         table = table[table[key].isna()] if pd.isna(value) else table[table[key] == value]
     return table
+
+
+def combinations(table: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The combinations of the columns' values, sorted by the last columns first; an empty one without columns."""
+    if not columns:
+        return [{}]
+    ordered = [*columns[1:], columns[0]]
+    rows = table[ordered].drop_duplicates().sort_values(ordered, key=lambda column: column.map(sort_key))
+    return [{key: plain(row[key]) for key in columns} for row in rows.to_dict("records")]
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
