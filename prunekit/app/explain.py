@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -27,7 +27,7 @@ from prunekit.app.rebuild import Rebuilt, rebuild
 from prunekit.callbacks.images import add_png
 from prunekit.errors import ArgumentError
 from prunekit.figures.evidence import draw_classes, draw_decisions, draw_faithfulness
-from prunekit.files import write_json
+from prunekit.files import write_json, write_whole
 from prunekit.folders import replaced
 from prunekit.masks import find_parameter
 from prunekit.regions.evidence import find_chain
@@ -94,7 +94,8 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
             for kind, curve in found._asdict().items()
         }
         arrays |= {"images": torch.tensor(images), "class_evidence": torch.stack(evidence), **curves}
-        save_file({name: tensor.contiguous() for name, tensor in arrays.items()}, aside / ARRAYS)
+        content = save({name: tensor.contiguous() for name, tensor in arrays.items()})
+        write_whole(aside / ARRAYS, lambda file: file.write(content))  # save_file's is its owner's alone to read
         with SummaryWriter(str(aside)) as writer:
             for name, figure in figures.items():
                 figure.savefig(aside / f"{name}.png")

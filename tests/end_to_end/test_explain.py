@@ -2,6 +2,8 @@
 
 import json
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
-from prunekit.app.explain import AREAS, ARRAYS, explain, main
+from prunekit.app.explain import AREAS, ARRAYS, _subject, explain, main
 from prunekit.data_modules.digits import Digits
 from prunekit.data_modules.in_memory import Arrays
 from prunekit.errors import ArgumentError
@@ -42,6 +45,7 @@ def test_an_explanation_adds_up_to_what_the_network_of_the_run_says(finished, ca
     }
     assert after == before
     arrays, areas = load_file(out / ARRAYS), json.loads((out / AREAS).read_text())
+    assert (out / ARRAYS).stat().st_mode == (out / AREAS).stat().st_mode
     x, y = finished.data.arrays.test_x, finished.data.arrays.test_y
     with torch.no_grad():
         logits = finished.module.eval()(x[[3, 5, 340]]).double()
@@ -146,15 +150,24 @@ def test_a_run_that_pruned_weights_one_by_one_is_explained_too(new_run, tmp_path
     assert set(areas) == {"dense", "pruned"}
 
 
+def test_what_an_image_is_says_a_callback_of_any_name_one_that_prunes_first():
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    drawn = {"image_shape": [2, 2], "parameter": "0.weight"}
+    wrong = {"image_shape": [3, 1], "parameter": "2.weight", "rate": 0.5}
+    pruned = {"image_shape": [4, 1], "parameter": "0.weight", "rate": 0.5}
+    config = {"callbacks": {"a": {"rate": 0.5}, "b": drawn, "c": wrong, "d": pruned}}
+    assert _subject(SimpleNamespace(module=module, config=config), Path("run")) is pruned
+    del config["callbacks"]["d"]
+    assert _subject(SimpleNamespace(module=module, config=config), Path("run")) is drawn
+
+
 def test_what_cannot_be_explained_is_refused(new_run, miniature, short_run, tmp_path):
     with pytest.raises(ArgumentError, match=r"run: .*the folder of a finished run"):
         explain(tmp_path, tmp_path / "out")
     run = new_run("experiment=synthetic_dense", "model.units=8", "model.hidden=4", "dense_epochs=1",
                   "~callbacks.sample_frames", *miniature("synthetic_dense"))  # fmt: skip
     run.go()
-    with pytest.raises(
-        ArgumentError, match="a callback that has image_shape and parameter, which say what"
-    ):
+    with pytest.raises(ArgumentError, match="a callback that has image_shape and parameter, which say what"):
         explain(run.folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     other = short_run("callbacks.region_mean_mask.parameter=layers.hidden2.weight",
