@@ -8,14 +8,12 @@ import argparse
 import copy
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import get_class
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -25,18 +23,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.app.build import build
 from prunekit.app.door import errors_told, quiet_lightning
-from prunekit.app.errors import ConfigError
 from prunekit.app.rebuild import Rebuilt, rebuild
-from prunekit.callbacks.heatmaps import Heatmaps
 from prunekit.callbacks.images import add_png
-from prunekit.callbacks.region_mean_mask import RegionMeanMask
+from prunekit.errors import ArgumentError
 from prunekit.figures.evidence import draw_classes, draw_decisions, draw_faithfulness
 from prunekit.files import write_json, write_whole
 from prunekit.folders import replaced
 from prunekit.masks import find_parameter
 from prunekit.regions.evidence import find_chain
 from prunekit.regions.explanation import Subject, compare_methods, explain_classes, explain_decisions
-from prunekit.regions.faithfulness import Curves, area, has_captum
+from prunekit.regions.faithfulness import has_captum
 from prunekit.regions.segmentation import Connected
 
 log = logging.getLogger("prunekit")
@@ -62,7 +58,7 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
         Network -> method -> ``deletion`` and ``insertion``, the areas under the curves.
 
     Raises:
-        ConfigError: if there is no finished run, its network is no chain that begins with a layer whose weights are
+        ArgumentError: if there is no finished run, its network is no chain that begins with a layer whose weights are
             images, or an image is not there.
     """
     rebuilt = rebuild(run)
@@ -71,7 +67,7 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
     final, labels = subjects["pruned"], sorted(set(y.tolist()))
     images = [int((y == label).nonzero()[0]) for label in labels] if images is None else list(images)
     if not images or min(images) < 0 or max(images) >= len(y):
-        raise ConfigError("--images", images, f"numbers of test images, 0 to {len(y) - 1}")
+        raise ArgumentError("--images", images, f"numbers of test images, 0 to {len(y) - 1}")
     if not has_captum():
         log.warning("no integrated gradients: pip install 'prunekit[captum]' brings what takes them")
     with replaced(out, AREAS, "explanation") as aside:
@@ -82,25 +78,33 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
             _, mistakes = explain_decisions(final, x[wrong], y[wrong], COLOURED, mistakes=True)
             title = "What led the network astray: its first mistakes, in the order of the test data"
             figures["mistakes"] = draw_decisions(mistakes, title)
-        means, evidence = zip(
-            *track(explain_classes(final, x, y), "classes", total=len(labels), transient=True), strict=True
-        )
-        title = "What each class looks like, and what in an image speaks for it: means over the class's test images"
+        classes = track(explain_classes(final, x, y), "classes", total=len(labels), transient=True)
+        means, evidence = zip(*classes, strict=True)
+        title = "What each class looks like, and what in an image speaks for it (DeepLIFT): means over its test images"
         figures["classes"] = draw_classes(np.stack(means), np.stack(evidence), list(map(str, labels)), title)
-        curves = {
+        methods = {
             name: dict(track(compare_methods(subject, x, y), f"faithfulness, {name}", total=METHODS, transient=True))
             for name, subject in subjects.items()
         }
-        areas = {
-            name: {
-                method: {kind: area(curve) for kind, curve in found._asdict().items()}
-                for method, found in methods.items()
-            }
-            for name, methods in curves.items()
+        figures["faithfulness"] = draw_faithfulness(methods)
+        curves = {
+            f"{kind}.{network}.{method.replace(' ', '_')}": curve
+            for network, own in methods.items()
+            for method, found in own.items()
+            for kind, curve in found._asdict().items()
         }
-        figures["faithfulness"] = draw_faithfulness(curves, areas)
-        arrays |= {"images": torch.tensor(images), "class_evidence": torch.stack(evidence), **_flat(curves)}
-        _fill(aside, figures, arrays, areas, curves)
+        arrays |= {"images": torch.tensor(images), "class_evidence": torch.stack(evidence), **curves}
+        content = save({name: tensor.contiguous() for name, tensor in arrays.items()})
+        write_whole(aside / ARRAYS, lambda file: file.write(content))  # save_file's is its owner's alone to read
+        with SummaryWriter(str(aside)) as writer:
+            for name, figure in figures.items():
+                figure.savefig(aside / f"{name}.png")
+                add_png(writer, aside / f"{name}.png", f"explain/{name}", 0)
+            for name, curve in curves.items():
+                for step, accuracy in enumerate(curve.tolist()):
+                    writer.add_scalar(name.replace(".", "/", 1), accuracy, round(100 * step / (len(curve) - 1)))
+        areas = {name: {method: found.areas() for method, found in own.items()} for name, own in methods.items()}
+        write_json(aside / AREAS, areas)
     return areas
 
 
@@ -112,15 +116,15 @@ def _subjects(rebuilt: Rebuilt, run: Path) -> tuple[dict[str, Subject], tuple[in
         log.warning("the dense network's checkpoint is gone; only the pruned one is explained")
     else:
         weights = {"dense": rebuilt.dense, **weights}
-    node, name = _subject(rebuilt, run)
-    cut = Connected()
-    if node.get("segmentation") is not None:
-        cut = build(node["segmentation"], "segmentation")
-    shape, subjects = tuple(node["image_shape"]), {}
+    node = _subject(rebuilt, run)
+    cut = build(node["segmentation"], "segmentation") if node.get("segmentation") is not None else Connected()
+    name, shape, subjects = node["parameter"], tuple(node["image_shape"]), {}
     for kind, state in weights.items():
         module.load_state_dict(state)
         if not all(parameter.isfinite().all() for parameter in module.parameters()):
-            raise ConfigError(KEY, f"{run}, whose {kind} network is not finite", "a run whose training did not diverge")
+            raise ArgumentError(
+                KEY, f"{run}, whose {kind} network is not finite", "a run whose training did not diverge"
+            )
         chain = copy.deepcopy(find_chain(module, name))
         first = find_parameter(module, name).detach()
         kept = rebuilt.mask[name] if kind == "pruned" and name in rebuilt.mask else torch.ones_like(first).bool()
@@ -132,28 +136,22 @@ def _subjects(rebuilt: Rebuilt, run: Path) -> tuple[dict[str, Subject], tuple[in
         difference = (subjects["pruned"].chain.logits(x.flatten(1)) - expected).abs().max()
     if not difference <= SAME * max(1.0, float(expected.abs().max())) or expected.shape[1] < 2:
         got = f"{run}, whose network does more than its layers say, or knows one class"
-        raise ConfigError(KEY, got, "one that applies an nn.Sequential to flattened images of two classes or more")
+        raise ArgumentError(KEY, got, "one that applies an nn.Sequential to flattened images of two classes or more")
     return subjects, shape
 
 
-def _subject(rebuilt: Rebuilt, run: Path) -> tuple[dict[str, Any], str]:
-    """The callback that says what an image is and where the weights are, and their name."""
-    kinds = (RegionMeanMask, Heatmaps)
-    nodes = [(get_class(node["_target_"]), node) for node in rebuilt.config["callbacks"].values()]
-    nodes = [(kind, node) for wanted in kinds for kind, node in nodes if issubclass(kind, wanted)]
-    if not nodes:
-        accepted = "a run with callbacks.region_mean_mask or callbacks.heatmaps, which say what an image is"
-        raise ConfigError(KEY, str(run), accepted)
-    for number, (_, node) in enumerate(nodes, start=1):
+def _subject(rebuilt: Rebuilt, run: Path) -> dict[str, Any]:
+    """The config of the callback that says what an image is and where the weights are; of one that prunes first."""
+    nodes = [node for node in rebuilt.config["callbacks"].values() if {"image_shape", "parameter"} <= node.keys()]
+    got, accepted = str(run), "a run with a callback that has image_shape and parameter, which say what an image is"
+    for node in sorted(nodes, key=lambda node: "rate" not in node):
         try:
             find_chain(rebuilt.module, node["parameter"])
         except ValueError as error:
-            if number == len(nodes):
-                got, accepted = f"{run}: {error}", "a run whose network is linear and elementwise layers"
-                raise ConfigError(KEY, got, accepted) from None
+            got, accepted = f"{run}: {error}", "a run whose network is linear and elementwise layers"
         else:
-            break
-    return node, node["parameter"]
+            return node
+    raise ArgumentError(KEY, got, accepted)
 
 
 def _batches(data: Any) -> Iterator[tuple[Tensor, Tensor]]:
@@ -167,38 +165,8 @@ def _test_images(data: Any, shape: tuple[int, ...], run: Path) -> tuple[Tensor, 
     x, y = (torch.cat(part) for part in zip(*_batches(data), strict=True))
     if x[0].numel() != math.prod(shape):
         got = f"{run}, with inputs of {tuple(x.shape[1:])}"
-        raise ConfigError(KEY, got, f"one whose inputs are images of {list(shape)}")
+        raise ArgumentError(KEY, got, f"one whose inputs are images of {list(shape)}")
     return x.reshape(len(x), *shape), y
-
-
-def _flat(curves: Mapping[str, Mapping[str, Curves]]) -> dict[str, Tensor]:
-    """All curves by name, such as ``deletion.pruned.random``."""
-    return {
-        f"{kind}.{network}.{method.replace(' ', '_')}": curve
-        for network, methods in curves.items()
-        for method, found in methods.items()
-        for kind, curve in found._asdict().items()
-    }
-
-
-def _fill(
-    folder: Path,
-    figures: Mapping[str, Figure],
-    arrays: Mapping[str, Tensor],
-    areas: Areas,
-    curves: Mapping[str, Mapping[str, Curves]],
-) -> None:
-    content = save({name: tensor.contiguous() for name, tensor in arrays.items()})
-    write_whole(folder / ARRAYS, lambda file: file.write(content))
-    with SummaryWriter(str(folder)) as writer:
-        for name, figure in figures.items():
-            path = folder / f"{name}.png"
-            figure.savefig(path)
-            add_png(writer, path, f"explain/{name}", 0)
-        for name, curve in _flat(curves).items():
-            for step, accuracy in enumerate(curve.tolist()):
-                writer.add_scalar(name.replace(".", "/", 1), accuracy, round(100 * step / (len(curve) - 1)))
-    write_json(folder / AREAS, areas)
 
 
 def _table(areas: Areas) -> Table:
@@ -217,9 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="prunekit explain", description="Show what a network went by.")
     parser.add_argument("run", type=Path, help="folder of a finished run that pruned an image classifier")
     parser.add_argument("--out", type=Path, help="a folder for figures and arrays; default: RUN/explain")
-    parser.add_argument(
-        "--images", type=int, nargs="+", metavar="N", help="test images; default: the first of each class"
-    )
+    words = "test images; default: the first of each class"
+    parser.add_argument("--images", type=int, nargs="+", metavar="N", help=words)
     given = parser.parse_args(arguments)
     quiet_lightning()
     with errors_told():

@@ -12,28 +12,16 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.app.door import errors_told
-from prunekit.app.reports.collect import (
-    ACCURACY,
-    GRAIN,
-    MEASURES,
-    ORDER,
-    RATE,
-    SAVED,
-    SEED,
-    Runs,
-    collect,
-    pooled,
-)
+from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
 from prunekit.app.reports.figures import draw_areas, draw_costs, draw_grains, draw_settings, draw_units
 from prunekit.app.reports.labels import CRITERION, SEGMENTATION
-from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, losses, plain_names, summarize
+from prunekit.app.reports.run import ACCURACY, ORDER, RATE, SAVED, SEED
+from prunekit.app.reports.summary import CONTROL, COSTS, DENSE, costs, differences, groups, losses, summarize, unnamed
 from prunekit.app.reports.text import cost_table, setting_table, state, unit_tables
 from prunekit.files import write_whole
 
 MOST_PANELS = 12  # side by side
 SPARSITY, AREA = "sparsity", "median_area"
-# What goes on the horizontal axis where units are not what is pruned, the first that differs between runs.
-RATES = ("callbacks.region_mean_mask.rate", "callbacks.l2_mask.rate")
 
 
 def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
@@ -48,10 +36,12 @@ def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
         What was written.
 
     Raises:
-        ConfigError: if there are no finished runs, or runs of several experiments.
+        ArgumentError: if there are no finished runs, or runs of several experiments.
     """
     runs = collect(folder)
-    written = [_csv(runs.table, out / "results.csv"), _csv(runs.times, out / "times.csv")]
+    written = [out / "results.csv", out / "times.csv"]
+    for path, table in zip(written, (runs.table, runs.times), strict=True):
+        _write(path, table.to_csv(index=False, lineterminator="\n"))
     head = [f"# {runs.experiment}: {runs.table['config_hash'].nunique()} runs", "", *state(runs)]
     if pool:
         runs = pooled(runs, pool)
@@ -63,8 +53,7 @@ def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
         text += ["", f"![{name}]({name}.png)"]
     constant = [f"{key}={value}" for key, value in runs.constant.items()]
     tail = ["", "<details><summary>The same in all runs</summary>", "", "```", *constant, "```", "</details>", ""]
-    content = "\n".join([*head, *text, *tail])
-    write_whole(out / "report.md", lambda file: file.write(content.encode()))
+    _write(out / "report.md", "\n".join([*head, *text, *tail]))
     return [out / "report.md", *written]
 
 
@@ -72,45 +61,40 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     facets = sorted(runs.axes, key=lambda key: key != "model.regularization")  # regularisations lie side by side
     by = [*facets, CRITERION, ORDER, RATE]
     networks = runs.table.drop_duplicates([*facets, SEED])
-    dense = plain_names(summarize(networks, facets, ["dense_test_acc"]), "dense_test_acc")
-    summary = plain_names(summarize(runs.table, by, [ACCURACY]), ACCURACY)
+    dense = unnamed(summarize(networks, facets, [DENSE]), DENSE)
+    summary = unnamed(summarize(runs.table, by, [ACCURACY]), ACCURACY)
     curves(summary, by[:-1], RATE, ["mean", "half"], tensorboard)
     criteria = sorted(summary[CRITERION].unique())
     figures = {"accuracy": draw_units(summary, facets, dense, "test accuracy", criteria)}
     text = unit_tables(summary, dense, facets, "Test accuracy in %")
-    if GRAIN in facets and SAVED in runs.table:
-        of_saved = summarize(runs.table, by, [ACCURACY, "dense_test_acc", SAVED])
-        figures["grains"] = draw_grains(of_saved, GRAIN, [key for key in facets if key != GRAIN], criteria)
+    for grain in [key for key in facets if set(runs.table[key]) <= {"unit", "gate"}][:1] if SAVED in runs.table else []:
+        of_saved = summarize(runs.table, by, [ACCURACY, DENSE, SAVED])
+        figures["grains"] = draw_grains(of_saved, grain, [key for key in facets if key != grain], criteria)
     title = "Points of accuracy against the dense network, paired"
     text += unit_tables(losses(runs.table, facets), None, facets, title)
     priced = costs(runs)
     if not priced.empty:
-        prices = summarize(priced, by, [ACCURACY, "dense_test_acc", *COSTS])
+        prices = summarize(priced, by, [ACCURACY, DENSE, *COSTS])
         figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria)
         text += cost_table(summarize(priced, [*facets, RATE], COSTS), [*facets, RATE])
     against = differences(runs.table, facets)
-    if against.empty and set(criteria) == {CONTROL}:
-        return text, figures
-    if against.empty:
-        return [
-            *text,
-            f"No control: run `criterion={CONTROL}` as well to see what the criteria are worth.",
-            "",
-        ], figures
-    figures["difference"] = draw_units(against, facets, None, "test accuracy, less that of random order", criteria)
-    return text + unit_tables(against, None, facets, "Points of accuracy against random order, paired by seed"), figures
+    if not against.empty:
+        figures["difference"] = draw_units(against, facets, None, "test accuracy, less that of random order", criteria)
+        text += unit_tables(against, None, facets, "Points of accuracy against random order, paired by seed")
+    elif criteria != [CONTROL]:
+        text += [f"No control: run `criterion={CONTROL}` as well to see what the criteria are worth.", ""]
+    return text, figures
 
 
 def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figure]]:
     measures = [name for name in MEASURES if name in runs.table]
-    layers = [name for name in runs.table if str(name).startswith(f"{SPARSITY}.")]
     at = measures.index(SPARSITY) + 1
-    measures = [*measures[:at], *layers, *measures[at:]]
+    measures[at:at] = [name for name in runs.table if str(name).startswith(f"{SPARSITY}.")]
     summary = summarize(runs.table, runs.axes, measures)
     text = setting_table(summary, runs.axes, measures)
     priced, figures = costs(runs), {}
     if not priced.empty:
-        priced = summarize(priced, runs.axes, [ACCURACY, "dense_test_acc", *COSTS])
+        priced = summarize(priced, runs.axes, [ACCURACY, DENSE, *COSTS])
         figures["costs"] = draw_costs(priced, [], [], [])
         text += cost_table(priced, runs.axes)
     if AREA in measures and runs.axes and runs.table[AREA].max() > 0:
@@ -118,17 +102,22 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
         by = sorted(runs.axes, key=lambda key: (key != SEGMENTATION, not key.endswith(".index")))
         counted = summarize(runs.table, runs.axes, [*measures, "neurons"])
         figures["areas"] = draw_areas(counted, by[0], next(iter(by[1:]), None))
-    numeric = [key for key in runs.axes if all(_is_number(value) for value in summary[key])]
-    numeric.sort(key=lambda key: RATES.index(key) if key in RATES else len(RATES))
+
+    def place(key: str) -> tuple[bool, bool]:
+        """Rates of callbacks come first, and of these the rates of regions of images."""
+        node, _, last = key.rpartition(".")
+        return last != RATE or not node.startswith("callbacks."), f"{node}.image_shape" not in runs.constant
+
+    numeric = sorted((key for key in runs.axes if all(_is_number(value) for value in summary[key])), key=place)
     if not numeric:
         return text, figures
     x, colour = numeric[0], next(iter(numeric[1:]), None)
     columns = [f"{name}.{part}" for name in measures for part in ("mean", "half")]
     curves(summary, [key for key in runs.axes if key != x], x, columns, tensorboard)
     facets = [key for key in runs.axes if key not in (x, colour)]
-    if not facets or len(summary.drop_duplicates(facets)) <= MOST_PANELS:
-        return text, {"settings": draw_settings(summary, facets, x, colour), **figures}
-    return [*text, f"No settings.png: it would have more than {MOST_PANELS} columns of panels.", ""], figures
+    if facets and len(summary.drop_duplicates(facets)) > MOST_PANELS:
+        return [*text, f"No settings.png: it would have more than {MOST_PANELS} columns of panels.", ""], figures
+    return text, {"settings": draw_settings(summary, facets, x, colour), **figures}
 
 
 def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[str], folder: Path) -> None:
@@ -139,7 +128,7 @@ def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[s
     for old in folder.rglob("events.out.tfevents.*"):
         old.unlink()
     percent = x.rpartition(".")[2] == RATE or any(value != round(value) for value in summary[x])
-    for key, line in summary.groupby(list(by), sort=False, dropna=False) if by else [((), summary)]:
+    for key, line in groups(summary, by):
         name = "_".join(_word(part) for part in key) or "all"
         with SummaryWriter(str(folder / name)) as writer:
             for row in line.sort_values(x).to_dict("records"):
@@ -157,10 +146,8 @@ def _word(value: object) -> str:
     return re.sub(r"[^\w.=+-]+", "-", str(value)).rstrip("-")
 
 
-def _csv(table: pd.DataFrame, path: Path) -> Path:
-    content = table.to_csv(index=False, lineterminator="\n")
+def _write(path: Path, content: str) -> None:
     write_whole(path, lambda file: file.write(content.encode()))
-    return path
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
@@ -177,9 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="prunekit report", description=__doc__)
     parser.add_argument("folder", type=Path, help="holds runs of one experiment, such as runs/ucf101_te")
     parser.add_argument("--out", type=Path, help="a folder for the report; default: FOLDER/report")
-    parser.add_argument(
-        "--pool", action="append", default=[], metavar="KEY", help="take a key's values for repetitions"
-    )
+    words = "take a key's values for repetitions"
+    parser.add_argument("--pool", action="append", default=[], metavar="KEY", help=words)
     given = parser.parse_args(arguments)
     with errors_told():
         for path in report(given.folder, given.out or given.folder / "report", given.pool):

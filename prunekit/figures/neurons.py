@@ -5,7 +5,7 @@ number and a share at each tile, and a legend.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def draw_weights(weights: Images, kept: Kept, title: str) -> Figure:
     """The weight images in colour, with each neuron's removed share."""
     values = np.abs(weights[kept])
     scale = float(np.quantile(values, 0.995)) if values.size and values.any() else 1.0
-    figure, axes = _tiles(weight_colours(weights, kept, scale), neuron_rates(kept), title)
+    figure, axes = _tiles(weight_colours(weights, kept, scale), kept, title)
     bar = figure.colorbar(ScalarMappable(Normalize(-scale, scale), WEIGHT_COLOURS), ax=axes, shrink=0.4, pad=0.01)
     bar.set_label("weight: red positive, blue negative; black = removed")
     return figure
@@ -90,22 +90,14 @@ def draw_regions(labels: NDArray[np.int64], kept: Kept, title: str) -> Figure:
     palette = [to_rgb(f"C{number}") for number in (0, 1, 2, 3, 4, 6, 8, 9)]
     colours = label2rgb(np.where(kept, labels, 0), colors=palette, bg_label=0, bg_color=(0, 0, 0))
     colours[(labels > 0) & ~kept] = 0.35
-    figure, axes = _tiles(np.asarray(colours), neuron_rates(kept), title)
-    entries = [
-        ("black", "removed before"),
-        ("#595959", "region removed now"),
-        ("C0", "kept: one colour, one region"),
-    ]
-    _legend(axes, entries)
-    return figure
+    words = {"black": "removed before", "#595959": "region removed now", "C0": "kept: one colour, one region"}
+    return _tiles(colours, kept, title, words)[0]
 
 
 def draw_kept(kept: Kept, before: Kept, title: str) -> Figure:
     """What is kept, what was removed now, and what had been removed before."""
     colours = np.where(kept[..., None], to_rgb(KEPT), np.where(before[..., None], to_rgb(NOW), to_rgb(EARLIER)))
-    figure, axes = _tiles(np.asarray(colours), neuron_rates(kept), title)
-    _legend(axes, [(KEPT, "kept"), (NOW, "removed now"), (EARLIER, "removed before")])
-    return figure
+    return _tiles(colours, kept, title, {KEPT: "kept", NOW: "removed now", EARLIER: "removed before"})[0]
 
 
 def draw_rates(kept: Kept, base: Kept | None, title: str) -> Figure:
@@ -117,54 +109,38 @@ def draw_rates(kept: Kept, base: Kept | None, title: str) -> Figure:
     figure.suptitle(title, fontsize=11)
     for axes, (counted, rates) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         groups = neuron_groups(rates)
-        axes.axvspan(0, MOSTLY_KEPT, color="C0", alpha=0.12)
-        axes.axvspan(MOSTLY_REMOVED, 1, color="C3", alpha=0.12)
+        words = (f"at most 40 % removed: {groups['at_most_40']:.0%} of neurons",
+                 f"at least 90 % removed: {groups['at_least_90']:.0%} of neurons")  # fmt: skip
+        spans = ((0, MOSTLY_KEPT, "C0"), (MOSTLY_REMOVED, 1, "C3"))
+        for left, right, colour in spans:
+            axes.axvspan(left, right, color=colour, alpha=0.12)
         axes.hist(rates[np.isfinite(rates)], bins=np.linspace(0, 1, 21).tolist(), color="0.35", rwidth=0.92)
-        axes.set_title(f"counted {counted}", fontsize=10)
-        axes.set_xlabel("removed share of a neuron's weights")
-        axes.set_ylabel("neurons")
-        axes.set_xlim(0, 1)
-        axes.legend(
-            handles=[
-                Patch(
-                    color="C0",
-                    alpha=0.3,
-                    label=f"at most 40 % removed: {groups['at_most_40']:.0%} of neurons",
-                ),
-                Patch(
-                    color="C3",
-                    alpha=0.3,
-                    label=f"at least 90 % removed: {groups['at_least_90']:.0%} of neurons",
-                ),
-            ],
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.18),
-            frameon=False,
-            fontsize=9,
+        axes.set(
+            title=f"counted {counted}", xlabel="removed share of a neuron's weights", ylabel="neurons", xlim=(0, 1)
         )
+        handles = [Patch(color=span[2], alpha=0.3, label=label) for span, label in zip(spans, words, strict=True)]
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False, fontsize=9)
     return figure
 
 
-def _tiles(images: NDArray[np.float64], rates: NDArray[np.float64], title: str) -> tuple[Figure, Axes]:
-    """All ``(N, H, W, 3)`` images in one grid, each under its number and removed share."""
+def _tiles(images: NDArray[Any], kept: Kept, title: str, words: Mapping[str, str] | None = None) -> tuple[Figure, Axes]:
+    """All ``(N, H, W, 3)`` images in one grid, each under its number and removed share; colours -> words below."""
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     mosaic = montage(images, fill=PAPER, grid_shape=(rows, columns), padding_width=GAP, channel_axis=-1)
-    figure = Figure(figsize=(11.5, 1.2 + 10 * rows * (height + GAP) / (columns * (width + GAP))), dpi=100)
-    figure.set_layout_engine("constrained")
+    size = (11.5, 1.2 + 10 * rows * (height + GAP) / (columns * (width + GAP)))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.imshow(mosaic, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(f"{title}\none tile = one neuron: its number and the share of its weights removed", fontsize=11)
-    size = 72 * figure.get_figwidth() * 0.85 / (columns * (width + GAP)) * GAP * 0.7
-    for neuron in range(count):
+    letters = 72 * figure.get_figwidth() * 0.85 / (columns * (width + GAP)) * GAP * 0.7
+    for neuron, rate in enumerate(neuron_rates(kept)):
         row, column = divmod(neuron, columns)
         left, top = GAP + column * (width + GAP), row * (height + GAP) + GAP / 2
-        axes.text(left, top, f"{neuron}  {rates[neuron]:.0%}", color="white", fontsize=size, va="center")
+        axes.text(left, top, f"{neuron}  {rate:.0%}", color="white", fontsize=letters, va="center")
+    if words is not None:
+        handles = [Patch(facecolor=colour, edgecolor="0.4", label=text) for colour, text in words.items()]
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(handles), fontsize=10)
     return figure, axes
-
-
-def _legend(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
-    handles = [Patch(facecolor=colour, edgecolor="0.4", label=text) for colour, text in entries]
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(handles), fontsize=10)

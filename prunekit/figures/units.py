@@ -27,15 +27,11 @@ def draw_unit_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.subplots()
     for number, name in enumerate(dict.fromkeys(row["criterion"] for row in rows)):
         for order, style in (("descending", "-"), ("ascending", "--")):
-            points = sorted((r["rate"], r["test_acc"]) for r in rows if (r["criterion"], r["order"]) == (name, order))
+            points = [(100 * r["rate"], r["test_acc"]) for r in rows if (r["criterion"], r["order"]) == (name, order)]
             if points:
-                rates, accuracies = zip(*points, strict=True)
-                label = f"{name.replace('_', ' ')}, {order}"
-                axes.plot(
-                    [100 * r for r in rates], accuracies, style, color=f"C{number}", marker="o", ms=3, label=label
-                )
-    axes.set_xlabel("units removed (%)")
-    axes.set_ylabel("test accuracy, without retraining")
+                label, colour = f"{name.replace('_', ' ')}, {order}", f"C{number}"
+                axes.plot(*zip(*sorted(points), strict=True), style, color=colour, marker="o", ms=3, label=label)
+    axes.set(xlabel="units removed (%)", ylabel="test accuracy, without retraining")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -51,8 +47,7 @@ def draw_scores(scores: Mapping[str, Values]) -> Figure:
     for axes, (name, values) in zip(figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True):
         axes.hist(values, bins=40)
         axes.set_title(name.replace("_", " "), fontsize=10)
-        axes.set_xlabel(f"score ({UNITS[name]})" if name in UNITS else "score")
-        axes.set_ylabel("units")
+        axes.set(xlabel=f"score ({UNITS[name]})" if name in UNITS else "score", ylabel="units")
     return figure
 
 
@@ -68,8 +63,7 @@ def draw_states(magnitude: Values, scores: Values, name: str) -> Figure:
     axes = figure.subplots()
     order = np.argsort(-scores, kind="stable")
     image = axes.imshow(magnitude.T[order], aspect="auto", cmap="magma", interpolation="nearest", vmin=0)
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"units, by {name.replace('_', ' ')}, highest on top")
+    axes.set(xlabel="step", ylabel=f"units, by {name.replace('_', ' ')}, highest on top")
     figure.colorbar(image, label="mean |h| over training clips")
     return figure
 

@@ -14,8 +14,8 @@ class adds up to its logit less the logit of a black image, which is the remaind
 Softmax does not see a number that is added to all logits, so the evidence used here is *centred*: that for a class less
 its mean over all classes. It adds up to the centred logits.
 
-Source: the rescale rule of Shrikumar, Greenside and Kundaje, Learning Important Features Through Propagating Activation
-Differences, 2017, taken to regions of weights.
+Source: DeepLIFT with its rescale rule, of Shrikumar, Greenside and Kundaje, Learning Important Features Through
+Propagating Activation Differences, 2017; here taken to regions of weights.
 """
 
 from typing import NamedTuple
@@ -153,11 +153,12 @@ def _secants(function: nn.Module, z: Tensor) -> Tensor:
     return torch.where(same, tangent, rise / run.masked_fill(same, 1))
 
 
-def pixel_evidence(chain: Chain, x: Tensor, classes: Tensor) -> Tensor:
-    """What each pixel of an image gives to one class's centred logit.
+def deeplift(chain: Chain, x: Tensor, classes: Tensor) -> Tensor:
+    """DeepLIFT from a black image: what each pixel gives to one class's centred logit.
 
     It is the evidence of a region that is one pixel of all neurons: ``(slopes[c] @ W1) * x``. Summed over the pixels of
     an image it is the class's centred logit less its remainder, whatever the regions that weights are cut into.
+    Captum's ``DeepLift`` gives the same, but for GELU, SiLU and Hardtanh, of which it takes the gradients.
 
     Args:
         chain: the network.

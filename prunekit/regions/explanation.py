@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunekit.regions.evidence import Chain, Regions, pixel_evidence, slopes
+from prunekit.regions.evidence import Chain, Regions, deeplift, slopes
 from prunekit.regions.faithfulness import (
     Curves,
     faithfulness,
@@ -106,7 +106,7 @@ def explain_decisions(
     regions = torch.from_numpy(cut.evidence(found, flat))
     best, second = found.logits.topk(2, dim=1).indices.T
     second = y if mistakes else second
-    maps = [subject.added_up(pixel_evidence(subject.chain, flat, classes)) for classes in (best, second)]
+    maps = [subject.added_up(deeplift(subject.chain, flat, classes)) for classes in (best, second)]
     arrays = {
         "labels": torch.from_numpy(subject.labels.astype(np.int32)),
         "region_evidence": regions,
@@ -143,15 +143,15 @@ def explain_classes(subject: Subject, x: Tensor, y: Tensor) -> Iterator[tuple[ND
     for label in sorted(set(y.tolist())):
         own, total = x[y == label], torch.zeros(subject.plane, dtype=torch.float64)
         for batch in batches(own.flatten(1)):
-            total += subject.added_up(pixel_evidence(subject.chain, batch, torch.full((len(batch),), label))).sum(0)
+            total += subject.added_up(deeplift(subject.chain, batch, torch.full((len(batch),), label))).sum(0)
         yield picture(own.mean(0)), total / len(own)
 
 
 def compare_methods(subject: Subject, x: Tensor, y: Tensor) -> Iterator[tuple[str, Curves]]:
     """Deletion and insertion curves by evidence, by its rivals and by controls that know no network.
 
-    Each method explains the centred logit of the class that the network predicts. ``evidence by region`` has each
-    region's evidence spread evenly over what it sees, ``evidence by pixel`` as it comes from the pixels. Integrated
+    Each method explains the centred logit of the class that the network predicts. ``DeepLIFT by region`` has each
+    region's evidence spread evenly over what it sees, ``DeepLIFT`` as it comes from the pixels. Integrated
     gradients are there if captum is.
 
     Args:
@@ -163,10 +163,10 @@ def compare_methods(subject: Subject, x: Tensor, y: Tensor) -> Iterator[tuple[st
     generator = torch.Generator().manual_seed(0)
     logits = subject.chain.logits
     methods: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "evidence by region": lambda batch, classes: cut.spread(
+        "DeepLIFT by region": lambda batch, classes: cut.spread(
             cut.evidence(slopes(subject.chain, batch, classes), batch)[:, :, 0], batch
         ),
-        "evidence by pixel": lambda batch, classes: pixel_evidence(subject.chain, batch, classes),
+        "DeepLIFT": lambda batch, classes: deeplift(subject.chain, batch, classes),
         "gradient x input": lambda batch, classes: gradient_times_input(logits, batch, classes),
     }
     if has_captum():

@@ -31,6 +31,10 @@ class Curves(NamedTuple):
     deletion: Tensor
     insertion: Tensor
 
+    def areas(self) -> dict[str, float]:
+        """The areas under both, by name."""
+        return {name: area(curve) for name, curve in self._asdict().items()}
+
 
 @torch.no_grad()
 def faithfulness(network: Network, x: Tensor, y: Tensor, evidence: Tensor, steps: int = STEPS) -> Curves:

@@ -53,10 +53,8 @@ def neuron_groups(rates: NDArray[np.float64]) -> Groups:
         {'at_least_90': 0.5, 'at_most_40': 0.25}
     """
     total = max(len(rates), 1)
-    return {
-        "at_least_90": int((rates >= MOSTLY_REMOVED).sum()) / total,
-        "at_most_40": int((rates <= MOSTLY_KEPT).sum()) / total,
-    }
+    removed, kept = (int(group.sum()) / total for group in (rates >= MOSTLY_REMOVED, rates <= MOSTLY_KEPT))
+    return {"at_least_90": removed, "at_most_40": kept}
 
 
 class NeuronSummary(Groups):
@@ -94,13 +92,13 @@ def summarise_neurons(kept: NDArray[np.bool_], base: NDArray[np.bool_], labels: 
     sizes = region_sizes(np.where(kept, labels, 0))
     sizes = sizes[sizes > 0]
     rates = neuron_rates(kept)
-    alive = rates < 1
+    areas = 1 - rates[rates < 1]
     return {
         **neuron_groups(rates),
         "count": len(rates),
-        "alive": int(alive.sum()),
-        "median_area": float(np.median(1 - rates[alive])) if alive.any() else 0.0,
-        "upper_area": float(np.quantile(1 - rates[alive], UPPER)) if alive.any() else 0.0,
+        "alive": len(areas),
+        "median_area": float(np.median(areas)) if len(areas) else 0.0,
+        "upper_area": float(np.quantile(areas, UPPER)) if len(areas) else 0.0,
         "of_survivors": neuron_groups(neuron_rates(kept, base)),
         "regions": len(sizes),
         "median_region": float(np.median(sizes)) if len(sizes) else 0.0,

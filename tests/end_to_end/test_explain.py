@@ -2,6 +2,8 @@
 
 import json
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,15 +11,16 @@ import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
-from prunekit.app.explain import AREAS, ARRAYS, explain, main
+from prunekit.app.explain import AREAS, ARRAYS, _subject, explain, main
 from prunekit.data_modules.digits import Digits
 from prunekit.data_modules.in_memory import Arrays
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.regions.faithfulness import area, has_captum
 from prunekit.regions.labels import region_neurons
 
-METHODS = {"evidence by region", "evidence by pixel", "gradient x input", "brightness", "random"}
+METHODS = {"DeepLIFT by region", "DeepLIFT", "gradient x input", "brightness", "random"}
 METHODS |= {"integrated gradients"} if has_captum() or os.environ.get("CI") else set()
 FIGURES = {"decisions.png", "mistakes.png", "classes.png", "faithfulness.png"}
 
@@ -42,6 +45,7 @@ def test_an_explanation_adds_up_to_what_the_network_of_the_run_says(finished, ca
     }
     assert after == before
     arrays, areas = load_file(out / ARRAYS), json.loads((out / AREAS).read_text())
+    assert (out / ARRAYS).stat().st_mode == (out / AREAS).stat().st_mode
     x, y = finished.data.arrays.test_x, finished.data.arrays.test_y
     with torch.no_grad():
         logits = finished.module.eval()(x[[3, 5, 340]]).double()
@@ -73,8 +77,8 @@ def test_an_explanation_adds_up_to_what_the_network_of_the_run_says(finished, ca
             assert both == {kind: area(curve) for kind, curve in curves.items()}
             assert curves["deletion"][0] == curves["insertion"][-1]
             assert float(curves["deletion"][0]) == pytest.approx(accuracies[network])
-        for method in ("evidence by region", "evidence by pixel"):
-            if network == "pruned" or method == "evidence by pixel":
+        for method in ("DeepLIFT by region", "DeepLIFT"):
+            if network == "pruned" or method == "DeepLIFT":
                 assert methods[method]["deletion"] < methods["random"]["deletion"] - 0.05
                 assert methods[method]["insertion"] > methods["random"]["insertion"] + 0.05
     assert areas["dense"] != areas["pruned"]
@@ -98,9 +102,9 @@ def test_an_explanation_is_replaced_and_nothing_else_is(finished, tmp_path):
     assert explain(finished.folder, out, [0]) == first
     assert not (out / "old").exists()
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ConfigError, match=r"--out: .*no explanation"):
+    with pytest.raises(ArgumentError, match=r"--out: .*no explanation"):
         explain(finished.folder, tmp_path / "mine")
-    with pytest.raises(ConfigError, match=r"--images: got \[360\]; accepted: numbers of test images, 0 to 359"):
+    with pytest.raises(ArgumentError, match=r"--images: got \[360\]; accepted: numbers of test images, 0 to 359"):
         explain(finished.folder, out, [360])
 
 
@@ -146,17 +150,28 @@ def test_a_run_that_pruned_weights_one_by_one_is_explained_too(new_run, tmp_path
     assert set(areas) == {"dense", "pruned"}
 
 
+def test_what_an_image_is_says_a_callback_of_any_name_one_that_prunes_first():
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    drawn = {"image_shape": [2, 2], "parameter": "0.weight"}
+    wrong = {"image_shape": [3, 1], "parameter": "2.weight", "rate": 0.5}
+    pruned = {"image_shape": [4, 1], "parameter": "0.weight", "rate": 0.5}
+    config = {"callbacks": {"a": {"rate": 0.5}, "b": drawn, "c": wrong, "d": pruned}}
+    assert _subject(SimpleNamespace(module=module, config=config), Path("run")) is pruned
+    del config["callbacks"]["d"]
+    assert _subject(SimpleNamespace(module=module, config=config), Path("run")) is drawn
+
+
 def test_what_cannot_be_explained_is_refused(new_run, miniature, short_run, tmp_path):
-    with pytest.raises(ConfigError, match=r"run: .*the folder of a finished run"):
+    with pytest.raises(ArgumentError, match=r"run: .*the folder of a finished run"):
         explain(tmp_path, tmp_path / "out")
     run = new_run("experiment=synthetic_dense", "model.units=8", "model.hidden=4", "dense_epochs=1",
                   "~callbacks.sample_frames", *miniature("synthetic_dense"))  # fmt: skip
     run.go()
-    with pytest.raises(ConfigError, match=r"region_mean_mask or callbacks\.heatmaps, which say what an image is"):
+    with pytest.raises(ArgumentError, match="a callback that has image_shape and parameter, which say what"):
         explain(run.folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     other = short_run("callbacks.region_mean_mask.parameter=layers.hidden2.weight",
                       "callbacks.region_mean_mask.image_shape=[10,10]")  # fmt: skip
     other.go()
-    with pytest.raises(ConfigError, match="not of the first of its linear layers"):
+    with pytest.raises(ArgumentError, match="not of the first of its linear layers"):
         explain(other.folder, tmp_path / "out")

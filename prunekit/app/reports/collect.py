@@ -1,9 +1,7 @@
 """A folder of runs as one table: what each was, what came out, and which are missing."""
 
-import json
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,30 +10,14 @@ import pandas as pd
 import yaml
 from rich.progress import track
 
-from prunekit.app.errors import ConfigError
-from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
 from prunekit.app.jobs import read_jobs
-from prunekit.app.reports.labels import CRITERIA, CRITERION, criterion_labels, name_segmentations, varies
-from prunekit.app.results import RESULTS
+from prunekit.app.reports.labels import CRITERION, name_criteria, name_segmentations, varies
+from prunekit.app.reports.run import ACCURACY, CONFIG, CURVE, NEURONS, ORDER, RATE, SEED, Run, points, read_run
+from prunekit.errors import ArgumentError
 
-CONFIG = "config.yaml"
-SEED, ORDER, RATE = "seed", "order", "rate"
-# What the columns order and rate are made of.
-SETTINGS = tuple(f"callbacks.unit_{key}" for key in ("mask.order", "mask.rate", "curve.orders", "curve.rates"))
-ACCURACY = "final_test_acc"
-SAVED = "saved"  # share of the LSTM's multiply-adds
-GRAIN = "callbacks.unit_curve.granularity"
-NEURONS = ("at_least_90", "at_most_40", "alive", "median_area", "upper_area", "regions", "median_region")
 COUNTS = ("alive", "regions", "median_region")  # no shares
 MEASURES = ("dense_test_acc", "pruned_test_acc", ACCURACY, "sparsity", *NEURONS)
 MOST_COMBINATIONS = 100_000  # beyond these no grid is filled in to see what is missing
-
-
-class Run(NamedTuple):
-    """A finished run: its flat config, without where it lies, and its results."""
-
-    config: dict[str, Any]
-    results: dict[str, Any]
 
 
 class Runs(NamedTuple):
@@ -43,7 +25,7 @@ class Runs(NamedTuple):
 
     Attributes:
         experiment: its name.
-        table: a row a run, or a row a point of its ``unit_curve``: ``config_hash``, ``seed``, the axes, for units
+        table: a row a run, or a row a point of its curves: ``config_hash``, ``seed``, the axes, for units
             ``criterion``, ``order`` and ``rate``, then what was measured; sorted.
         times: a row a run, its seconds: of its parts, and of a batch in the dense and in the compact network.
         axes: config keys that differ between runs, the seed and what follows from it apart.
@@ -58,72 +40,78 @@ class Runs(NamedTuple):
     constant: dict[str, Any]
     problems: list[str]
 
+    @property
+    def keys(self) -> list[str]:
+        """The columns that tell rows apart."""
+        return [SEED, *self.axes, *(name for name in (CRITERION, ORDER, RATE) if name in self.table)]
+
 
 def collect(folder: Path) -> Runs:
     """Read all runs in ``folder``, however deep.
 
     Raises:
-        ConfigError: if there is no finished run, or there are runs of several experiments.
+        ArgumentError: if there is no finished run, or there are runs of several experiments.
     """
     if not folder.is_dir():
-        raise ConfigError("folder", str(folder), "a folder of runs, such as runs/<experiment>")
-    found, problems, seen = [], [], set()
+        raise ArgumentError("folder", str(folder), "a folder of runs, such as runs/<experiment>")
+    found: dict[str, Run] = {}
+    problems = []
     for path in track(sorted(folder.rglob(CONFIG)), description="runs", transient=True):
         try:
-            config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-            run = Run(_identity(config), json.loads((path.parent / RESULTS).read_text()))
-            _require_whole(run)
+            run = read_run(path.parent)
         except FileNotFoundError:
             problems.append(f"not finished: {path.parent}; its command continues it")
         except (ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"damaged: {path.parent} ({type(error).__name__}: {error}); delete it and run it again")
         else:
-            if run.results["config_hash"] in seen:
+            if found.setdefault(run.results["config_hash"], run) is not run:
                 problems.append(f"left out: {path.parent}, a copy of a run that is there")
-            else:
-                seen.add(run.results["config_hash"])
-                found.append(run)
     problems += unfinished_jobs(folder)
     if not found:
-        raise ConfigError("folder", f"{folder}, with no finished run ({len(problems)} others)", "a folder of runs")
-    names = sorted({run.results["experiment"] for run in found})
+        raise ArgumentError("folder", f"{folder}, with no finished run ({len(problems)} others)", "a folder of runs")
+    names = sorted({run.results["experiment"] for run in found.values()})
     if len(names) > 1:
         got = f"{folder}, with runs of several experiments: {', '.join(names)}"
-        raise ConfigError("folder", got, f"the folder of one experiment, such as {folder / names[0]}")
-    return _tabulate(names[0], found, problems)
+        raise ArgumentError("folder", got, f"the folder of one experiment, such as {folder / names[0]}")
+    return _tabulate(names[0], list(found.values()), problems)
 
 
 def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
     name_segmentations(found)
+    name_criteria(found)
+    made = [points(run) for run in found]
     keys = sorted({key for config, _ in found for key in config})
-    units = ("criterion", *CRITERIA, *SETTINGS)
-    values = {key: [config.get(key) for config, _ in found] for key in keys if not key.startswith(units)}
+    values = {key: [config.get(key) for config, _ in found] for key in keys}
     axes = [key for key, column in values.items() if varies(column) and key != SEED]
-    for origin in (SEED, "dense_epochs"):  # data.seed and the like follow these
-        axes = [key for key in axes if key == origin or values[key] != values[origin]]
-    labels = criterion_labels(found)
-    rows = []
-    for (config, results), label in zip(found, labels, strict=True):
-        run = {"config_hash": results["config_hash"], SEED: results["seed"], **{key: config.get(key) for key in axes}}
-        rows += [{**run, **point} for point in _points(results, label)]
-    if any(CRITERION in row for row in rows) and not all(CRITERION in row for row in rows):
-        others = [str(row["config_hash"]) for row in rows if CRITERION not in row]
+    leaders = [values[SEED], values["dense_epochs"]]  # data.seed and the like follow these
+    if all(len(rows) == 1 for rows in made):  # as settings of another callback may follow those of the last
+        leaders += [[rows[0].get(name) for rows in made] for name in (CRITERION, ORDER, RATE)]
+    for leader in leaders:
+        axes = [key for key in axes if values[key] is leader or values[key] != leader]
+    rows = [
+        {"config_hash": results["config_hash"], SEED: results["seed"], **{key: config.get(key) for key in axes}, **row}
+        for (config, results), own in zip(found, made, strict=True)
+        for row in own
+    ]
+    others = [str(row["config_hash"]) for row in rows if CRITERION not in row]
+    if 0 < len(others) < len(rows):
         problems = [*problems, f"left out, as no units are pruned in them: {', '.join(others)}"]
         rows = [row for row in rows if CRITERION in row]
-    table = pd.DataFrame(rows)
-    by = [SEED, *axes, *(name for name in (CRITERION, ORDER, RATE) if name in table)]
-    table = table.sort_values(by=by, key=lambda column: column.map(sort_key), kind="stable", ignore_index=True)
-    for key in axes:  # None stays None, where pandas would have made a number of it
-        table[key] = pd.Series([plain(value) for value in table[key]], dtype=object)
-    twice = table[table.duplicated(by, keep=False)]["config_hash"].unique()
-    if len(twice):
-        problems = [*problems, f"of equal settings, averaged within their seed: {', '.join(twice)}"]
+    axes += [CURVE] if any(CURVE in row for row in rows) else []
     times = [
         {"config_hash": r["config_hash"], "device": r["device"], **r["seconds"], **_latencies(r.get("latency", {}))}
         for _, r in found
     ]
     constant = {key: column[0] for key, column in values.items() if not varies(column)}
-    return Runs(experiment, table, pd.DataFrame(times).sort_values("config_hash"), axes, constant, problems)
+    table, seconds = pd.DataFrame(rows), pd.DataFrame(times).sort_values("config_hash")
+    runs = Runs(experiment, table, seconds, axes, constant, problems)
+    table = table.sort_values(runs.keys, key=lambda column: column.map(sort_key), kind="stable", ignore_index=True)
+    for key in axes:  # None stays None, where pandas would have made a number of it
+        table[key] = pd.Series([plain(value) for value in table[key]], dtype=object)
+    twice = table[table.duplicated(runs.keys, keep=False)]["config_hash"].unique()
+    if len(twice):
+        problems = [*problems, f"of equal settings, averaged within their seed: {', '.join(twice)}"]
+    return runs._replace(table=table, problems=problems)
 
 
 def _latencies(latency: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
@@ -136,20 +124,17 @@ def missing(runs: Runs) -> list[dict[str, Any]] | None:
 
     Criteria combine with the orders and granularities that they are seen in.
     """
-    by = [SEED, *runs.axes, *(name for name in (CRITERION, ORDER, RATE) if name in runs.table)]
-    columns = [list(dict.fromkeys(map(plain, runs.table[name]))) for name in by]
-    there = set(zip(*(map(plain, runs.table[name]) for name in by), strict=True))
-    count = 1
-    for column in columns:
-        count *= len(column)
-    if count > MOST_COMBINATIONS:
+    columns = {name: list(map(plain, runs.table[name])) for name in runs.keys}
+    if math.prod(len(set(column)) for column in columns.values()) > MOST_COMBINATIONS:
         return None
-    absent = [dict(zip(by, wanted, strict=True)) for wanted in product(*columns) if wanted not in there]
-    if CRITERION not in runs.table:
-        return absent
+    there = set(zip(*columns.values(), strict=True))
+    wanted = product(*map(dict.fromkeys, columns.values()))
+    absent = [dict(zip(columns, values, strict=True)) for values in wanted if values not in there]
     # A criterion need not make sense in every order, nor for gates.
     together = [CRITERION, ORDER, *(key for key in runs.axes if key.endswith(".granularity"))]
-    seen = set(zip(*(map(plain, runs.table[key]) for key in together), strict=True))
+    if CRITERION not in runs.table:
+        return absent
+    seen = set(zip(*(columns[key] for key in together), strict=True))
     return [row for row in absent if tuple(row[key] for key in together) in seen]
 
 
@@ -157,71 +142,15 @@ def pooled(runs: Runs, keys: Sequence[str]) -> Runs:
     """The runs with some axes' values taken for repetitions, as seeds are.
 
     Raises:
-        ConfigError: if a key is no axis.
+        ArgumentError: if a key is no axis.
     """
-    keys = list(dict.fromkeys(keys))
-    for key in keys:
-        if key not in runs.axes:
-            raise ConfigError("--pool", key, f"a key that differs between runs: {', '.join(runs.axes) or 'none does'}")
     table = runs.table.copy()
-    for key in keys:
+    for key in dict.fromkeys(keys):
+        if key not in runs.axes:
+            accepted = f"a key that differs between runs: {', '.join(runs.axes) or 'none does'}"
+            raise ArgumentError("--pool", key, accepted)
         table[SEED] = [f"{seed}, {value}" for seed, value in zip(table[SEED], table.pop(key), strict=True)]
     return runs._replace(table=table, axes=[key for key in runs.axes if key not in keys])
-
-
-def _points(results: Mapping[str, Any], label: Mapping[str, str]) -> Iterable[dict[str, Any]]:
-    metrics = results["metrics"]
-    measured = {
-        "dense_test_acc": metrics["dense/test_acc"],
-        "pruned_test_acc": metrics["pruned/test_acc"],
-        "final_test_acc": metrics["final/test_acc"],
-        "sparsity": results["sparsity"]["overall"],
-        "parameters_nonzero": results["parameters"]["nonzero"],
-    }
-    for name in (
-        ("parameters", "macs", "file_bytes") if "file_bytes" in results else ()
-    ):  # early runs have no compact one
-        measured[f"{name}_compact"], measured[f"{name}_dense"] = results[name]["compact"], results[name]["dense"]
-    measured |= {f"sparsity.{name}": share for name, share in results["sparsity"]["achieved"].items() if "." in name}
-    measured |= {name: results["neurons"][name] for name in NEURONS if name in results.get("neurons", {})}
-    measured |= {"neurons": results["neurons"]["count"]} if "neurons" in results else {}
-    if CRITERION in results:
-        setting = {CRITERION: label[results[CRITERION]], ORDER: results[ORDER], RATE: results[RATE]}
-        return [{**setting, **measured}]
-    if "unit_curve" in results:
-        dense = {"dense_test_acc": measured["dense_test_acc"]}
-        return [
-            {CRITERION: label[row[CRITERION]], ORDER: row[ORDER], RATE: row[RATE], **dense}
-            | {"pruned_test_acc": row["test_acc"], "final_test_acc": row["test_acc"]}
-            | ({SAVED: row["saved"]} if "saved" in row else {})
-            for row in results["unit_curve"]
-        ]
-    return [measured]
-
-
-def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    """A run's config, flat, without where it lies and how it is shown; paths in values have their keys' names."""
-    paths = {str(value): name for name, value in config["paths"].items()}
-
-    def nameless(value: Any) -> Any:
-        for path in sorted(paths, key=len, reverse=True):
-            if isinstance(value, str) and (value == path or value.startswith(f"{path}/")):
-                return f"<{paths[path]}>{value.removeprefix(path)}"
-        return json.dumps(value) if isinstance(value, list | dict) else value
-
-    flat = dict(_flat(config))
-    of_trainer = (f"trainer.{key}" for key in ("devices", *NOT_SHOWN))
-    of_data = (f"data.{key}" for key in NOT_DATA)
-    skipped = {*NOT_IDENTITY, "config_hash", "name", "logger", *of_trainer, *of_data}
-    return {k: nameless(v) for k, v in flat.items() if k not in skipped and not k.startswith(("paths.", "logger."))}
-
-
-def _flat(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for name, value in node.items():
-            yield from _flat(value, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, node
 
 
 def unfinished_jobs(folder: Path) -> list[str]:
@@ -236,14 +165,6 @@ def unfinished_jobs(folder: Path) -> list[str]:
                     lines.append(f"{job['state']} in the last sweep: {' '.join(job['overrides'])}{why}")
             return lines
     return []
-
-
-def _require_whole(run: Run) -> None:
-    """Raise if results lack what a finished run leaves."""
-    if not list(_points(run.results, defaultdict(str))):
-        raise ValueError("no points of its curve")
-    for key in ("config_hash", "experiment", "seed", "device", "seconds"):
-        run.results[key]
 
 
 def plain(value: Any) -> Any:

@@ -1,62 +1,77 @@
 """Short names for parts of configs that say one thing in several keys: a criterion, a segmentation."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 Run = tuple[dict[str, Any], dict[str, Any]]  # a flat config and results
 CRITERION, SEGMENTATION = "criterion", "segmentation"
-# What the names of criteria are made of.
-CRITERIA = ("callbacks.unit_mask.criterion.", "callbacks.unit_curve.criteria.")
 
 
-def criterion_labels(found: Sequence[Run]) -> list[dict[str, str]]:
-    """For each run criterion name -> label: the name, and with it those arguments that differ between runs."""
-    arguments: list[dict[str, dict[str, Any]]] = []
+def name_criteria(found: Sequence[Run]) -> None:
+    """Have one key in place of all that describes a criterion of a callback, whatever the callback is called.
+
+    The callback of a mask has one ``criterion``, that of a curve several ``criteria``, by name.
+    """
+    entries = []
     for config, results in found:
-        mask, curve = ({k.removeprefix(node): v for k, v in config.items() if k.startswith(node)} for node in CRITERIA)
-        if CRITERION in results:
-            arguments.append({results[CRITERION]: mask})
-        else:
-            own: dict[str, dict[str, Any]] = {}
-            for key, value in curve.items():
-                name, _, argument = key.partition(".")
-                own.setdefault(name, {})[argument] = value
-            arguments.append(own)
-    different: dict[str, list[str]] = {}
-    for name in {name for own in arguments for name in own}:
-        all_own = [own[name] for own in arguments if name in own]
-        keys = sorted({key for own in all_own for key in own} - {"seed", "_target_"})
-        different[name] = [key for key in keys if varies([own.get(key) for own in all_own])]
-    return [{name: _label(name, own[name], different[name]) for name in own} for own in arguments]
+        for node, said in results["callbacks"].items():
+            if CRITERION in said:
+                entries.append((config, f"callbacks.{node}.{CRITERION}", said[CRITERION]))
+            for name in dict.fromkeys(row[CRITERION] for row in said.get("rows", [])):
+                entries.append((config, f"callbacks.{node}.criteria.{name}", name))
+    _shorten(entries)
 
 
 def name_segmentations(found: Sequence[Run]) -> None:
-    """Have one key, a class's name with those arguments that differ, in place of all that says how regions are cut.
+    """Have one key, the class's name, in place of all that says how regions are cut.
 
     A callback that has the segmentation of the run, as it does unless it is given its own, says nothing more.
     """
-    own = [_below(config, SEGMENTATION) for config, _ in found]
-    names = [str(arguments.get("_target_", "")).rpartition(".")[2].lower() for arguments in own]
-    for (config, _), name, arguments in zip(found, names, own, strict=True):
+    entries = []
+    for config, _ in found:
+        own = _below(config, SEGMENTATION)
+        name = str(own.get("_target_", "")).rpartition(".")[2].lower()
         for node in {key.rpartition(f".{SEGMENTATION}")[0] for key in config if f".{SEGMENTATION}" in key}:
             theirs = f"{node}.{SEGMENTATION}"
-            if _below(config, theirs) == arguments and (name or config.get(theirs, arguments) is None):
+            if _below(config, theirs) == own and (name or config.get(theirs) is None):
                 for key in [key for key in config if key == theirs or key.startswith(f"{theirs}.")]:
                     del config[key]
         if name:
-            for key in arguments:
-                del config[f"{SEGMENTATION}.{key}"]
-            alike = [others for other, others in zip(names, own, strict=True) if other == name]
-            shown = [key for key in sorted(arguments) if key != "_target_" and varies([o.get(key) for o in alike])]
-            config[SEGMENTATION] = _label(name, arguments, shown)
+            entries.append((config, SEGMENTATION, name))
+    _shorten(entries)
+
+
+def _shorten(entries: Sequence[tuple[dict[str, Any], str, str]]) -> None:
+    """Let each config's key say a name, with those arguments below it that differ between entries of that name."""
+    alike: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for config, key, name in entries:
+        alike[name].append(_below(config, key))
+    shown = {
+        name: [argument for argument in sorted({key for each in own for key in each} - {"seed", "_target_"})
+               if varies([each.get(argument) for each in own])]
+        for name, own in alike.items()
+    }  # fmt: skip
+    for config, key, name in entries:
+        words = [f"{argument}={config.get(f'{key}.{argument}')}" for argument in shown[name]]
+        for argument in _below(config, key):
+            del config[f"{key}.{argument}"]
+        config[key] = f"{name} ({', '.join(words)})" if words else name
 
 
 def _below(config: Mapping[str, Any], node: str) -> dict[str, Any]:
     return {key.removeprefix(f"{node}."): value for key, value in config.items() if key.startswith(f"{node}.")}
 
 
-def _label(name: str, arguments: Mapping[str, Any], shown: list[str]) -> str:
-    return f"{name} ({', '.join(f'{key}={arguments.get(key)}' for key in shown)})" if shown else name
+def short(key: str) -> str:
+    """A config key's last words, for labels.
+
+    Example:
+        >>> short("callbacks.l2_mask.rate"), short("model.regularization"), short("seed")
+        ('l2_mask rate', 'regularization', 'seed')
+    """
+    parts = key.split(".")
+    return " ".join(parts[-2:]) if len(parts) > 2 else parts[-1]
 
 
 def varies(column: Sequence[Any]) -> bool:

@@ -1,16 +1,69 @@
 """From a table of runs to means with intervals, and to differences from the control."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import sem, t
 
-from prunekit.app.reports.collect import ACCURACY, ORDER, RATE, SEED, Runs
+from prunekit.app.reports.collect import Runs, plain, sort_key
 from prunekit.app.reports.labels import CRITERION
-from prunekit.app.reports.statistics import t_interval
+from prunekit.app.reports.run import ACCURACY, ORDER, RATE, SEED
 
 CONTROL = "random"
+DENSE = "dense_test_acc"
 COSTS = ("size", "macs_fewer", "faster_1", "faster_64")
+
+
+def groups(table: pd.DataFrame, by: Sequence[str]) -> Iterable[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """The rows of each combination of the columns' values, in the order that they come in; without columns all rows."""
+    found: Iterable[tuple[tuple[Any, ...], pd.DataFrame]] = (
+        table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]
+    )
+    return found
+
+
+def only(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that have these values; None and NaN are one value."""
+    for key, value in where.items():
+        table = table[table[key].isna()] if pd.isna(value) else table[table[key] == value]
+    return table
+
+
+def combinations(table: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The combinations of the columns' values, sorted by the last columns first; an empty one without columns."""
+    if not columns:
+        return [{}]
+    ordered = [*columns[1:], columns[0]]
+    rows = table[ordered].drop_duplicates().sort_values(ordered, key=lambda column: column.map(sort_key))
+    return [{key: plain(row[key]) for key in columns} for row in rows.to_dict("records")]
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """The mean and half the width of its two-sided Student t-interval, ``t(level, n - 1) * s / sqrt(n)``.
+
+    Args:
+        values: independent measurements, one a seed.
+        level: of confidence, in (0, 1).
+
+    Returns:
+        NaN for what so few values do not tell: of one the spread, of none the mean.
+
+    Source: Student, The probable error of a mean, Biometrika 1908.
+
+    Example:
+        >>> mean, half = t_interval([0.9, 0.92, 0.94])
+        >>> round(mean, 4), round(half, 4)
+        (0.92, 0.0497)
+        >>> t_interval([0.9])
+        (0.9, nan)
+    """
+    n = len(values)
+    if n < 2:
+        return float(values[0]) if n else math.nan, math.nan
+    return float(np.mean(values)), float(t.interval(level, n - 1)[1] * sem(values))
 
 
 def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
@@ -30,13 +83,11 @@ def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -
         [{'rate': 0.5, 'acc.mean': 0.85, 'acc.half': 0.635, 'n': 2}]
     """
     rows = []
-    for key, group in table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]:
+    for key, group in groups(table, by):
         row = dict(zip(by, key, strict=True))
         seeds = group.groupby(SEED)[list(measures)].mean()
-        for measure in measures:
-            values = seeds[measure].dropna().to_numpy(float)  # what was not measured takes no part
-            found = t_interval(values) if len(values) else (math.nan, math.nan)
-            row[f"{measure}.mean"], row[f"{measure}.half"] = found[:2]
+        for measure in measures:  # what was not measured takes no part
+            row[f"{measure}.mean"], row[f"{measure}.half"] = t_interval(seeds[measure].dropna().to_numpy(float))
         rows.append({**row, "n": len(seeds)})
     return pd.DataFrame(rows)
 
@@ -60,13 +111,13 @@ def differences(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     if paired.empty:
         return pd.DataFrame()
     paired["difference"] = paired[ACCURACY] - paired["control"]
-    return plain_names(summarize(paired, [*axes, CRITERION, ORDER, RATE], ["difference"]), "difference")
+    return unnamed(summarize(paired, [*axes, CRITERION, ORDER, RATE], ["difference"]), "difference")
 
 
 def losses(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """How much better than its dense network each pruned one is, as :func:`differences` gives it."""
-    table = table.assign(difference=table[ACCURACY] - table["dense_test_acc"])
-    return plain_names(summarize(table, [*axes, CRITERION, ORDER, RATE], ["difference"]), "difference")
+    table = table.assign(difference=table[ACCURACY] - table[DENSE])
+    return unnamed(summarize(table, [*axes, CRITERION, ORDER, RATE], ["difference"]), "difference")
 
 
 def costs(runs: Runs) -> pd.DataFrame:
@@ -87,12 +138,11 @@ def costs(runs: Runs) -> pd.DataFrame:
     table["size"] = table["file_bytes_compact"] / table["file_bytes_dense"]
     table["macs_fewer"] = table["macs_dense"] / table["macs_compact"]
     for size in ("1", "64"):
-        table[f"faster_{size}"] = table[f"batch_{size}_dense"].astype(float) / table[f"batch_{size}_compact"].astype(
-            float
-        )
+        dense, compact = (table[f"batch_{size}_{network}"].astype(float) for network in ("dense", "compact"))
+        table[f"faster_{size}"] = dense / compact
     return table
 
 
-def plain_names(summary: pd.DataFrame, measure: str) -> pd.DataFrame:
+def unnamed(summary: pd.DataFrame, measure: str) -> pd.DataFrame:
     """A summary of one measure, with columns ``mean`` and ``half`` instead of the measure's name and these."""
     return summary.rename(columns={f"{measure}.mean": "mean", f"{measure}.half": "half"})

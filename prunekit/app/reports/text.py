@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from prunekit.app.reports.collect import COUNTS, ORDER, RATE, SEED, Runs, missing, plain
-from prunekit.app.reports.figures import short
-from prunekit.app.reports.labels import CRITERION
-from prunekit.app.reports.summary import COSTS
+from prunekit.app.reports.collect import COUNTS, Runs, missing, plain
+from prunekit.app.reports.labels import CRITERION, short
+from prunekit.app.reports.run import ORDER, RATE, SEED
+from prunekit.app.reports.summary import COSTS, groups, only
 
 SHOWN_MISSING = 30
 
@@ -17,32 +17,31 @@ SHOWN_MISSING = 30
 def state(runs: Runs) -> list[str]:
     """Whether the sweep is whole, and if not what is missing."""
     absent = missing(runs)
+    problems = [f"- {problem}" for problem in runs.problems]
     if absent is None:
-        lines = [f"- {problem}" for problem in runs.problems]
-        return ["Too many combinations to see which are missing.", "", *lines, ""]
-    if not absent and not runs.problems:
+        return ["Too many combinations to see which are missing.", "", *problems, ""]
+    if not absent and not problems:
         return ["All combinations of the values seen have a result.", ""]
-    lines = ["**Incomplete.**", "", *(f"- {problem}" for problem in runs.problems)]
+    lines = ["**Incomplete.**", "", *problems]
     if absent:
         lines.append(f"- {len(absent)} combinations of the values seen have no result:")
-        groups = _grouped(absent)
-        lines += [f"  - {group}" for group in groups[:SHOWN_MISSING]]
-        lines += [f"  - and {len(groups) - SHOWN_MISSING} more such lines"] * (len(groups) > SHOWN_MISSING)
+        grouped = _grouped(absent)
+        lines += [f"  - {group}" for group in grouped[:SHOWN_MISSING]]
+        lines += [f"  - and {len(grouped) - SHOWN_MISSING} more such lines"] * (len(grouped) > SHOWN_MISSING)
     return [*lines, ""]
 
 
 def _grouped(absent: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is absent, seeds and then rates of otherwise equal combinations on one line."""
-    groups = [{key: (value,) for key, value in row.items()} for row in absent]
-    for together in (SEED, RATE):
+    found = [{key: (value,) for key, value in row.items()} for row in absent]
+    for together in (SEED, RATE) if RATE in absent[0] else (SEED,):
         merged: dict[Any, dict[str, tuple[Any, ...]]] = {}
-        for group in groups:
+        for group in found:
             others = tuple((key, values) for key, values in group.items() if key != together)
-            known = merged.setdefault(others, {**group, together: ()} if together in group else group)
-            if together in group:
-                known[together] = (*known[together], *group[together])
-        groups = list(merged.values())
-    return [" ".join(f"{key}={','.join(map(str, values))}" for key, values in group.items()) for group in groups]
+            known = merged.setdefault(others, {**group, together: ()})
+            known[together] += group[together]
+        found = list(merged.values())
+    return [" ".join(f"{key}={','.join(map(str, values))}" for key, values in group.items()) for group in found]
 
 
 def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Sequence[str], title: str) -> list[str]:
@@ -55,20 +54,15 @@ def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Seque
         title: over all of them.
     """
     lines = [f"## {title}", "", "Mean and 95 % t-interval over seeds; n is their number.", ""]
-    for key, part in summary.groupby(list(facets), sort=False, dropna=False) if facets else [((), summary)]:
+    for key, part in groups(summary, facets):
+        where = dict(zip(facets, key, strict=True))
         if facets:
-            lines += [
-                "### " + ", ".join(f"{short(name)} {plain(value)}" for name, value in zip(facets, key, strict=True)),
-                "",
-            ]
+            lines += ["### " + ", ".join(f"{short(name)} {plain(value)}" for name, value in where.items()), ""]
         if dense is not None:
-            rows = dense
-            for name, value in zip(facets, key, strict=True):
-                rows = rows[rows[name].isna()] if pd.isna(value) else rows[rows[name] == value]
-            lines += [f"Dense: {_cell(*rows.iloc[0][['mean', 'half', 'n']])}", ""]
+            lines += [f"Dense: {_cell(*only(dense, where).iloc[0][['mean', 'half', 'n']])}", ""]
         rates = sorted(part[RATE].unique())
         lines += _markdown_head(["criterion", "order", "n", *(f"{100 * rate:g} % removed" for rate in rates)])
-        for (criterion, order), line in part.groupby([CRITERION, ORDER], sort=False):
+        for (criterion, order), line in groups(part, [CRITERION, ORDER]):
             cells = {row[RATE]: _cell(row["mean"], row["half"]) for row in line.to_dict("records")}
             least, most = line["n"].min(), line["n"].max()
             n = str(least) if least == most else f"{least} to {most}"

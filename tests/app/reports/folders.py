@@ -23,7 +23,7 @@ def write(folder, seed, accuracy, unit=None, config=None, paths="/a", **more):
         "sparsity": {"overall": 0.5, "achieved": {}}, "parameters": {"dense": 10, "nonzero": 5, "compact": 6},
         "macs": {"dense": 10, "compact": 5}, "file_bytes": {"dense": 100, "compact": 40},
         "latency": {"dense": {"1": 0.1, "64": 0.6}, "compact": {"1": 0.05, "64": 0.1}},
-        "seconds": {"train": 1.5}, **more,
+        "seconds": {"train": 1.5}, "callbacks": {}, **more,
     }  # fmt: skip
     if unit is not None:
         criterion, order, rate = unit
@@ -31,7 +31,7 @@ def write(folder, seed, accuracy, unit=None, config=None, paths="/a", **more):
         arguments |= {"seed": seed} if criterion == "random" else {"bins": 4}
         config["criterion"] = arguments
         config["callbacks"] = {"unit_mask": {"criterion": arguments, "order": order, "rate": rate, "rounds": 1}}
-        results |= {"criterion": criterion, "order": order, "rate": rate}
+        results["callbacks"] = {"unit_mask": {"criterion": criterion, "order": order, "rate": rate}}
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "results.json").write_text(json.dumps(results))

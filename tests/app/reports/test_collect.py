@@ -41,11 +41,62 @@ def test_the_rows_of_a_unit_curve_are_points(tmp_path):
         {"criterion": "random", "order": "ascending", "rate": r, "removed": 1, "test_acc": 1 - r} for r in (0.0, 0.5)
     ]
     curve = {"callbacks": {"unit_curve": {"criteria": {"random": {"_target_": "x", "seed": 0}}, "rates": [0.0, 0.5]}}}
-    write(tmp_path / "a", 0, 0.9, None, curve, unit_curve=rows)
+    write(tmp_path / "a", 0, 0.9, None, curve, callbacks={"unit_curve": {"rows": rows}})
     table = collect(tmp_path).table
     assert list(table["rate"]) == [0.0, 0.5]
     assert list(table["final_test_acc"]) == [1.0, 0.5]
     assert list(table["dense_test_acc"]) == [0.9, 0.9]
+
+
+def write_two(folder, seed, unit, gate, accuracy=0.5, names=("unit_mask", "gate_mask")):
+    """A run that prunes units, then gates, whose callbacks may have any names."""
+    nodes = [{"criterion": {"_target_": "x", **({"seed": seed} if setting[0] == "random" else {"bins": 4})},
+              "order": setting[1], "rate": setting[2], "start_epoch": start}
+             for start, setting in ((2, unit), (4, gate))]  # fmt: skip
+    said = [{"criterion": setting[0], "order": setting[1], "rate": setting[2]} for setting in (unit, gate)]
+    # Results need not be in the order of the events.
+    reports = dict(reversed(list(zip(names, said, strict=True))))
+    config = {"callbacks": dict(zip(names, nodes, strict=True))}
+    write(folder, seed, accuracy, None, config, callbacks=reports)
+
+
+@pytest.mark.parametrize("names", [("unit_mask", "gate_mask"), ("a", "b"), ("b", "a")])
+def test_of_two_callbacks_that_prune_units_the_last_is_the_row_and_the_other_an_axis(names, tmp_path):
+    first = f"callbacks.{names[0]}"
+    for seed, rate, gate in product([0, 1], [0.2, 0.6], ["random", "entropy"]):
+        unit = ("entropy", "ascending", rate)
+        write_two(tmp_path / f"{seed}{rate}{gate}", seed, unit, (gate, "descending", 0.5), names=names)
+    runs = collect(tmp_path)
+    assert (runs.axes, missing(runs), runs.problems) == ([f"{first}.rate"], [], [])
+    assert list(runs.table[["seed", f"{first}.rate", "criterion", "order", "rate"]].iloc[0]) == [
+        0, 0.2, "entropy", "descending", 0.5,
+    ]  # fmt: skip
+    assert set(runs.table["criterion"]) == {"entropy", "random"}
+    assert (runs.constant[f"{first}.criterion"], runs.constant[f"{first}.order"]) == ("entropy", "ascending")
+    assert not [key for key in (*runs.constant, *runs.axes) if key.startswith(f"callbacks.{names[1]}.criterion")]
+
+
+def test_what_another_callback_is_set_to_is_no_axis_where_it_follows_the_last_one(tmp_path):
+    for seed, rate, criterion in product([0, 1], [0.2, 0.6], ["random", "entropy"]):
+        setting = (criterion, "ascending", rate)
+        write_two(tmp_path / f"{seed}{rate}{criterion}", seed, setting, setting)
+    assert collect(tmp_path).axes == []
+
+
+def test_two_curves_in_one_run_are_told_apart_by_their_callbacks(tmp_path):
+    def rows(accuracy):
+        return [{"criterion": "random", "order": "ascending", "rate": r, "test_acc": accuracy} for r in (0.0, 0.5)]
+
+    nodes = {name: {"criteria": {"random": {"seed": 0}}, "rates": [0.0, 0.5]} for name in ("of_units", "of_gates")}
+    reports = {"of_units": {"rows": rows(0.4)}, "of_gates": {"rows": rows(0.8)}}
+    write(tmp_path / "a", 0, 0.9, None, {"callbacks": nodes}, callbacks=reports)
+    runs = collect(tmp_path)
+    assert (runs.axes, runs.problems, missing(runs)) == (["curve"], [], [])
+    assert [tuple(row) for row in runs.table[["curve", "rate", "final_test_acc"]].itertuples(index=False)] == [
+        ("of_gates", 0.0, 0.8), ("of_gates", 0.5, 0.8), ("of_units", 0.0, 0.4), ("of_units", 0.5, 0.4),
+    ]  # fmt: skip
+    report(tmp_path, tmp_path / "report")
+    assert "### curve of_gates" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_what_is_missing_unfinished_or_damaged_is_named_and_the_rest_is_reported(tmp_path):
@@ -102,7 +153,7 @@ def test_dense_runs_among_runs_that_prune_units_are_put_aside(tmp_path):
     report(tmp_path, tmp_path / "report")
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "1", '{"metrics": {}}', '{"unit_curve": []}'])
+@pytest.mark.parametrize("content", ["{}", "[]", "1", '{"metrics": {}}', '{"callbacks": {}}'])
 def test_results_that_lack_what_they_should_hold_are_damaged(content, tmp_path):
     write(tmp_path / "a", 0, 0.5)
     write(tmp_path / "b", 0, 0.5)

@@ -86,9 +86,10 @@ def test_the_same_runs_give_the_same_files_and_tensorboard_has_the_curves(tmp_pa
 
 def test_region_runs_are_drawn_against_their_rates(tmp_path):
     for seed, l2, rate in product([0, 1], [0.4, 0.5], [0.2, 0.6]):
-        callbacks = {"l2_mask": {"rate": l2, "start_epoch": 2}, "region_mean_mask": {"rate": rate}}
+        callbacks = {"of_weights": {"rate": l2, "start_epoch": 2}, "regions": {"rate": rate, "image_shape": [28, 28]}}
         neurons = {"at_least_90": rate, "at_most_40": 1 - rate, "alive": 100, "median_area": 0.3, "count": 100}
-        write(tmp_path / f"{seed}-{l2}-{rate}", seed, 0.9, None, {"callbacks": callbacks}, neurons=neurons)
+        write(tmp_path / f"{seed}-{l2}-{rate}", seed, 0.9, None, {"callbacks": callbacks},
+              callbacks={"regions": {"neurons": neurons}})  # fmt: skip
     report(tmp_path, tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
     shares = ["90.0", "90.0", "90.0", "50.0", "20.0", "80.0", "100.0", "30.0"]
@@ -107,7 +108,8 @@ def test_ways_of_cutting_are_told_in_a_word_and_drawn_by_what_neurons_keep(tmp_p
         callbacks = {"region_mean_mask": {"index": index, "segmentation": node}, "heatmaps": {"segmentation": node}}
         alive = 99 + (index == "max")
         neurons = {"alive": alive, "count": 100, "median_area": 0.1 + 0.01 * seed, "regions": 500 + seed}
-        more = {"neurons": neurons, "sparsity": {"overall": 0.5, "achieved": {"layer.weight": 0.7}}}
+        reported = {"region_mean_mask": {"neurons": neurons}}
+        more = {"callbacks": reported, "sparsity": {"overall": 0.5, "achieved": {"layer.weight": 0.7}}}
         folder = tmp_path / f"{name}-{seed}-{index}"
         write(folder, seed, 0.9, None, {"segmentation": node, "callbacks": callbacks}, **more)
     runs = collect(tmp_path)
@@ -258,10 +260,11 @@ def test_units_and_gates_are_drawn_against_what_they_save(tmp_path):
             for order in ("ascending", "descending")
             for rate, saved in ((0.2, 0.2), (0.6, 0.6 if grain == "gate" else 0.7))
         ]
-        callbacks = {"unit_curve": {"granularity": grain, "criteria": {"entropy": {"bins": 4}}}}
-        write(tmp_path / f"{seed}{grain}", seed, 0.9, None, {"callbacks": callbacks}, unit_curve=rows)
+        callbacks = {"of_units": {"granularity": grain, "criteria": {"entropy": {"bins": 4}}}}
+        reported = {"of_units": {"rows": rows}}
+        write(tmp_path / f"{seed}{grain}", seed, 0.9, None, {"callbacks": callbacks}, callbacks=reported)
     runs = collect(tmp_path)
-    assert runs.axes == ["callbacks.unit_curve.granularity"]
+    assert runs.axes == ["callbacks.of_units.granularity"]
     report(tmp_path, tmp_path / "report")
     assert imread(tmp_path / "report" / "grains.png").std() > 0.01
     by = [*runs.axes, "criterion", "order", "rate"]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prunekit.models.mlp import Mlp
-from prunekit.regions.evidence import ELEMENTWISE, Regions, find_chain, pixel_evidence, slopes
+from prunekit.regions.evidence import ELEMENTWISE, NEAR, Regions, deeplift, find_chain, slopes
 from prunekit.regions.segmentation import Connected, Signed, Watershed
 
 CLASSES = 4
@@ -97,10 +97,23 @@ def test_pixels_and_regions_are_two_ways_to_add_up_the_same():
     single = np.arange(1, 241).reshape(8, 5, 6)  # every weight a region
     each = Regions(single, net[1]).evidence(found, flat)
     classes = torch.arange(len(x)) % CLASSES
-    of_pixels = pixel_evidence(chain, flat, classes)
+    of_pixels = deeplift(chain, flat, classes)
     by_pixel = each.reshape(len(x), 8, 30, CLASSES).sum(1)[np.arange(len(x)), :, classes]
     np.testing.assert_allclose(of_pixels.detach(), by_pixel, atol=1e-12)
     assert (of_pixels[flat == 0] == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require", "ignore:Setting forward, backward hooks")
+@pytest.mark.parametrize("function", [nn.Sigmoid, nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Softplus])
+def test_pixels_have_what_captums_deeplift_gives_them(function):
+    attr = pytest.importorskip("captum.attr")
+    net, x = network(function).double(), images().flatten(1).double()
+    chain, classes = find_chain(net, "1.weight"), torch.arange(len(x)) % CLASSES
+    centre = nn.Linear(CLASSES, CLASSES, bias=False).double()
+    with torch.no_grad():
+        centre.weight.copy_(torch.eye(CLASSES) - 1 / CLASSES)
+    theirs = attr.DeepLift(nn.Sequential(*net, centre), eps=NEAR).attribute(x, torch.zeros_like(x[:1]), target=classes)
+    torch.testing.assert_close(deeplift(chain, x, classes), theirs.detach(), rtol=0, atol=1e-12)
 
 
 def test_regions_are_spread_over_what_they_see():
@@ -129,7 +142,7 @@ def test_a_linear_network_gives_what_its_weights_say_and_a_black_image_nothing()
     chain = find_chain(linear, "0.weight")
     x = torch.tensor([[1.0, 2.0, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]])
     found = slopes(chain, x)
-    evidence = pixel_evidence(chain, x, torch.tensor([2, 1]))
+    evidence = deeplift(chain, x, torch.tensor([2, 1]))
     w = linear[0].weight.detach().double()
     torch.testing.assert_close(evidence[0], (w[2] - w.mean(0)) * x[0].double())
     assert (evidence[1] == 0).all()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunekit.regions.evidence import find_chain, pixel_evidence
+from prunekit.regions.evidence import deeplift, find_chain
 from prunekit.regions.explanation import Subject, compare_methods, explain_classes, explain_decisions, picture
 from prunekit.regions.faithfulness import faithfulness
 from prunekit.regions.segmentation import Signed
@@ -45,7 +45,7 @@ def test_a_decision_has_its_best_regions_and_maps_that_add_up(subject, images):
             assert np.flatnonzero(there).tolist() == [region.neuron]
             assert (region.pixels == (subject.labels[region.neuron] == number + 1).any(0)).all()
         for each, name in zip(decision.evidence, (decision.predicted, decision.other), strict=True):
-            by_hand = pixel_evidence(subject.chain, x[i : i + 1].flatten(1), torch.tensor([name])).view(SHAPE)
+            by_hand = deeplift(subject.chain, x[i : i + 1].flatten(1), torch.tensor([name])).view(SHAPE)
             np.testing.assert_allclose(each, by_hand[0] + by_hand[1] + by_hand[2], atol=1e-12)
             assert each.sum() == pytest.approx(float(arrays["region_evidence"][i, :, name].sum()))
         assert decision.image.shape == (4, 5, 3)
@@ -59,7 +59,7 @@ def test_a_mistake_is_held_against_the_true_class(subject, images):
     assert [decision.probabilities[1] for decision in decisions] == pytest.approx(
         [float(own[label]) for own, label in zip(shares, y, strict=True)], abs=1e-6
     )
-    by_hand = pixel_evidence(subject.chain, x.flatten(1), y).view(-1, *SHAPE).sum(1)
+    by_hand = deeplift(subject.chain, x.flatten(1), y).view(-1, *SHAPE).sum(1)
     torch.testing.assert_close(arrays["evidence_for_other"], by_hand)
 
 
@@ -75,17 +75,17 @@ def test_classes_are_means_over_their_images(subject, images):
 def test_all_methods_begin_and_end_at_the_same_accuracies(subject, images):
     x, y = images
     found = dict(compare_methods(subject, x, y))
-    assert {"evidence by region", "evidence by pixel", "gradient x input", "brightness", "random"} <= set(found)
+    assert {"DeepLIFT by region", "DeepLIFT", "gradient x input", "brightness", "random"} <= set(found)
     accuracy = float((subject.predict(x) == y).double().mean())
     black = float((subject.predict(torch.zeros_like(x)) == y).double().mean())
     for curves in found.values():
         assert (float(curves.deletion[0]), float(curves.deletion[-1])) == (accuracy, black)
         assert (float(curves.insertion[0]), float(curves.insertion[-1])) == (black, accuracy)
     # A pixel is a place in all channels.
-    order = pixel_evidence(subject.chain, x.flatten(1), subject.predict(x)).view(30, 3, 20).sum(1)
+    order = deeplift(subject.chain, x.flatten(1), subject.predict(x)).view(30, 3, 20).sum(1)
     expected = faithfulness(lambda x: subject.chain.logits(x.flatten(1)), x.view(30, 3, 20), y, order)
-    assert torch.equal(found["evidence by pixel"].deletion, expected.deletion)
-    assert torch.equal(found["evidence by pixel"].insertion, expected.insertion)
+    assert torch.equal(found["DeepLIFT"].deletion, expected.deletion)
+    assert torch.equal(found["DeepLIFT"].insertion, expected.insertion)
 
 
 def test_the_size_of_batches_does_not_matter(subject, images, monkeypatch):

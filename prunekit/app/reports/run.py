@@ -1,0 +1,114 @@
+"""One run of a folder: its config, flat, and the rows that its results make in a table."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
+from prunekit.app.reports.labels import CRITERION
+from prunekit.app.results import RESULTS
+
+CONFIG = "config.yaml"
+SEED, ORDER, RATE = "seed", "order", "rate"
+CURVE = "curve"  # the callback's name, where a run has several that measure curves
+ACCURACY = "final_test_acc"
+SAVED = "saved"  # share of the LSTM's multiply-adds
+NEURONS = ("at_least_90", "at_most_40", "alive", "median_area", "upper_area", "regions", "median_region")
+
+
+class Run(NamedTuple):
+    """A finished run: its flat config, without where it lies, and its results."""
+
+    config: dict[str, Any]
+    results: dict[str, Any]
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run.
+
+    Raises:
+        FileNotFoundError: if it has not finished.
+        Exception: if it lacks what a finished run leaves.
+    """
+    config = yaml.load((folder / CONFIG).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    run = Run(_identity(config), json.loads((folder / RESULTS).read_text()))
+    if not points(Run(dict(run.config), run.results)):
+        raise ValueError("no points of its curve")
+    for key in ("config_hash", "experiment", "seed", "device", "seconds"):
+        run.results[key]
+    return run
+
+
+def points(run: Run) -> list[dict[str, Any]]:
+    """The run's row, or one for each point of its curves; what they say is taken out of its config.
+
+    Of several callbacks that prune units the one that begins last gives criterion, order and rate. What the others are
+    set to stays in the config: an axis where it differs.
+    """
+    config, results = run
+    metrics, callbacks = results["metrics"], results["callbacks"]
+    dense = {"dense_test_acc": metrics["dense/test_acc"]}
+    measured = {
+        **dense,
+        "pruned_test_acc": metrics["pruned/test_acc"],
+        ACCURACY: metrics["final/test_acc"],
+        "sparsity": results["sparsity"]["overall"],
+        "parameters_nonzero": results["parameters"]["nonzero"],
+    }
+    for name in ("parameters", "macs", "file_bytes") if "file_bytes" in results else ():  # early runs have none compact
+        measured |= {f"{name}_{network}": results[name][network] for network in ("compact", "dense")}
+    measured |= {f"sparsity.{name}": share for name, share in results["sparsity"]["achieved"].items() if "." in name}
+    for neurons in [said["neurons"] for said in callbacks.values() if "neurons" in said][:1]:
+        measured |= {name: neurons[name] for name in NEURONS if name in neurons} | {"neurons": neurons["count"]}
+    curves = {node: said["rows"] for node, said in callbacks.items() if "rows" in said}
+    several = len(curves) > 1
+    rows = [
+        {CRITERION: config.get(f"callbacks.{node}.criteria.{row[CRITERION]}"), ORDER: row[ORDER], RATE: row[RATE]}
+        | {**dense, "pruned_test_acc": row["test_acc"], ACCURACY: row["test_acc"]}
+        | ({SAVED: row[SAVED]} if SAVED in row else {})
+        | ({CURVE: node} if several else {})
+        for node, own in curves.items()
+        for row in own
+    ]
+    masks = sorted(
+        (node for node, said in callbacks.items() if CRITERION in said),
+        key=lambda node: config.get(f"callbacks.{node}.start_epoch") or 0,
+    )
+    told = {f"callbacks.{node}.{key}" for node in curves for key in ("orders", "rates")}
+    for node in masks[-1:]:
+        keys, said = {name: f"callbacks.{node}.{name}" for name in (CRITERION, ORDER, RATE)}, callbacks[node]
+        rows = [{CRITERION: config.get(keys[CRITERION]), ORDER: said[ORDER], RATE: said[RATE], **measured}]
+        told |= set(keys.values())
+    criteria = tuple(f"callbacks.{node}.criteria." for node in curves)
+    for key in [key for key in config if key in told or key.startswith(criteria)]:
+        del config[key]
+    return rows if masks or curves else [measured]
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config, flat, without where it lies and how it is shown; paths in values have their keys' names."""
+    paths = {str(value): name for name, value in config["paths"].items()}
+
+    def nameless(value: Any) -> Any:
+        for path in sorted(paths, key=len, reverse=True):
+            if isinstance(value, str) and (value == path or value.startswith(f"{path}/")):
+                return f"<{paths[path]}>{value.removeprefix(path)}"
+        return json.dumps(value) if isinstance(value, list | dict) else value
+
+    flat = dict(_flat(config))
+    of_trainer = (f"trainer.{key}" for key in ("devices", *NOT_SHOWN))
+    of_data = (f"data.{key}" for key in NOT_DATA)
+    skipped = {*NOT_IDENTITY, "config_hash", "name", *of_trainer, *of_data}
+    parts = ("paths", "logger", CRITERION)  # a criterion counts as the callbacks have it
+    return {k: nameless(v) for k, v in flat.items() if k not in skipped and k.partition(".")[0] not in parts}
+
+
+def _flat(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from _flat(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
