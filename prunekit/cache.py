@@ -35,9 +35,9 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     """Twelve hex digits of the SHA-256 over names, shapes, dtypes and values: equal exactly when all are.
 
     Example:
-        >>> one, other = nn.Linear(2, 1).state_dict(), nn.Linear(2, 1).state_dict()
-        >>> tensor_digest(one) == tensor_digest(other), tensor_digest(one) == tensor_digest(dict(one))
-        (False, True)
+        >>> one, same, other = {"w": torch.zeros(2)}, {"w": torch.zeros(2)}, {"w": torch.ones(2)}
+        >>> tensor_digest(one) == tensor_digest(same), tensor_digest(one) == tensor_digest(other)
+        (True, False)
     """
     sha = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

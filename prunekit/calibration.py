@@ -19,7 +19,7 @@ def alone(local: Tensor) -> Tensor:
 
 
 def predict_batch(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor | None]:
-    """What a module makes of a batch, and the batch's classes if it has any: ``module(x)`` of ``x`` or ``(x, y, ...)``."""
+    """What a module makes of a batch ``x`` or ``(x, y, ...)``, ``module(x)``, and the batch's classes if it has any."""
     if isinstance(batch, Tensor):
         return module(batch), None
     return module(batch[0]), batch[1] if len(batch) > 1 else None
@@ -49,7 +49,7 @@ class Seen:
     """What was seen; a criterion or repair is handed what it declares to need, and no more.
 
     Attributes:
-        outputs: what units or gates did over time; where ``success`` is needed, with how well the network did meanwhile.
+        outputs: what units or gates did over time; where ``success`` is needed, with how well the network did then.
         moments: of units' outputs, for least squares.
         readers: ``(m, units)`` each: the weights that read the units, their own recurrent ones first.
         means: ``(G,)`` float64, what each gate was on average.

@@ -159,7 +159,7 @@ class Weights(Grouping):
     def __call__(self, module: nn.Module, mask: Mask) -> Groups:
         """As many groups as entries, one parameter after the other."""
         counts = [mask[name].numel() for name in mask]
-        parts = torch.arange(sum(counts)).split(counts)
+        parts = torch.split(torch.arange(sum(counts)), counts)
         within = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
         gone = torch.cat([~mask[name].flatten() for name in mask])
         numbers = {name: part.view(mask[name].shape) for name, part in zip(mask, parts, strict=True)}

@@ -158,7 +158,7 @@ class Mask(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def apply(self, module: nn.Module) -> None:
-        """Set every removed entry of ``module`` to what it is held at, exactly, whatever it was (NaN and infinities too).
+        """Set every removed entry of ``module`` to exactly what it is held at, whatever it was (NaN, infinities too).
 
         Example:
             >>> layer = nn.Linear(2, 1)

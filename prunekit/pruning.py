@@ -63,7 +63,7 @@ def prune(
         mask: what an earlier pruning kept; None for everything.
 
     Returns:
-        The mask, which holds a module to it with :class:`~prunekit.masks.HeldMask` if it is trained on; and what led to it.
+        The mask and what led to it. Where training goes on, :class:`~prunekit.masks.HeldMask` holds the module to it.
 
     Raises:
         ArgumentError: if a value is not accepted or does not fit the module.
@@ -72,7 +72,8 @@ def prune(
         >>> from prunekit.criteria.entropy import Entropy
         >>> from prunekit.units.grouping import Units
         >>> net = nn.ModuleDict({"gru": nn.GRU(3, 8, batch_first=True)})
-        >>> pruned = prune(net, Units("gru"), Entropy(), 0.5, [torch.randn(4, 10, 3)], predict=lambda m, x: (m["gru"](x), None))
+        >>> predict = lambda module, x: (module["gru"](x), None)
+        >>> pruned = prune(net, Units("gru"), Entropy(), 0.5, [torch.randn(4, 10, 3)], predict=predict)
         >>> int(pruned.goes.sum()), bool((net["gru"](torch.randn(1, 10, 3))[0][..., pruned.goes] == 0).all())
         (4, True)
     """
@@ -91,7 +92,10 @@ def prune(
         finally:
             module.train(training)
     scores = criterion.scores(module, groups, seen)
-    goes = select(scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone, order=order, of=of, scope=scope, floor=floor)  # fmt: skip
+    goes = select(
+        scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone,
+        order=order, of=of, scope=scope, floor=floor,
+    )  # fmt: skip
     made = remove(module, grouping, groups, goes, before, repair, seen)
     made.apply(module)
     return Pruned(made, groups, scores, goes)

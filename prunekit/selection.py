@@ -51,8 +51,8 @@ def select(
 ) -> Tensor:
     """Choose the groups that are gone after a removal: those gone before, then the order's first; ties by number.
 
-    ``of="groups"``: exactly ``round(rate * G)`` are gone, if not more were gone before. ``of="weights"``: groups go until
-    the entries gone first reach ``rate`` times all entries; the overshoot is less than the last group. By scope
+    ``of="groups"``: exactly ``round(rate * G)`` are gone, if not more were gone before. ``of="weights"``: groups go
+    until the entries gone first reach ``rate`` times all entries; the overshoot is less than the last group. By scope
     ``within`` this holds for each layer or neuron by itself. With ``floor`` each of these keeps its last group in that
     order, even where the rate is then not reached.
 

@@ -50,7 +50,7 @@ def save_changes(path: Path, base: Mapping[str, Tensor], module: nn.Module, mask
         module: the final network.
         mask: it is on the module.
     """
-    content = {}
+    content: dict[str, Tensor] = {}
     for name, tensor in module.state_dict().items():
         before, now = base[name].cpu(), tensor.detach().cpu()
         if name in mask:

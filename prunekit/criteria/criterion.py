@@ -22,8 +22,8 @@ class Criterion(ABC):
 
     Attributes:
         name: in results, curves and figures.
-        needs: what has to be seen over calibration batches: some of ``outputs``, ``success``, ``moments``, ``saliency``;
-            nothing if weights alone say it. ``success`` wants labels.
+        needs: what has to be seen over calibration batches: some of ``outputs``, ``success``, ``moments``,
+            ``saliency``; nothing if weights alone say it. ``success`` wants labels.
         orders: those in which removing by it makes sense.
         words: the kinds of groups that it scores, by their words; None for any.
     """

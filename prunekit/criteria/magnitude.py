@@ -14,7 +14,7 @@ REDUCTIONS = ("mean", "sum", "max")
 
 
 class Magnitude(Criterion):
-    """The ``mean``, ``sum`` or ``max`` of the magnitudes ``abs(w)`` of a group's entries; ``mean`` is the region paper's.
+    """The ``mean``, ``sum`` or ``max`` of magnitudes ``abs(w)`` over a group's entries; ``mean`` is the region paper's.
 
     Args:
         reduction: one of the three.

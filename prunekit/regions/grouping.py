@@ -48,7 +48,7 @@ class Regions(Grouping):
         return [self.parameter]
 
     def check(self, module: nn.Module, needs: frozenset[str]) -> None:
-        """Refuse a parameter that is missing or holds no images of that shape, and saliency of other layers than linear."""
+        """Refuse a parameter that is missing or holds no such images, and saliency of layers that are not linear."""
         self.parameters(module)
         if needs and (needs != {"saliency"} or not isinstance(self._layer(module), nn.Linear)):
             got = f"{', '.join(sorted(needs))} with {self.parameter}"

@@ -31,14 +31,15 @@ class Units(Grouping):
     """The units of a layer: of each its rows in every gate, weights and biases, so that its output is 0 at every step.
 
     With all of these at 0 an LSTM's gates are sigmoid(0), its candidate tanh(0) = 0, so the cell stays at its 0 and
-    ``h_j = sigmoid(0) tanh(0) = 0``; a GRU's or RNN's unit stays at the 0 that it starts with; a linear layer's output is
-    0. The columns that read ``h_j`` may keep their weights.
+    ``h_j = sigmoid(0) tanh(0) = 0``; a GRU's or RNN's unit stays at the 0 that it starts with; a linear layer's output
+    is 0. The columns that read ``h_j`` may keep their weights.
 
     Args:
         layer: name of an ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` without projection, or of an ``nn.Linear``.
-        head: name of the part that makes logits of the layer's outputs at any step, for criteria that look at success and
-            for what reads the units; None where nobody asks.
-        every: whether the units of all layers of a stack are groups; if not those of the last one, whose outputs others see.
+        head: name of the part that makes logits of the layer's outputs at any step, for criteria that look at success
+            and for what reads the units; None where nobody asks.
+        every: whether the units of all layers of a stack are groups; if not, those of the last one alone, whose outputs
+            others see.
 
     Example:
         >>> net = nn.ModuleDict({"gru": nn.GRU(2, 3)})
@@ -180,8 +181,8 @@ class Units(Grouping):
     def saved_share(self, module: nn.Module, removed: int) -> float:
         """The share of the last layer's multiply-adds that need no longer be done when so many groups are removed.
 
-        A unit takes its rows in all gates and its column of W_hh along; a gate is one row, and only what computes no empty
-        rows saves it.
+        A unit takes its rows in all gates and its column of W_hh along; a gate is one row, and only what computes no
+        empty rows saves it.
 
         Example:
             >>> net = nn.ModuleDict({"lstm": nn.LSTM(2, 2)})

@@ -26,8 +26,8 @@ class UnitSeries:
         levels: ``(clips here, T, units)`` uint8, the units' outputs as :func:`encode_outputs` gives them.
         magnitude: ``(T, units)`` float64, the mean of ``|h|`` over all clips.
         rows: ``(clips here,)`` int64, which of all clips these are.
-        probability: ``(clips, T)`` float32, softmax of the true class when the head is applied at each step; None, as the
-            next, if no head was given.
+        probability: ``(clips, T)`` float32, softmax of the true class when the head is applied at each step; None, as
+            the next, if no head was given.
         hit: ``(clips, T)`` bool, whether that class has the largest.
         sum_over_ranks: adds a tensor up over all ranks.
     """
@@ -129,7 +129,7 @@ class Recorder:
             self._moments = [self._moments[0] + new] if self._moments else [new]
 
     def series(self, calibration: Calibration) -> tuple[UnitSeries, OutputMoments | None, Tensor]:
-        """What was recorded over all ranks: the series, the moments if they were wanted, and each unit's or gate's mean.
+        """What was recorded over all ranks: the series, the moments if they were wanted, each unit's or gate's mean.
 
         Raises:
             ValueError: if nothing was recorded.
