@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# The oldest libraries call what the newest, which they bring along, are about to drop.
+OLD_AND_NEW := -W ignore::DeprecationWarning -W ignore::FutureWarning
+
 .DEFAULT_GOAL := help
 .PHONY: help run run-actions test test-slow test-lowest lint types wheel bench tensorboard clean
 
@@ -33,7 +36,7 @@ test-slow: .venv  ## the slow tests: whole runs, kills, several processes
 	$(BIN)/python -m pytest -m slow
 
 test-lowest: .venv-lowest/ready  ## the quick tests with the lowest versions that pyproject.toml names
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest $(OLD_AND_NEW)
 
 lint: .venv  ## style, formatting and who imports whom
 	$(BIN)/ruff check .
