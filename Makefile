@@ -2,20 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# The oldest libraries call what the newest, which they bring along, are about to drop.
+OLD_AND_NEW := -W ignore::DeprecationWarning -W ignore::FutureWarning
+
 .DEFAULT_GOAL := help
-.PHONY: help run run-actions test test-slow lint types bench tensorboard clean
+.PHONY: help run run-actions test test-slow test-lowest lint types wheel bench tensorboard clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv: .venv/ready  ## install the locked versions into .venv (about 5 GB: torch comes with CUDA)
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock
+.venv-lowest/ready: requirements-lowest.lock
+.venv/ready .venv-lowest/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "prunekit needs Python 3.11 or newer; try make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-virtualenv --no-deps --editable .
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-virtualenv -r $(filter %.lock,$^)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-virtualenv --no-deps --editable .
 	@touch $@
 
 run: .venv  ## train and prune on embedded data, no download; figures in runs/
@@ -30,12 +35,20 @@ test: .venv  ## the quick tests, offline
 test-slow: .venv  ## the slow tests: whole runs, kills, several processes
 	$(BIN)/python -m pytest -m slow
 
-lint: .venv  ## style and formatting
+test-lowest: .venv-lowest/ready  ## the quick tests with the lowest versions that pyproject.toml names
+	.venv-lowest/bin/python -m pytest $(OLD_AND_NEW)
+
+lint: .venv  ## style, formatting and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: .venv  ## strict type check
 	$(BIN)/mypy
+
+wheel: .venv  ## dist/*.whl, of this tree alone
+	rm -rf build  # setuptools would pack what older trees left there
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 bench: .venv  ## side-by-side measurements, printed as tables
 	$(BIN)/python -m benchmarks.run
@@ -43,5 +56,5 @@ bench: .venv  ## side-by-side measurements, printed as tables
 tensorboard: .venv  ## open runs/ in TensorBoard
 	$(BIN)/tensorboard --logdir runs
 
-clean:  ## delete .venv and caches; runs/, data/ and cache/ stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+clean:  ## delete environments, builds and caches; runs/, data/ and cache/ stay
+	rm -rf .venv .venv-lowest build dist .*_cache .hypothesis *.egg-info

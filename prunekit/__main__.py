@@ -1,5 +1,6 @@
 """The command: ``prunekit train | extract | report | explain | export | predict``, or ``python -m prunekit ...``."""
 
+import difflib
 import runpy
 import sys
 
@@ -15,11 +16,15 @@ COMMANDS = {
 
 def main() -> None:
     """Hand over to the command that the first argument names; what follows is the command's own."""
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name not in COMMANDS:
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("-h", "--help"):
         print("usage: prunekit COMMAND ..., and prunekit COMMAND --help says more\n")
         print("\n".join(f"  {command:8} {words}" for command, words in COMMANDS.items()))
-        sys.exit(0 if name in ("", "-h", "--help") else 2)
+        return
+    if name not in COMMANDS:
+        nearest = "".join(f" (did you mean {each}?)" for each in difflib.get_close_matches(name, COMMANDS, 1))
+        print(f"error: command: got {name!r}{nearest}; accepted: {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
     del sys.argv[1]
     # As `python -m` would run it, so that processes started for further devices run the same.
     runpy.run_module(f"prunekit.app.{name}", run_name="__main__", alter_sys=True)

@@ -43,7 +43,7 @@ def test_two_ranks_hold_one_mask_and_count_every_sample_once(tmp_path):
 
 def test_the_command_trains_prunes_and_continues_on_two_ranks(tmp_path):
     short = (
-        "-m", "prunekit.app.train", "trainer=ddp", "trainer.accelerator=cpu", "dense_epochs=2", "run_dir=run",
+        "-m", "prunekit", "train", "trainer=ddp", "trainer.accelerator=cpu", "dense_epochs=2", "run_dir=run",
         "trainer.limit_train_batches=12", "callbacks.region_mean_mask.retrain_epochs=1", "paths.runs_dir=runs",
         "~callbacks.heatmaps",
     )  # fmt: skip

@@ -1,0 +1,69 @@
+"""The command's front door: what it hands over, and what it says where it cannot."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+import prunekit
+from prunekit.__main__ import COMMANDS, main
+
+
+@pytest.fixture
+def call(monkeypatch):
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["prunekit", *arguments])
+        main()
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_names_each_command(arguments, call, capsys):
+    call(*arguments)
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()[2:]] == list(COMMANDS)
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("tarin", "got 'tarin' (did you mean train?)"), ("seed=3", "got 'seed=3'; accepted: train, extract")],
+)
+def test_an_unknown_command_is_refused_with_the_nearest(name, said, call, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        call(name, "experiment=digits_region")
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
+
+
+def test_each_command_has_its_module():
+    for name in COMMANDS:
+        assert importlib.util.find_spec(f"prunekit.app.{name}"), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "said"), [("train", "train is powered by Hydra"), ("report", "usage: prunekit report")]
+)
+def test_what_follows_is_the_commands_own(name, said, tmp_path):
+    command = [sys.executable, "-m", "prunekit", name, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert said in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clone_that_is_not_installed_can_be_imported(monkeypatch):
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", missing)
+        assert "not" in importlib.reload(prunekit).__version__
+    assert importlib.reload(prunekit).__version__ == importlib.metadata.version("prunekit")
