@@ -100,8 +100,8 @@ class Pruning(pl.Callback):
         self.name = name or self.default_name
         self._predict, self._cache = predict, cache
         # Made once: Lightning asks for it at every hook of every step. It must be the same in another process.
-        plain = {key: value for key, value in vars(grouping).items() if isinstance(value, str | list | tuple)}
-        of = {"word": grouping.word, **plain}
+        of: dict[str, Any] = {"word": grouping.word, **vars(grouping)}
+        of = {key: value for key, value in of.items() if isinstance(value, str | list | tuple)}
         self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=of)
         self.mask = Mask({})
         self.removed = self.count = 0
