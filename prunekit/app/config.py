@@ -21,6 +21,7 @@ TOP_LEVEL: dict[str, Any] = {
     "name": str,
     "seed": int,
     "dense_epochs": int,
+    "dense_callbacks": list[str],
     "ckpt_path": str | None,
     "run_dir": str | None,
     "force": bool,
