@@ -242,6 +242,7 @@ class Run:
         device: torch.device,
         seconds: float,
     ) -> dict[str, Any]:
+        told: dict[str, Any] = getattr(data, "report", dict)()
         curves = next(c for c in trainer.callbacks if isinstance(c, Curves))  # type: ignore[attr-defined]
         pruners = pruning_callbacks(trainer)
         mask = current_mask(trainer)
@@ -262,7 +263,7 @@ class Run:
             "seed": self.config["seed"],
             "config_hash": self.config_hash,
             **leave.provenance(),
-            **({"data": told} if (told := getattr(data, "report", dict)()) else {}),
+            **({"data": told} if told else {}),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
             "metrics": {
