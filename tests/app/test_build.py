@@ -210,6 +210,27 @@ def test_a_callback_of_any_name_is_named_as_the_user_does():
         build_callbacks({**config, "callbacks": {"my_first": config["callbacks"]["my_first"]}}, {})
 
 
+MASK = "{_target_:prunekit.callbacks.l2_mask.L2Mask,parameters:null,rate:2,rounds:1,retrain_epochs:0,start_epoch:9}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ((f"+callbacks.my_first_mask={MASK}",), "callbacks.my_first_mask.rate"),
+        (("experiment=ucf101_curve", "callbacks.unit_curve.criteria.entropy.bins=0"),
+         "callbacks.unit_curve.criteria.entropy.bins"),
+        (("experiment=synthetic_te", "criterion=entropy", "criterion.bins=0"), "criterion.bins"),
+        (("experiment=mnist_region", "segmentation=watershed", "segmentation.sigma=-1"), "segmentation.sigma"),
+    ],
+)  # fmt: skip
+def test_prunekits_own_parts_are_named_by_the_key_that_one_sets(overrides, key):
+    cfg = compose_config(*overrides)
+    config, _ = resolve(cfg)
+    with pytest.raises(ConfigError) as caught:
+        build_callbacks(config, {}, Builder(references(cfg)))
+    assert caught.value.argument == key
+
+
 def test_an_optimizer_is_a_partial_that_makes_one():
     node = {"_target_": "torch.optim.SGD", "lr": 0.5, "_partial_": True}
     (group,) = build(node, "model.optimizer")(torch.nn.Linear(2, 1).parameters()).param_groups

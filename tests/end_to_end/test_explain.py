@@ -102,7 +102,7 @@ def test_an_explanation_is_replaced_and_nothing_else_is(finished, tmp_path):
     assert explain(finished.folder, out, [0]) == first
     assert not (out / "old").exists()
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ArgumentError, match=r"--out: .*no explanation"):
+    with pytest.raises(ArgumentError, match=r"out: .*no explanation"):
         explain(finished.folder, tmp_path / "mine")
     with pytest.raises(ArgumentError, match=r"--images: got \[360\]; accepted: numbers of test images, 0 to 359"):
         explain(finished.folder, out, [360])

@@ -133,7 +133,7 @@ def test_what_cannot_be_exported_is_refused(short_run, tmp_path, capsys):
         rebuild(run.folder)
     run.go()
     (tmp_path / "full").mkdir()
-    with pytest.raises(ConfigError, match=r"--out: got .*full, which is there and no export"):
+    with pytest.raises(ConfigError, match=r"out: got .*full, which is there and no export"):
         export(run.folder, tmp_path / "full")
     masks = run.folder / "masks.safetensors"
     whole = load_file(masks)

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,19 +86,20 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 def full_after(monkeypatch, files):
     """A disk that is full when what follows the first ``files`` files is written to it."""
-    fdopen, count = os.fdopen, [0]
+    path_open, count = Path.open, [0]
 
-    def opened(handle, mode):
+    def opened(path, mode="r", *arguments, **keywords):
         def full():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        file = fdopen(handle, mode)
-        count[0] += 1
-        if count[0] > files:
-            file.flush = full
+        file = path_open(path, mode, *arguments, **keywords)
+        if mode == "xb":  # what is written whole
+            count[0] += 1
+            if count[0] > files:
+                file.flush = full
         return file
 
-    monkeypatch.setattr("prunekit.files.os.fdopen", opened)
+    monkeypatch.setattr("prunekit.files.Path.open", opened)
 
 
 @pytest.mark.slow
