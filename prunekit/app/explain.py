@@ -142,7 +142,8 @@ def _subjects(rebuilt: Rebuilt, run: Path) -> tuple[dict[str, Subject], tuple[in
 
 def _subject(rebuilt: Rebuilt, run: Path) -> dict[str, Any]:
     """The config of the callback that says what an image is and where the weights are; of one that prunes first."""
-    nodes = [node for node in rebuilt.config["callbacks"].values() if {"image_shape", "parameter"} <= node.keys()]
+    callbacks: dict[str, dict[str, Any]] = rebuilt.config["callbacks"]
+    nodes = [node for node in callbacks.values() if {"image_shape", "parameter"} <= node.keys()]
     got, accepted = str(run), "a run with a callback that has image_shape and parameter, which say what an image is"
     for node in sorted(nodes, key=lambda node: "rate" not in node):
         try:

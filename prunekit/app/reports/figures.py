@@ -115,8 +115,8 @@ def draw_areas(summary: pd.DataFrame, colour: str, shape: str | None) -> Figure:
     colours, shapes = (combinations(summary, [name] if name else []) for name in (colour, shape))
     for (i, one), (j, two) in product(enumerate(colours), enumerate(shapes)):
         for row in only(summary, one | two).to_dict("records"):
-            hollow = {} if row["alive.mean"] == row["neurons.mean"] else {"markerfacecolor": "none"}
-            look = {"color": f"C{i % 10}", "marker": SHAPES[j % 10], "markersize": 6, "linestyle": "", **hollow}
+            look: dict[str, Any] = {"color": f"C{i % 10}", "marker": SHAPES[j % 10], "markersize": 6, "linestyle": ""}
+            look |= {} if row["alive.mean"] == row["neurons.mean"] else {"markerfacecolor": "none"}
             _line(axes, pd.DataFrame([row]), "median_area.mean", f"{ACCURACY}.", **look)
     dense = _dense_line(axes, summary)
     _logarithmic(axes)
@@ -128,11 +128,11 @@ def draw_areas(summary: pd.DataFrame, colour: str, shape: str | None) -> Figure:
     looks: list[tuple[str, dict[str, Any]]] = [
         (str(one[colour]), {"color": f"C{i % 10}", "marker": "o"}) for i, one in enumerate(colours)
     ]
-    for j, two in enumerate(shapes if shape else []):
-        looks.append((f"{str(shape).rpartition('.')[2]} {two[shape]}", {**GREY, "marker": SHAPES[j % 10]}))
+    for j, (key, value) in enumerate(pair for two in shapes for pair in two.items()):
+        looks.append((f"{key.rpartition('.')[2]} {value}", {**GREY, "marker": SHAPES[j % 10]}))
     looks.append(("hollow: not all neurons live", {**GREY, "marker": "o", "markerfacecolor": "none"}))
     points = [(label, {**look, "linestyle": ""}) for label, look in looks]
-    _legend(figure, [*points, ("dense network", GREY)], loc="outside right upper", ncols=1)
+    _legend(figure, [*points, ("dense network", GREY)], beside=True)
     return figure
 
 
@@ -238,9 +238,11 @@ def _looks(criteria: Sequence[str], summary: pd.DataFrame, column: str) -> Looks
     return [*colours, *styles]
 
 
-def _legend(figure: Figure, looks: Looks, loc: str = "outside lower center", ncols: int | None = None) -> None:
+def _legend(figure: Figure, looks: Looks, beside: bool = False) -> None:
+    """Below the panels, or beside them."""
     handles = [Line2D([], [], label=label, **look) for label, look in looks]
-    columns = ncols or max(2, int(figure.get_figwidth() / 2.4))
+    columns = 1 if beside else max(2, int(figure.get_figwidth() / 2.4))
+    loc: Any = "outside right upper" if beside else "outside lower center"
     figure.legend(handles=handles, loc=loc, ncols=columns, fontsize=9, frameon=False)
 
 
