@@ -22,9 +22,7 @@ from prunekit.callbacks.checkpoints import list_checkpoints
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["prunekit.app.life", "prunekit.callbacks.heatmaps", "tests.conftest", "prunekit.app.train"]
-)
+CONTEXT.set_forkserver_preload(["prunekit.app.train", "prunekit.callbacks.heatmaps", "tests.conftest"])
 
 
 def _child(overrides: tuple[str, ...], prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:

@@ -268,6 +268,6 @@ def test_a_run_on_a_chosen_gpu_of_several_is_the_run_that_was_asked_for(short_ru
     run = short_run()
     run.use_gpu(1)
     run.go()
-    assert built == [[1]] * 3  # the run, the rehearsal, the dense training
+    assert built == [[1]] * 4  # the check, the rehearsal, the dense training, the pruning
     assert OmegaConf.load(run.folder / "config.yaml").trainer.devices == 1
     assert short_run().config_hash == run.config_hash

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from prunekit.app.build import build_model
 from prunekit.app.jobs import read_jobs
+from prunekit.app.phases import Shared
 from prunekit.app.report import report
 from prunekit.app.sweep import Outcome, run_job
 from prunekit.errors import ConfigError
@@ -172,7 +173,7 @@ def test_jobs_give_their_networks_back(short_run, tmp_path, monkeypatch):
     """In one process a hundred jobs must not hold a hundred networks."""
     monkeypatch.setattr("prunekit.app.sweep._settled", False)
     monkeypatch.setattr("prunekit.app.sweep.HydraConfig.get", lambda: Hydra(tmp_path, 0))
-    networks = []
+    networks, shared = [], Shared()
 
     def build(*arguments):
         networks.append(weakref.ref(module := build_model(*arguments)))
@@ -181,6 +182,7 @@ def test_jobs_give_their_networks_back(short_run, tmp_path, monkeypatch):
     monkeypatch.setattr("prunekit.app.phases.build_model", build)
     for rate in (0.1, 0.2, 0.3, 0.4):
         run = short_run(f"callbacks.region_mean_mask.rate={rate}")
+        run._shared = shared
         run_job(lambda number, run=run: Outcome(run=None, words=run.go()["experiment"]))
     gc.unfreeze()
     assert len(networks) == 4
