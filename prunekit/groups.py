@@ -109,9 +109,8 @@ class Grouping(ABC):
         """
         self.parameters(module)
         if needs:
-            raise ArgumentError(
-                "criterion", ", ".join(sorted(needs)), f"one that needs nothing to be seen of a {self.word}"
-            )
+            got = f"one that looks at {', '.join(sorted(needs))}"
+            raise ArgumentError("criterion", got, f"one of weights alone, for each {self.word}")
 
     def observe(self, module: nn.Module, needs: frozenset[str], calibration: Calibration) -> Seen:
         """Look at what the groups do over calibration batches.

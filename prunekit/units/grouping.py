@@ -91,9 +91,8 @@ class Units(Grouping):
         """Refuse a module without the layer, or without a head where one is needed."""
         self.parameters(module)
         if not needs <= OBSERVED:
-            raise ArgumentError(
-                "criterion", ", ".join(sorted(needs - OBSERVED)), f"one that can be seen of a {self.word}"
-            )
+            got = f"one that looks at {', '.join(sorted(needs - OBSERVED))}"
+            raise ArgumentError("criterion", got, f"one that looks at what each {self.word} does, or at weights alone")
         if needs:
             layer = self.find(module)
             if self.every or not isinstance(layer, nn.RNNBase) or layer.bidirectional:

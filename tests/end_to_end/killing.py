@@ -22,7 +22,7 @@ from prunekit.callbacks.checkpoints import list_checkpoints
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["prunekit.app.life", "callbacks.heatmaps", "tests.conftest", "prunekit.app.train"])
+CONTEXT.set_forkserver_preload(["prunekit.app.train", "prunekit.callbacks.heatmaps", "tests.conftest"])
 
 
 def _child(overrides: tuple[str, ...], prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
@@ -163,7 +163,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "masks": load_file(folder / "masks.safetensors"),
         "results": {
             key: results.get(key)
-            for key in ("metrics", "sparsity", "events", "neurons", "parameters", "config_hash", "data")
+            for key in ("metrics", "sparsity", "events", "callbacks", "parameters", "config_hash", "data")
         },
         "curves": checkpoint["callbacks"]["Curves"]["rows"],
     }

@@ -72,23 +72,25 @@ def test_killed_at_random_moments(optimizer, saving, whole, tmp_path):
     check_resumed(folder, optimizer, saving, expected)
 
 
+PRUNING = "prunekit.callbacks.pruning.Pruning"
 MOMENTS = {
     "in the middle of a dense epoch": (killing.die_before, ("prunekit.models.mlp.Mlp", "training_step", 60)),
     "on a dense epoch's last batch": (killing.die_after, ("prunekit.models.mlp.Mlp", "training_step", 81)),
     "in retraining": (killing.die_before, ("prunekit.models.mlp.Mlp", "training_step", 170)),
-    "before the first event": (killing.die_before, ("prunekit.callbacks.l2_mask.L2Mask", "select", 1)),
-    "within the second event": (killing.die_after, ("prunekit.callbacks.region_mean_mask.RegionMeanMask", "select", 1)),
-    "within the third event": (killing.die_before, ("prunekit.callbacks.region_mean_mask.RegionMeanMask", "select", 2)),
+    "before the first event": (killing.die_before, (PRUNING, "_prune", 1)),
+    "within the second event": (killing.die_after, (PRUNING, "_prune", 2)),
+    "within the third event": (killing.die_before, (PRUNING, "_prune", 3)),
     "after the third event": (killing.die_after, ("prunekit.callbacks.curves.Curves", "after_pruning", 3)),
     "while a dense checkpoint is written": (killing.die_in_the_middle_of_a_write, (".ckpt", 2)),
     "while a pruned checkpoint is written": (killing.die_in_the_middle_of_a_write, (".ckpt", 5)),
     "when a checkpoint was written": (killing.die_after, ("prunekit.callbacks.checkpoints.Checkpoints", "_save", 4)),
     "before an old checkpoint is deleted": (killing.die_before, ("prunekit.callbacks.checkpoints.Path", "unlink", 2)),
-    "between the dense part and pruning": (killing.die_before, ("prunekit.app.life", "clear_remains", 1)),
+    "between the dense part and pruning": (killing.die_before, ("prunekit.app.phases", "clear_remains", 1)),
     "before the dense checkpoint has its name": (killing.die_before, ("prunekit.app.dense", "clear", 1)),
     "while the masks are written": (killing.die_in_the_middle_of_a_write, ("masks.safetensors", 1)),
+    "while the changes are written": (killing.die_in_the_middle_of_a_write, ("changes.safetensors", 1)),
     "while the results are written": (killing.die_in_the_middle_of_a_write, ("results.json", 1)),
-    "before the results are written": (killing.die_before, ("prunekit.app.life", "write_json", 1)),
+    "before the results are written": (killing.die_before, ("prunekit.app.phases", "write_json", 1)),
 }
 
 

@@ -28,14 +28,16 @@ def test_a_run_leaves_what_the_design_says(short_run):
     run = short_run()
     returned = run.go()
     assert {path.name.split(".")[0] for path in run.folder.iterdir()} == {
-        "", "checkpoints", "config", "events", "figures", "masks", "results",
+        "", "changes", "checkpoints", "config", "events", "figures", "masks", "results",
     }  # fmt: skip
     results = json.loads((run.folder / "results.json").read_text())
     assert results == returned
     assert set(results) >= {
         "experiment", "seed", "config_hash", "git_sha", "versions", "device", "seconds", "metrics", "sparsity",
-        "parameters", "macs", "events", "neurons",
+        "parameters", "macs", "events", "network", "callbacks",
     }  # fmt: skip
+    assert set(results["callbacks"]) == {"region_mean_mask"}
+    assert set(results["callbacks"]["region_mean_mask"]) == {"neurons"}
     assert results["experiment"] == "digits_region"
     assert results["macs"]["dense"] == 784 * 100 + 100 * 50 + 50 * 10
     assert results["parameters"]["dense"] == 83900 + 160
@@ -64,7 +66,7 @@ def test_the_sparsity_reported_is_the_one_counted(short_run):
     assert results["sparsity"]["overall"] == zeros / 83900
     assert results["parameters"]["nonzero"] == 84060 - zeros
     assert 0.7 <= zeros / 78400 < 0.71
-    assert results["neurons"]["alive"] == int(mask.any(dim=1).sum())
+    assert results["callbacks"]["region_mean_mask"]["neurons"]["alive"] == int(mask.any(dim=1).sum())
 
 
 def test_the_same_command_only_reports_a_finished_run_and_force_starts_anew(short_run):
@@ -151,7 +153,7 @@ def test_the_same_command_goes_on_after_a_cut_and_ends_bitwise_the_same(short_ru
     assert saved[-1] == stop_after
     resumed = short_run(*cut)
     results = resumed.go()
-    for key in ("metrics", "sparsity", "events", "neurons"):
+    for key in ("metrics", "sparsity", "events", "callbacks"):
         assert results[key] == expected[key]
     masks = [load_file(run.folder / "masks.safetensors")[FIRST] for run in (whole, resumed)]
     assert torch.equal(*masks)
@@ -251,7 +253,7 @@ def test_an_unwritable_folder_is_refused(short_run, tmp_path):
 
 def test_a_run_on_a_chosen_gpu_of_several_is_the_run_that_was_asked_for(short_run, monkeypatch):
     """Seen on machines with two GPUs or more, where every job of a sweep failed."""
-    from prunekit.app import life
+    from prunekit.app import phases
 
     built = []
 
@@ -259,13 +261,13 @@ def test_a_run_on_a_chosen_gpu_of_several_is_the_run_that_was_asked_for(short_ru
         built.append(config["trainer"]["devices"])
         return build_trainer({**config, "trainer": {**config["trainer"], "devices": 1}}, *arguments, **named)
 
-    build_trainer = life.build_trainer
-    monkeypatch.setattr("prunekit.app.life.build_trainer", on_the_cpu)
+    build_trainer = phases.build_trainer
+    monkeypatch.setattr("prunekit.app.phases.build_trainer", on_the_cpu)
     monkeypatch.setattr("prunekit.app.dense.build_trainer", on_the_cpu)
     monkeypatch.setattr("prunekit.app.rehearsal.build_trainer", on_the_cpu)
     run = short_run()
     run.use_gpu(1)
     run.go()
-    assert built == [[1]] * 3  # the run, the rehearsal, the dense training
+    assert built == [[1]] * 4  # the check, the rehearsal, the dense training, the pruning
     assert OmegaConf.load(run.folder / "config.yaml").trainer.devices == 1
     assert short_run().config_hash == run.config_hash

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from prunekit.app.build import build_model
 from prunekit.app.jobs import read_jobs
+from prunekit.app.phases import Shared
 from prunekit.app.report import report
 from prunekit.app.sweep import Outcome, run_job
 from prunekit.errors import ConfigError
@@ -50,11 +51,12 @@ def test_scores_are_shared_and_equal_to_ones_own(new_run, miniature, caplog):
         caplog.clear()
         first = new_run(*small, *extra)
         first.go()
-        assert "scores: taken" not in caplog.text
+        scores = f"taken from {first.home / 'shared'}"
+        assert scores not in caplog.text
         second = new_run(*small, *extra, "callbacks.unit_mask.rate=0.8")
         second.go()
         assert "dense network: taken from" in caplog.text
-        assert ("scores: taken from" in caplog.text) == (extra != ("criterion=random",))
+        assert (scores in caplog.text) == (extra != ("criterion=random",))
         own = ("reuse=false", f"run_dir={first.home / str(number)}")
         alone = new_run(*small, *extra, "callbacks.unit_mask.rate=0.8", *own)
         alone.go()
@@ -68,7 +70,7 @@ def test_a_network_that_was_retrained_is_scored_anew(new_run, miniature):
     rounds = ("callbacks.unit_mask.rounds=2", "callbacks.unit_mask.retrain_epochs=1")
     run = new_run(*UNITS, *rounds, "criterion=entropy", *miniature("synthetic_te"))
     run.go()
-    (place,) = (run.home / "dense").glob("*/scores/*/scores.safetensors")  # of the dense network alone
+    (place,) = (run.home / "shared").glob("*.safetensors")  # of the dense network alone
     last = load_file(run.folder / "scores.safetensors")["entropy"]
     assert not torch.equal(load_file(place)["values"], last)
 
@@ -171,16 +173,16 @@ def test_jobs_give_their_networks_back(short_run, tmp_path, monkeypatch):
     """In one process a hundred jobs must not hold a hundred networks."""
     monkeypatch.setattr("prunekit.app.sweep._settled", False)
     monkeypatch.setattr("prunekit.app.sweep.HydraConfig.get", lambda: Hydra(tmp_path, 0))
-    networks = []
+    networks, shared = [], Shared()
 
     def build(*arguments):
         networks.append(weakref.ref(module := build_model(*arguments)))
         return module
 
-    monkeypatch.setattr("prunekit.app.life.build_model", build)
+    monkeypatch.setattr("prunekit.app.phases.build_model", build)
     for rate in (0.1, 0.2, 0.3, 0.4):
         run = short_run(f"callbacks.region_mean_mask.rate={rate}")
-        run._keep_data = True
+        run._shared = shared
         run_job(lambda number, run=run: Outcome(run=None, words=run.go()["experiment"]))
     gc.unfreeze()
     assert len(networks) == 4

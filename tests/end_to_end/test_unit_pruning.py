@@ -24,9 +24,11 @@ def test_results_say_what_was_pruned(new_run, miniature):
         EXPERIMENT, *SMALL, "model.regularization=l2", "callbacks.unit_mask.rate=0.3", *miniature("synthetic_te")
     )
     results = run.go()
-    assert results["criterion"] == "transfer_entropy"
-    assert (results["order"], results["rate"], results["regularization"]) == ("descending", 0.3, "l2")
-    assert results["units"] == {"count": 16, "removed": 5}
+    assert results["callbacks"]["unit_mask"] == {
+        "criterion": "transfer_entropy", "order": "descending", "rate": 0.3, "repair": "none", "compensation": "none",
+        "units": {"count": 16, "removed": 5},
+    }  # fmt: skip
+    assert results["regularization"] == "l2"
     assert results["sparsity"]["achieved"]["lstm.units"] == 5 / 16
     assert results["sparsity"]["requested"] == {"unit_mask": 0.3}
     removed = 5 * 4 * (512 + 16)
@@ -34,22 +36,19 @@ def test_results_say_what_was_pruned(new_run, miniature):
     assert results["parameters"]["nonzero"] == results["parameters"]["dense"] - removed - 5 * 4 * 2
     mask = load_file(run.folder / "masks.safetensors")
     assert set(mask) == {f"lstm.{kind}_l0" for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-    assert len(results["unit_curve"]) == (4 * 2 + 1) * 10  # reconstruction has one order
-    at_zero = {row["test_acc"] for row in results["unit_curve"] if row["rate"] == 0}
+    curve = results["callbacks"]["unit_curve"]["rows"]
+    assert len(curve) == (4 * 2 + 1) * 10  # reconstruction has one order
+    at_zero = {row["test_acc"] for row in curve if row["rate"] == 0}
     assert at_zero == {results["metrics"]["dense/test_acc"]}
-    same = [
-        r
-        for r in results["unit_curve"]
-        if (r["criterion"], r["order"], r["rate"]) == ("transfer_entropy", "descending", 0.3)
-    ]
+    same = [r for r in curve if (r["criterion"], r["order"], r["rate"]) == ("transfer_entropy", "descending", 0.3)]
     assert same[0]["test_acc"] == results["metrics"]["pruned/test_acc"]
 
 
 @pytest.mark.parametrize("criterion", ["entropy", "l1_norm", "random", "reconstruction"])
 def test_the_command_chooses_the_criterion(criterion, new_run, miniature):
     extra = ("~callbacks.unit_curve", f"criterion={criterion}", "callbacks.unit_mask.order=ascending")
-    results = new_run(EXPERIMENT, *SMALL, *extra, *miniature("synthetic_te")).go()
-    assert (results["criterion"], results["order"]) == (criterion, "ascending")
+    found = new_run(EXPERIMENT, *SMALL, *extra, *miniature("synthetic_te")).go()["callbacks"]["unit_mask"]
+    assert (found["criterion"], found["order"]) == (criterion, "ascending")
 
 
 def test_criteria_orders_and_rates_share_the_dense_network(new_run, miniature):
@@ -69,7 +68,7 @@ def test_criteria_orders_and_rates_share_the_dense_network(new_run, miniature):
     ("override", "message"),
     [
         ("callbacks.unit_mask.order=up", r"callbacks\.unit_mask\.order: got 'up'; accepted: ascending \| descending"),
-        ("callbacks.unit_mask.lstm=head", r"callbacks\.unit_mask\.lstm: got 'head'; .*there: lstm"),
+        ("callbacks.unit_mask.lstm=head", r"callbacks\.unit_mask\.lstm: got 'head'; .*recurrent ones: lstm"),
         ("callbacks.unit_mask.head=tail", r"callbacks\.unit_mask\.head: got 'tail'"),
         ("criterion.bins=3", r"criterion.bins: got 3"),
         ("criterion.target=loss", r"target: got 'loss'; accepted: probability \| hit \| accuracy"),
@@ -102,7 +101,7 @@ def overrides(folder: Path) -> tuple[str, ...]:
 
 def outcome(folder: Path) -> dict:
     results = json.loads((folder / "results.json").read_text())
-    keys = ("metrics", "sparsity", "events", "units", "unit_curve", "criterion")
+    keys = ("metrics", "sparsity", "events", "callbacks")
     scores = {name: load_file(folder / name) for name in ("scores.safetensors", "unit_scores.safetensors")}
     return {
         "results": {key: results[key] for key in keys},
@@ -113,15 +112,15 @@ def outcome(folder: Path) -> dict:
 
 
 MOMENTS = {
-    "before the scoring": (killing.die_before, ("callbacks.unit_curve", "score", 1)),
+    "before the scoring": (killing.die_before, ("prunekit.callbacks.unit_curve", "score", 1)),
     "within the scoring": (killing.die_before, ("prunekit.units.series.Recorder", "_take", 2)),
-    "when scored": (killing.die_after, ("callbacks.unit_curve", "score", 1)),
-    "at a row": (killing.die_before, ("callbacks.unit_curve", "accuracy", 7)),
+    "when scored": (killing.die_after, ("prunekit.callbacks.unit_curve", "score", 1)),
+    "at a row": (killing.die_before, ("prunekit.callbacks.unit_curve", "accuracy", 7)),
     "while a row is written": (killing.die_in_the_middle_of_a_write, ("unit_curve.json", 9)),
-    "when a row was written": (killing.die_after, ("callbacks.unit_curve", "write_json", 11)),
+    "when a row was written": (killing.die_after, ("prunekit.callbacks.unit_curve", "write_json", 11)),
     "when all rows are there": (killing.die_before, ("prunekit.callbacks.unit_curve.UnitCurve", "_show", 1)),
-    "at the mask": (killing.die_before, ("prunekit.callbacks.unit_mask.UnitMask", "select", 1)),
-    "at the second mask": (killing.die_after, ("prunekit.callbacks.unit_mask.UnitMask", "select", 2)),
+    "at the mask": (killing.die_before, ("prunekit.callbacks.pruning.Pruning", "_prune", 1)),
+    "at the second mask": (killing.die_after, ("prunekit.callbacks.pruning.Pruning", "_prune", 2)),
 }
 
 
@@ -138,8 +137,9 @@ def test_killed_while_units_are_scored_or_measured(moment, whole, tmp_path):
     prepare, arguments = MOMENTS[moment]
     folder = tmp_path / "run"
     assert killing.finish(*overrides(folder), prepare=prepare, arguments=arguments) == -signal.SIGKILL
-    rows = json.loads((folder / "unit_curve.json").read_text()) if (folder / "unit_curve.json").exists() else []
-    assert rows == whole["results"]["unit_curve"][: len(rows)]
+    path = folder / "unit_curve.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    assert rows == whole["results"]["callbacks"]["unit_curve"]["rows"][: len(rows)]
     if "row" in moment:
         assert len(rows) >= 6
     assert killing.finish(*overrides(folder)) == 0
