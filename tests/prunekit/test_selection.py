@@ -57,7 +57,7 @@ def select_all(groups, rate, **arguments):
 
 
 def one_by_one(groups, percent, order, of, scope, floor):
-    """First those gone before, then the order's first, ties by number, and never what must stay, until enough are gone."""
+    """First those gone before, then the order's first, ties by number, never what must stay; until enough are gone."""
     scores, sizes, within, gone = zip(*groups, strict=True)
     sign = 1 if order == "ascending" else -1
     ranked = sorted(range(len(groups)), key=lambda group: (sign * scores[group], group))
