@@ -7,11 +7,17 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 from torch import nn
 
+from prunekit.calibration import Calibration, Seen
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.l1_norm import L1Norm
 from prunekit.criteria.random import Random
+from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.criteria.transfer_entropy import TransferEntropy
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
+from prunekit.groups import Weights
+from prunekit.masks import Mask
+from prunekit.pruning import check_parts
+from prunekit.units.grouping import Gates, Units
 from prunekit.units.series import Recorder
 from prunekit.units.transfer_entropy import (
     count_transitions,
@@ -40,10 +46,21 @@ X = torch.randn(40, 7, 4, generator=torch.Generator().manual_seed(1)) * 3
 Y = torch.arange(40) % 3
 
 
-def record(net, size=40, **arguments):
-    recorder = Recorder(net.memory, net.out)
-    recorder.run(net.eval(), zip(X.split(size), Y.split(size), strict=True))
-    return recorder.series(**arguments)
+UNITS = Units("memory", "out")
+
+
+def see(net, size=40, needs=("outputs", "success")):
+    batches = list(zip(X.split(size), Y.split(size), strict=True))
+    return UNITS.observe(net.eval(), frozenset(needs), Calibration(batches))
+
+
+def record(net, size=40):
+    return see(net, size).outputs
+
+
+def score(criterion, net, seen=None, grouping=UNITS):
+    groups = grouping(net, Mask.full(net, grouping.parameters(net)))
+    return criterion.scores(net, groups, seen or Seen())
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -68,10 +85,10 @@ def test_a_pass_records_what_the_last_layer_and_the_head_do(layers, batch_first)
 @pytest.mark.parametrize("size", [1, 7, 39])
 def test_scores_do_not_depend_on_the_batches(size):
     net = Net()
-    whole, parts = record(net), record(net, size)
-    assert torch.equal(whole.levels, parts.levels)
+    whole, parts = see(net), see(net, size)
+    assert torch.equal(whole.outputs.levels, parts.outputs.levels)
     for criterion in (TransferEntropy(), Entropy(), TransferEntropy("hit", 4, 2, "quantile", "surrogate", 5)):
-        one, other = (criterion.scores(net.memory, series) for series in (whole, parts))
+        one, other = (score(criterion, net, seen) for seen in (whole, parts))
         assert torch.equal(one.values, other.values)
         assert (one.p_values is None) == (criterion.name == "entropy" or criterion.correction != "surrogate")
 
@@ -97,11 +114,10 @@ def test_ranks_add_up_to_what_one_process_finds(criterion):
             return total
 
         net, rows = nets[number], torch.arange(number, 40, 2)
-        recorder = Recorder(net.memory, net.out)
-        recorder.run(net, [(X[rows], Y[rows])])
-        return criterion.scores(net.memory, recorder.series(rows, 40, sum_over_ranks))
+        here = Calibration([(X[rows], Y[rows])], rows=rows, samples=40, sum_over_ranks=sum_over_ranks)
+        return score(criterion, net, UNITS.observe(net, criterion.needs, here))
 
-    alone = criterion.scores(Net().memory, record(Net()))
+    alone = score(criterion, nets[0], see(nets[0]))
     with ThreadPoolExecutor(2) as pool:
         for found in pool.map(rank, range(2)):
             assert torch.equal(found.values, alone.values)
@@ -111,27 +127,32 @@ def test_ranks_add_up_to_what_one_process_finds(criterion):
 @pytest.mark.parametrize("target", ["probability", "hit", "accuracy"])
 @pytest.mark.parametrize("edges", ["equal_width", "quantile"])
 def test_transfer_entropy_is_that_of_the_coded_series(target, edges):
-    net, series = Net(), record(Net())
+    net = Net()
+    seen = see(net)
+    series = seen.outputs
     x = (equal_width if edges == "equal_width" else quantile)(series.levels, 4)
     counts = count_transitions(x, encode_target(series.target(target), 3), 4, 3)
-    found = TransferEntropy(target, 4, 3, edges).scores(net.memory, series)
+    found = score(TransferEntropy(target, 4, 3, edges), net, seen)
     assert torch.equal(found.values, transfer_entropy(counts))
-    corrected = TransferEntropy(target, 4, 3, edges, "miller_madow").scores(net.memory, series)
+    corrected = score(TransferEntropy(target, 4, 3, edges, "miller_madow"), net, seen)
     assert torch.equal(corrected.values, transfer_entropy(counts) + miller_madow(counts))
     assert found.values.abs().sum() > 0
 
 
 def test_entropy_is_scipys():
-    series = record(Net())
-    found = Entropy(bins=8).scores(Net().memory, series).values
+    net = Net()
+    seen = see(net, needs=["outputs"])
+    series = seen.outputs
+    found = score(Entropy(bins=8), net, seen).values
     for unit in range(6):
         counts = torch.bincount(series.levels[..., unit].flatten().long() // 32, minlength=8)
         assert found[unit].item() == pytest.approx(scipy_entropy(counts, base=2), abs=1e-12)
 
 
 def test_l1_norm_adds_the_four_gates_of_the_last_layer():
-    lstm = Net(layers=2).memory
-    found = L1Norm().scores(lstm, None).values
+    net = Net(layers=2)
+    lstm = net.memory
+    found = score(L1Norm(), net).values
     for unit in range(6):
         total = 0.0
         for gate in range(4):
@@ -141,29 +162,48 @@ def test_l1_norm_adds_the_four_gates_of_the_last_layer():
 
 
 def test_random_scores_follow_their_seed():
-    lstm = nn.LSTM(2, 500)
-    one, again, other = (Random(seed).scores(lstm, None).values for seed in (1, 1, 2))
+    net = nn.ModuleDict({"lstm": nn.LSTM(2, 500)})
+    one, again, other = (score(Random(seed), net, grouping=Units("lstm")).values for seed in (1, 1, 2))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert len(one.unique()) == 500
+    assert len(score(Random(1), net, grouping=Gates("lstm")).values) == 2000
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_l1_norm_scores_every_layer_and_direction_by_its_own_weights(kind, gates, bidirectional):
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"memory": kind(4, 5, 3, bidirectional=bidirectional)})
+    suffixes = ["", "_reverse"] if bidirectional else [""]
+    for every in (True, False):
+        found = score(L1Norm(), net, grouping=Units("memory", every=every)).values
+        expected = []
+        for layer in range(3) if every else [2]:
+            for suffix in suffixes:
+                for unit in range(5):
+                    weights = [net["memory"].get_parameter(f"weight_{end}_l{layer}{suffix}") for end in ("ih", "hh")]
+                    rows = [weight[gate * 5 + unit] for weight in weights for gate in range(gates)]
+                    expected.append(sum(row.double().abs().sum().item() for row in rows))
+        assert found.tolist() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TransferEntropy("loss"), r"criterion\.target: got 'loss'"),
-        (lambda: TransferEntropy(bins=3), r"criterion\.bins: got 3; accepted: one of 2, 4, 8, 16"),
-        (lambda: TransferEntropy(target_bins=1), r"criterion\.target_bins: got 1"),
-        (lambda: TransferEntropy(target_bins=17), r"criterion\.target_bins: got 17"),
-        (lambda: TransferEntropy(edges="kmeans"), r"criterion\.edges: got 'kmeans'"),
-        (lambda: TransferEntropy(correction="bonferroni"), r"criterion\.correction"),
-        (lambda: TransferEntropy(surrogates=0), r"criterion\.surrogates: got 0"),
-        (lambda: Entropy(1), r"criterion\.bins: got 1"),
-        (lambda: Random(-1), r"criterion\.seed: got -1"),
+        (lambda: TransferEntropy("loss"), r"^target: got 'loss'"),
+        (lambda: TransferEntropy(bins=3), r"^bins: got 3; accepted: one of 2, 4, 8, 16"),
+        (lambda: TransferEntropy(target_bins=1), r"^target_bins: got 1"),
+        (lambda: TransferEntropy(target_bins=17), r"^target_bins: got 17"),
+        (lambda: TransferEntropy(edges="kmeans"), r"^edges: got 'kmeans'"),
+        (lambda: TransferEntropy(correction="bonferroni"), r"^correction"),
+        (lambda: TransferEntropy(surrogates=0), r"^surrogates: got 0"),
+        (lambda: Entropy(1), r"^bins: got 1"),
+        (lambda: Random(-1), r"^seed: got -1"),
     ],
 )
 def test_wrong_values_are_named(make, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make()
 
 
@@ -174,15 +214,33 @@ def test_what_cannot_be_recorded_is_refused():
             Recorder(wrong, head)
     net = Net()
     twice = Recorder(net.memory, net.out)
-    with pytest.raises(ValueError, match="does not call its LSTM once"):
-        twice.run(lambda x: (net(x), net(x)), [(X, Y)])
+    batch = Calibration([(X, Y)])
+    with pytest.raises(ValueError, match="does not call its layer once"):
+        twice.run(lambda x: (net(x), net(x)), batch)
     packed = Recorder(net.memory, net.out)
     with pytest.raises(ValueError, match="unpacked"):
-        packed.run(lambda x: net.memory(nn.utils.rnn.pack_sequence([x[0]])), [(X, Y)])
+        packed.run(lambda x: net.memory(nn.utils.rnn.pack_sequence([x[0]])), batch)
+    for classes in (None, Y[:3], Y[:, None].expand(-1, 7)):
+        with pytest.raises(ValueError, match="one class for each sequence"):
+            Recorder(net.memory, net.out).run(net, Calibration([(X, classes)]))
     with pytest.raises(ValueError, match="no training clip"):
-        Recorder(net.memory, net.out).series()
+        Recorder(net.memory, net.out).series(batch)
+    with pytest.raises(ValueError, match="wants a head and classes"):
+        see(net, needs=["outputs"]).outputs.target("hit")
     with torch.no_grad():
         net.memory.weight_ih_l0[0, 0] = math.nan
     with pytest.raises(ValueError, match="are NaN"):
         record(net)
     assert not net.memory._forward_hooks  # whatever happened, the model is let go of
+
+
+def test_a_criterion_scores_the_groups_that_it_is_for():
+    for criterion in (Entropy(), L1Norm(), TransferEntropy(), Random(0)):
+        for grouping in (UNITS, Gates("memory")):
+            check_parts(grouping, criterion, "ascending")
+    with pytest.raises(ArgumentError, match=r"^criterion: got 'reconstruction'; accepted: one that scores each gate"):
+        check_parts(Gates("memory"), Reconstruction(), "ascending")
+    with pytest.raises(ArgumentError, match=r"^criterion: got 'l1_norm'; accepted: one that scores each weight"):
+        check_parts(Weights(), L1Norm(), "ascending")
+    with pytest.raises(ArgumentError, match=r"^order: got 'descending'; accepted: ascending for reconstruction"):
+        check_parts(UNITS, Reconstruction(), "descending")

@@ -8,16 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prunekit.units.removal import unit_mask
-from prunekit.units.selection import forward_selection
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from prunekit.calibration import Calibration
 from prunekit.criteria.reconstruction import Reconstruction
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
+from prunekit.masks import Mask
 from prunekit.models.recognizer import Recognizer
-from prunekit.units.compensation import compensate, fit
+from prunekit.pruning import prune
+from prunekit.units.compensation import LEAST_RIDGE, compensate, fit
+from prunekit.units.forward_selection import forward_selection
+from prunekit.units.grouping import Units
 from prunekit.units.moments import Moments, OutputMoments
+from prunekit.units.repair import Linear
 from prunekit.units.series import Recorder
 
 UNITS = 10
@@ -125,7 +129,7 @@ def test_units_that_others_already_say_are_removed_without_a_trace():
     dense, kept = net(X), torch.arange(UNITS) < 6
     moments = OutputMoments.of(outputs(net))
     masked = copy.deepcopy(net)
-    mask = unit_mask(net.lstm, "lstm", kept)
+    mask = Units("lstm").mask(net, ~kept)
     mask.apply(masked)
     compensate(net.lstm, [net.head.hidden], moments, kept, ridge=1e-12)
     mask.apply(net)
@@ -150,7 +154,7 @@ def test_the_first_step_is_better_than_with_a_fit_over_all_outputs():
 def test_of_units_that_are_gone_already_nothing_is_read():
     net = network()
     before = torch.arange(UNITS) != 9
-    unit_mask(net.lstm, "lstm", before).apply(net)
+    Units("lstm").mask(net, ~before).apply(net)
     h, kept = outputs(net), torch.arange(UNITS) < 5
     whole = copy.deepcopy(net)
     compensate(net.lstm, [net.head.hidden], OutputMoments.of(h), kept, before)
@@ -202,26 +206,31 @@ def test_of_equal_gains_the_lower_index_is_taken_and_constant_units_last():
     assert forward_selection(covariance, torch.eye(5, dtype=torch.float64), 1e-9).tolist() == [3, 1, 2, 0, 4]
 
 
-def recorded(net, moments=True):
-    recorder = Recorder(net.lstm, net.head, moments)
-    recorder.run(net, [(X, torch.arange(60) % 3)])
-    return recorder.series()
+GROUPING, CLASSES = Units("lstm", "head"), torch.arange(60) % 3
+
+
+def see(net, x=X, size=60):
+    batches = list(zip(x.split(size), CLASSES.split(size), strict=True))
+    return GROUPING.observe(net, Reconstruction.needs, Calibration(batches))
+
+
+def places(net, seen, ridge=1e-4):
+    groups = GROUPING(net, Mask.full(net, GROUPING.parameters(net)))
+    return Reconstruction(ridge).scores(net, groups, seen).values
 
 
 def test_reconstruction_keeps_what_the_rest_can_be_said_by():
-    from dataclasses import replace
-
     net = copies(network())
-    series = replace(recorded(net), read_by=net.head.hidden.weight)
-    scores = Reconstruction(ridge=1e-9).scores(net.lstm, series).values
+    seen = see(net)
+    scores = places(net, seen, ridge=1e-9)
     assert sorted(scores.tolist()) == list(range(1, UNITS + 1))
     first = scores.argsort(descending=True)[:6].tolist()
     assert {unit if unit < 6 else unit - 6 for unit in first} == set(range(6))  # of a unit and its copy one
-    fed_back = series.moments.fed_back.covariance()
+    fed_back = seen.moments.fed_back.covariance()
     best = []
     for unit in range(UNITS):
         kept, removed = torch.tensor([unit]), torch.tensor([u for u in range(UNITS) if u != unit])
-        a, _ = fit(series.moments.fed_back, kept, removed, 1e-9)
+        a, _ = fit(seen.moments.fed_back, kept, removed, 1e-9)
         share = 0.0
         for weight in (net.lstm.weight_hh_l0.detach(), net.head.hidden.weight.detach()):
             all_of_it = torch.einsum("mi,ij,mj->", weight, fed_back, weight)
@@ -236,30 +245,39 @@ def test_reconstruction_keeps_what_the_rest_can_be_said_by():
 
 @pytest.mark.parametrize("size", [1, 7, 59])
 def test_units_are_chosen_alike_whatever_the_batches(size):
-    from dataclasses import replace
-
     net = network().float()
-    chosen = []
-    for batch in (60, size):
-        recorder = Recorder(net.lstm, net.head, moments=True)
-        recorder.run(net, zip(X.float().split(batch), (torch.arange(60) % 3).split(batch), strict=True))
-        series = replace(recorder.series(), read_by=net.head.hidden.weight)
-        chosen.append(Reconstruction().scores(net.lstm, series).values)
+    chosen = [places(net, see(net, X.float(), batch)) for batch in (60, size)]
     assert torch.equal(*chosen)
 
 
-def test_reconstruction_wants_moments_and_a_ridge():
+def test_reconstruction_wants_batches_and_a_ridge():
     net = network()
-    with pytest.raises(ValueError, match="needs moments"):
-        Reconstruction().scores(net.lstm, recorded(net, moments=False))
-    with pytest.raises(ConfigError, match=r"criterion\.ridge: got 0"):
-        Reconstruction(0.0)
+    for repair in (None, Linear()):
+        with pytest.raises(ArgumentError, match=r"^batches: got None; accepted: batches .*: moments have to be seen"):
+            prune(net, GROUPING, Reconstruction(), 0.5, repair=repair)
+    for make in (Reconstruction, Linear):
+        for ridge in (0.0, -1.0, 1e-16, float("inf"), float("nan"), True):
+            with pytest.raises(ArgumentError, match=rf"^ridge: got {ridge}; accepted: a number of at least 1e-12"):
+                make(ridge)
+        assert make(LEAST_RIDGE).ridge == 1e-12
+
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 12), rank=st.integers(0, 3), seed=st.integers(0, 10**6), scale=st.sampled_from([1e-8, 1.0, 1e8]))
+def test_units_that_say_the_same_leave_a_whole_order_without_nan(n, rank, seed, scale):
+    """Of a covariance without full rank, rounding may leave less than nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    h = torch.randn(30, rank, generator=generator, dtype=torch.float64)
+    h = scale * h @ torch.randn(rank, n, generator=generator, dtype=torch.float64)
+    reads = torch.randn(4, n, generator=generator, dtype=torch.float64)
+    order = forward_selection(h.T @ h / 30, reads.T @ reads, LEAST_RIDGE)
+    assert sorted(order.tolist()) == list(range(n))
 
 
 def test_states_to_start_with_are_refused():
     net = network()
     recorder = Recorder(net.lstm, net.head)
-    batch = [(X, torch.arange(60) % 3)]
+    batch = Calibration([(X, torch.arange(60) % 3)])
     states = tuple(torch.full((1, 60, UNITS), value, dtype=torch.float64) for value in (0.0, 0.1))
     recorder.run(lambda x: net.lstm(x, tuple(map(torch.zeros_like, states))), batch)
     with pytest.raises(ValueError, match="starts with states other than 0"):

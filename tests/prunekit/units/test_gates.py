@@ -7,20 +7,32 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prunekit.criteria.gate_means import GateMeans
-from prunekit.units.removal import gate_mask, gates_kept, unit_mask
 from torch import nn
 
+from prunekit.calibration import Calibration
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.l1_norm import L1Norm
 from prunekit.criteria.random import Random
-from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.criteria.transfer_entropy import TransferEntropy
+from prunekit.errors import ArgumentError
 from prunekit.masks import HeldMask, Mask
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.compaction import compact, difference
 from prunekit.units.gates import gate_activations, gate_constants, on_one_scale
-from prunekit.units.series import Recorder
+from prunekit.units.grouping import Gates, Units
+from prunekit.units.repair import Mean
+
+
+def whole(net, grouping):
+    """The mask that keeps all of a grouping's parameters, and the groups under it."""
+    full = Mask.full(net, grouping.parameters(net))
+    return full, grouping(net, full)
+
+
+def gate_mask(net, name, kept, means):
+    """The mask that removes gates and holds them at their means."""
+    full, groups = whole(net, Gates(name))
+    return groups.remove(~kept, full, gate_constants(name, ~kept, means))
 
 
 def sigmoid(z):
@@ -67,10 +79,8 @@ def test_a_removed_gate_is_its_mean_at_every_step(units, steps, rate, units_too,
         assert torch.allclose(found, gates, rtol=1e-12, atol=1e-12)
     means, kept = activations.mean((0, 1)), torch.rand(4 * units) >= rate
     alive = torch.rand(units) < 0.5 if units_too else torch.ones(units, dtype=torch.bool)
-    mask = gate_mask(lstm, "a", kept)
-    values = gate_constants("a", ~kept, means)
-    values["a.bias_ih_l0"].masked_fill_(~alive.repeat(4), 0.0)  # a removed unit takes its gates' constants along
-    (mask & unit_mask(lstm, "a", alive)).apply(net, values)
+    mask = gate_mask(net, "a", kept, means)
+    (mask & Units("a").mask(net, ~alive)).apply(net)  # a removed unit takes its gates' constants along
     constants = {
         (row // units, row % units): float(means[row])
         for row in range(4 * units) if not kept[row] and alive[row % units]
@@ -79,7 +89,8 @@ def test_a_removed_gate_is_its_mean_at_every_step(units, steps, rate, units_too,
     assert (h[..., ~alive] == 0).all()
     for clip, own in zip(x, h, strict=True):
         assert torch.allclose(own, spelled_out(lstm, clip, constants)[0], rtol=1e-9, atol=1e-12)
-    assert torch.equal(gates_kept(mask, "a.weight_hh_l0"), kept)
+    assert torch.equal(~Gates("a")(net, mask).gone, kept)
+    assert not Units("a")(net, mask).gone.any()  # a unit all of whose gates are constants still says something
     for kind in ("weight_ih_l0", "weight_hh_l0", "bias_hh_l0"):
         assert (lstm.get_parameter(kind)[~kept] == 0).all()
 
@@ -104,10 +115,9 @@ def test_constants_are_held_to_the_bit_through_training(optimizer):
     net = Recognizer(3, 4, optimizer, units=6, hidden=5)
     own = net.configure_optimizers()
     kept = torch.rand(24) < 0.5
-    values = gate_constants("lstm", ~kept, torch.rand(24) * 0.8 + 0.1)
-    held = HeldMask(gate_mask(net.lstm, "lstm", kept), net, [own], values)
+    held = HeldMask(gate_mask(net, "lstm", kept, torch.rand(24) * 0.8 + 0.1), net, [own])
     at_first = net.lstm.bias_ih_l0.detach().clone()
-    whole = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    at_start = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
     x, y = torch.randn(12, 5, 3), torch.arange(12) % 4
     for _ in range(5):
         own.zero_grad()
@@ -118,57 +128,106 @@ def test_constants_are_held_to_the_bit_through_training(optimizer):
         assert (net.lstm.weight_hh_l0[~kept] == 0).all()
     assert (at_first[~kept] != 0).all()
     for name, parameter in net.named_parameters():
-        assert not torch.equal(parameter, whole[name])  # what is kept is trained
+        assert not torch.equal(parameter, at_start[name])  # what is kept is trained
     held.release()
-
-
-def record(lstm, head, x, y, size=40):
-    recorder = Recorder(lstm, head, gates=True)
-    recorder.run(lambda batch: head(lstm(batch)[0][:, -1]), zip(x.split(size), y.split(size), strict=True))
-    return recorder.series()
 
 
 def test_series_and_scores_are_of_gates():
     torch.manual_seed(0)
-    lstm, head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+    net = Recognizer(4, 3, partial(torch.optim.Adam), units=6, hidden=5).eval()
+    lstm, gates, units = net.lstm, Gates("lstm", "head"), Units("lstm")
     x, y = 3 * torch.randn(40, 7, 4), torch.arange(40) % 3
-    series = record(lstm, head, x, y)
+
+    def see(size=40):
+        batches = list(zip(x.split(size), y.split(size), strict=True))
+        return gates.observe(net, frozenset({"outputs", "success", "means"}), Calibration(batches))
+
+    def score(criterion, grouping=gates):
+        return criterion.scores(net, whole(net, grouping)[1], seen).values
+
+    seen = see()
     activations = gate_activations(lstm, x, lstm(x)[0]).detach()
-    assert torch.allclose(series.mean, activations.double().mean((0, 1)), atol=1e-6)
-    assert torch.allclose(series.magnitude, activations.double().abs().mean(0), atol=1e-6)
-    assert torch.equal(record(lstm, head, x, y, 7).levels, series.levels)
-    assert torch.equal(GateMeans().gate_scores(lstm, series).values, series.mean)
+    assert torch.allclose(seen.means, activations.double().mean((0, 1)), atol=1e-6)
+    assert torch.allclose(seen.outputs.magnitude, activations.double().abs().mean(0), atol=1e-6)
+    assert torch.equal(see(7).outputs.levels, seen.outputs.levels)
     for criterion in (TransferEntropy("hit"), Entropy(), L1Norm(), Random(1)):
-        values = criterion.gate_scores(lstm, series).values
+        values = score(criterion)
         assert values.shape == (24,)
         assert len(set(values.tolist())) > 12
     rows = lstm.weight_ih_l0.abs().sum(1) + lstm.weight_hh_l0.abs().sum(1)
-    assert torch.allclose(L1Norm().gate_scores(lstm, None).values.float(), rows)
-    units = L1Norm().scores(lstm, None).values
-    assert torch.allclose(L1Norm().gate_scores(lstm, None).values.view(4, 6).sum(0), units)
-    bits = Entropy(bins=2).gate_scores(lstm, series).values
+    assert torch.allclose(score(L1Norm()).float(), rows)
+    assert torch.allclose(score(L1Norm()).view(4, 6).sum(0), score(L1Norm(), units))
+    bits = score(Entropy(bins=2))
     for row in range(24):
         share = (activations[..., row] >= (0.0 if row // 6 == 2 else 0.5)).double().mean().item()
         expected = -sum(p * math.log2(p) for p in (share, 1 - share) if p > 0)
         assert bits[row] == pytest.approx(expected, abs=1e-12)
-    with pytest.raises(NotImplementedError, match="reconstruction does not score gates"):
-        Reconstruction().gate_scores(lstm, series)
+
+
+def test_a_repair_by_means_holds_the_gates_that_go_now_at_their_means():
+    torch.manual_seed(0)
+    net, gates = nn.ModuleDict({"a": nn.LSTM(3, 4, batch_first=True)}), Gates("a")
+    full, groups = whole(net, gates)
+    gone = torch.arange(16) % 5 == 0
+    before = groups.remove(gone, full, {"a.bias_ih_l0": torch.full((16,), 0.25)})
+    seen = gates.observe(net, Mean.needs, Calibration([torch.randn(5, 6, 3)], lambda net, x: (net["a"](x)[0], None)))
+    groups = gates(net, before)
+    assert torch.equal(groups.gone, gone)
+    goes = gone | (torch.arange(16) % 3 == 0)
+    mask = groups.remove(goes, before, Mean()(net, gates, groups, goes, seen))
+    expected = gate_constants("a", goes & ~gone, seen.means)["a.bias_ih_l0"]
+    assert torch.equal(mask.held["a.bias_ih_l0"], torch.where(gone, 0.25, expected))
+    assert list(mask.held) == ["a.bias_ih_l0"]
+
+
+def test_units_after_gates_take_their_constants_along():
+    torch.manual_seed(0)
+    net, units = nn.ModuleDict({"a": nn.LSTM(3, 4, batch_first=True)}), Units("a")
+    kept = torch.arange(16) % 4 < 2  # of units 2 and 3 no gate is left, of 0 and 1 all are
+    before = gate_mask(net, "a", kept & (torch.arange(16) != 1), torch.rand(16) * 0.8 + 0.1)
+    groups = units(net, before)
+    assert not groups.gone.any()
+    goes = torch.tensor([False, True, True, False])
+    mask = groups.remove(goes, before)
+    held = before.held["a.bias_ih_l0"].masked_fill(goes.repeat(4), 0.0)
+    assert torch.equal(mask.held["a.bias_ih_l0"], held)
+    assert (held != 0).tolist() == [False, False, False, True] * 4
+    assert torch.equal(units(net, mask).gone, goes)
+    mask.apply(net)
+    assert (net["a"](torch.randn(2, 5, 3))[0] != 0).any(0).any(0).tolist() == [True, False, False, True]
+
+
+def test_gates_after_units_keep_what_is_gone_at_zero():
+    torch.manual_seed(0)
+    net, gates = nn.ModuleDict({"a": nn.LSTM(3, 4, batch_first=True)}), Gates("a")
+    gone = torch.tensor([False, True, False, False])
+    before = Units("a").mask(net, gone)
+    groups = gates(net, before)
+    assert torch.equal(groups.gone, gone.repeat(4))
+    goes = gone.repeat(4) | (torch.arange(16) == 0)
+    mask = groups.remove(goes, before, gate_constants("a", goes & ~groups.gone, torch.full((16,), 0.3)))
+    assert mask.held["a.bias_ih_l0"].nonzero().flatten().tolist() == [0]
+    mask.apply(net)
+    assert (net["a"](torch.randn(2, 5, 3))[0][..., 1] == 0).all()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"num_layers": 2}, "several layers"), ({"bias": False}, "without biases")]
-)
-def test_an_lstm_whose_gates_cannot_be_seen_or_held_is_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Recorder(nn.LSTM(2, 3, **arguments), nn.Linear(3, 2), gates=True)
+    ("lstm", "arguments", "message"),
+    [
+        (nn.LSTM, {"num_layers": 2}, "several layers"), (nn.LSTM, {"bias": False}, "without biases"),
+        (nn.LSTM, {"bidirectional": True}, "no nn.LSTM of one direction"), (nn.GRU, {}, "no nn.LSTM of one direction"),
+    ],
+)  # fmt: skip
+def test_an_lstm_whose_gates_cannot_be_seen_or_held_is_refused(lstm, arguments, message):
+    with pytest.raises(ArgumentError, match=rf"^layer: got .a, .*{message}.*; accepted: for gates an LSTM"):
+        Gates("a").check(nn.ModuleDict({"a": lstm(2, 3, **arguments)}), frozenset())
 
 
 def test_constants_stay_in_the_compact_network():
     torch.manual_seed(0)
     net = Recognizer(3, 4, partial(torch.optim.Adam), units=6, hidden=5).eval()
     kept, alive = torch.rand(24) < 0.5, torch.arange(6) < 4
-    values = gate_constants("lstm", ~kept & alive.repeat(4), torch.rand(24) * 0.8 + 0.1)
-    (gate_mask(net.lstm, "lstm", kept) & unit_mask(net.lstm, "lstm", alive)).apply(net, values)
+    (gate_mask(net, "lstm", kept, torch.rand(24) * 0.8 + 0.1) & Units("lstm").mask(net, ~alive)).apply(net)
     made = compact(net).module
     x = torch.randn(5, 7, 3)
     assert difference(net(x), made(x)) <= 1e-6
