@@ -8,17 +8,9 @@ from typing import Any, NamedTuple, TypedDict
 import pytorch_lightning as pl
 from torch import Tensor
 
+from prunekit.callbacks import measure
 from prunekit.callbacks.images import log_png
-from prunekit.callbacks.measure import (
-    TEST,
-    Data,
-    accuracy_of,
-    arguments_of,
-    check_first_batch,
-    has_part,
-    outcome,
-    watched_part,
-)
+from prunekit.callbacks.measure import TEST
 from prunekit.callbacks.pruning import PruningEvent, PruningObserver, current_mask
 from prunekit.figures.curves import draw_curves
 from prunekit.masks import overall_sparsity
@@ -91,7 +83,7 @@ class Curves(PruningObserver):
             cannot be measured.
     """
 
-    def __init__(self, predict: Predict | None = None, data: Data | None = None, known: Known | None = None) -> None:
+    def __init__(self, predict: Predict = None, data: measure.Data = None, known: Known | None = None) -> None:
         self.predict, self.data, self.known = predict, data, known or Known()
         self.rows: list[Epoch] = []
         self.events: list[EventRecord] = []
@@ -123,11 +115,11 @@ class Curves(PruningObserver):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse what cannot be measured; show the history that a checkpoint brought along."""
-        with arguments_of(self):
-            self._part = watched_part(trainer, self.data)
-            self._has_test = self._part == TEST or has_part(trainer, TEST, self.data)
+        with measure.arguments_of(self):
+            self._part = measure.watched_part(trainer, self.data)
+            self._has_test = self._part == TEST or measure.has_part(trainer, TEST, self.data)
             if not self.rows:
-                check_first_batch(trainer, pl_module, self._part, self.predict, self.data)
+                measure.check_first_batch(trainer, pl_module, self._part, self.predict, self.data)
         for row in self.rows:
             _log_row(trainer, row, self._part)
             for event in self.events:
@@ -209,15 +201,15 @@ class Curves(PruningObserver):
         """What the network as it is takes the samples of a part for."""
         if part not in self._measured:
             started = time.perf_counter()
-            with arguments_of(self):
-                self._measured[part] = outcome(trainer, module, part, self.predict, self.data)
+            with measure.arguments_of(self):
+                self._measured[part] = measure.outcome(trainer, module, part, self.predict, self.data)
             self.seconds += time.perf_counter() - started
         return self._measured[part]
 
     def _accuracy(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
         taken = self.outcome(trainer, module, part)
-        with arguments_of(self):
-            return accuracy_of(trainer, taken)
+        with measure.arguments_of(self):
+            return measure.accuracy_of(trainer, taken)
 
     def _test_accuracy(self, trainer: pl.Trainer, module: pl.LightningModule) -> float | None:
         return self._accuracy(trainer, module, TEST) if self._has_test else None
