@@ -9,16 +9,8 @@ import pytorch_lightning as pl
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
-from prunekit.callbacks.measure import (
-    TEST,
-    Data,
-    confusion_of,
-    has_part,
-    number_of_classes,
-    outcome,
-    watched_part,
-)
-from prunekit.errors import check_count, owned_by
+from prunekit.callbacks.measure import TEST, Data, confusion_of, has_part, number_of_classes, watched_part
+from prunekit.errors import check_count
 from prunekit.figures.confusion import draw_confusion
 from prunekit.files import write_whole
 from prunekit.measuring import Predict
@@ -43,28 +35,22 @@ class Confusion(PruningObserver):
         ArgumentError: if a value is not accepted; at the end of ``fit``, if there is nothing to count.
     """
 
-    def __init__(
-        self, names_up_to: int = 40, draw: bool = True, predict: Predict | None = None, data: Data | None = None
-    ) -> None:
+    def __init__(self, names_up_to: int = 40, draw: bool = True, predict: Predict = None, data: Data = None) -> None:
         self.names_up_to = check_count("names_up_to", names_up_to)
         self.draw, self.predict, self.data = draw, predict, data
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count and draw."""
         curves = next((c for c in trainer.callbacks if isinstance(c, Curves)), None)  # type: ignore[attr-defined]
-        own = self.predict is not None or self.data is not None or curves is None
-        data = self.data if own else curves.data  # type: ignore[union-attr]
-        with owned_by(self):
-            part = TEST if has_part(trainer, TEST, data) else watched_part(trainer, data)
-            if own or curves is None:
-                taken = outcome(trainer, pl_module, part, self.predict, data)
-            else:
-                taken = curves.outcome(trainer, pl_module, part)
-            number = number_of_classes(trainer, taken)
-            if number > CLASSES_UP_TO:
-                log.warning("no confusion matrix of %d classes: it is made of %d or fewer", number, CLASSES_UP_TO)
-                return
-            matrix = confusion_of(trainer, taken).numpy()
+        if curves is None or self.predict is not None or self.data is not None:
+            curves = Curves(self.predict, self.data)
+        part = TEST if has_part(trainer, TEST, curves.data) else watched_part(trainer, curves.data)
+        taken = curves.outcome(trainer, pl_module, part)
+        number = number_of_classes(trainer, taken)
+        if number > CLASSES_UP_TO:
+            log.warning("no confusion matrix of %d classes: it is made of %d or fewer", number, CLASSES_UP_TO)
+            return
+        matrix = confusion_of(trainer, taken).numpy()
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)

@@ -8,17 +8,10 @@ from typing import Any, NamedTuple, TypedDict
 import pytorch_lightning as pl
 from torch import Tensor
 
+from prunekit.callbacks import measure
 from prunekit.callbacks.events import PruningEvent, PruningObserver
 from prunekit.callbacks.images import log_png
-from prunekit.callbacks.measure import (
-    TEST,
-    Data,
-    accuracy_of,
-    check_first_batch,
-    has_part,
-    outcome,
-    watched_part,
-)
+from prunekit.callbacks.measure import TEST
 from prunekit.callbacks.pruning import current_mask
 from prunekit.errors import owned_by
 from prunekit.figures.curves import draw_curves
@@ -92,7 +85,7 @@ class Curves(PruningObserver):
             cannot be measured.
     """
 
-    def __init__(self, predict: Predict | None = None, data: Data | None = None, known: Known | None = None) -> None:
+    def __init__(self, predict: Predict = None, data: measure.Data = None, known: Known | None = None) -> None:
         self.predict, self.data, self.known = predict, data, known or Known()
         self.rows: list[Epoch] = []
         self.events: list[EventRecord] = []
@@ -125,10 +118,10 @@ class Curves(PruningObserver):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse what cannot be measured; show the history that a checkpoint brought along."""
         with owned_by(self):
-            self._part = watched_part(trainer, self.data)
-            self._has_test = self._part == TEST or has_part(trainer, TEST, self.data)
+            self._part = measure.watched_part(trainer, self.data)
+            self._has_test = self._part == TEST or measure.has_part(trainer, TEST, self.data)
             if not self.rows:
-                check_first_batch(trainer, pl_module, self._part, self.predict, self.data)
+                measure.check_first_batch(trainer, pl_module, self._part, self.predict, self.data)
         for row in self.rows:
             _log_row(trainer, row, self._part)
             for event in self.events:
@@ -211,14 +204,14 @@ class Curves(PruningObserver):
         if part not in self._measured:
             started = time.perf_counter()
             with owned_by(self):
-                self._measured[part] = outcome(trainer, module, part, self.predict, self.data)
+                self._measured[part] = measure.outcome(trainer, module, part, self.predict, self.data)
             self.seconds += time.perf_counter() - started
         return self._measured[part]
 
     def _accuracy(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
         taken = self.outcome(trainer, module, part)
         with owned_by(self):
-            return accuracy_of(trainer, taken)
+            return measure.accuracy_of(trainer, taken)
 
     def _test_accuracy(self, trainer: pl.Trainer, module: pl.LightningModule) -> float | None:
         return self._accuracy(trainer, module, TEST) if self._has_test else None

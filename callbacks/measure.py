@@ -13,8 +13,8 @@ from contextlib import closing, contextmanager
 from itertools import chain, islice
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
@@ -25,17 +25,18 @@ from prunekit.measuring import Outcome, Predict
 from prunekit.random_state import undisturbed
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-Data = Callable[[pl.Trainer, str], Iterable[Any] | None]
+Data = Callable[[Trainer, str], Iterable[Any] | None] | None  # None: as own_data below
 
 
-def own_data(trainer: pl.Trainer, part: str) -> Iterable[Any] | None:
+def own_data(trainer: Trainer, part: str) -> Iterable[Any] | None:
     """The batches of the data module, else of the loaders that ``fit`` was given, else of the module's own hooks.
 
     Several loaders of one part follow each other. On several devices each rank takes its share of a ``DataLoader``
     that gives all of them the same batches; of anything else every rank takes what it is given.
     """
     fit = trainer.fit_loop
-    source = {TRAIN: fit, VALIDATION: fit.epoch_loop.val_loop, TEST: trainer.test_loop}[part]._data_source
+    loops: dict[str, Any] = {TRAIN: fit, VALIDATION: fit.epoch_loop.val_loop, TEST: trainer.test_loop}
+    source = loops[part]._data_source
     if not source.is_defined():
         return None
     loaders: Any = getattr(source.instance, source.name)() if source.is_module() else source.instance
@@ -50,19 +51,19 @@ def _is_empty(batches: Any) -> bool:
         return False
 
 
-def _of_this_rank(trainer: pl.Trainer, loader: Any) -> Iterable[Any]:
+def _of_this_rank(trainer: Trainer, loader: Any) -> Iterable[Any]:
     if trainer.world_size == 1 or not isinstance(loader, DataLoader):
         return loader  # type: ignore[no-any-return]
     plain = isinstance(loader.sampler, SequentialSampler) and type(loader.batch_sampler) in (BatchSampler, type(None))
     return islice(loader, trainer.global_rank, None, trainer.world_size) if plain else loader
 
 
-def has_part(trainer: pl.Trainer, part: str, data: Data | None = None) -> bool:
+def has_part(trainer: Trainer, part: str, data: Data = None) -> bool:
     """Whether there are batches of ``train``, ``validation`` or ``test``."""
     return not _is_empty((data or own_data)(trainer, part))
 
 
-def watched_part(trainer: pl.Trainer, data: Data | None = None) -> str:
+def watched_part(trainer: Trainer, data: Data = None) -> str:
     """The part of the data that curves and events are measured on: validation, or test where that is empty.
 
     Raises:
@@ -79,7 +80,7 @@ def _wanted(part: str) -> str:
     return f"a {hook} of the data module, of the model or given to fit; or a function data(trainer, part) of batches"
 
 
-def batches_of(trainer: pl.Trainer, part: str, data: Data | None = None) -> Iterable[Any]:
+def batches_of(trainer: Trainer, part: str, data: Data = None) -> Iterable[Any]:
     """This rank's batches of ``train``, ``validation`` or ``test``.
 
     Raises:
@@ -91,7 +92,7 @@ def batches_of(trainer: pl.Trainer, part: str, data: Data | None = None) -> Iter
     return batches
 
 
-def scoring_loader(trainer: pl.Trainer, data: Data | None = None) -> Any:
+def scoring_loader(trainer: Trainer, data: Data = None) -> Any:
     """What serves this rank's training samples in their own order, each once over all ranks.
 
     It is the data module's ``scoring_dataloader``; where there is none, the training batches.
@@ -110,7 +111,7 @@ def scoring_loader(trainer: pl.Trainer, data: Data | None = None) -> Any:
 
 @torch.no_grad()
 def predictions(
-    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+    trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """This rank's logits ``(n, classes)`` and classes ``(n,)``, batch by batch, on the trainer's device."""
     batches = batches_of(trainer, part, data)
@@ -122,7 +123,7 @@ def predictions(
 
 
 def check_first_batch(
-    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+    trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None
 ) -> None:
     """Refuse what cannot be measured by measuring one batch.
 
@@ -134,13 +135,13 @@ def check_first_batch(
 
 
 def outcome(
-    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+    trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None
 ) -> Outcome:
     """What ``module`` takes this rank's samples for; on return it is on the device and in the mode it came in."""
     return measuring.outcome(predictions(trainer, module, part, predict, data), trainer.strategy.root_device)
 
 
-def accuracy_of(trainer: pl.Trainer, taken: Outcome) -> float:
+def accuracy_of(trainer: Trainer, taken: Outcome) -> float:
     """The share of samples of all ranks, in [0, 1], that were taken for what they are."""
     counts = measuring.right_and_all(taken)
     right, total = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
@@ -149,7 +150,7 @@ def accuracy_of(trainer: pl.Trainer, taken: Outcome) -> float:
     return float(right / total)
 
 
-def confusion_of(trainer: pl.Trainer, taken: Outcome) -> Tensor:
+def confusion_of(trainer: Trainer, taken: Outcome) -> Tensor:
     """How many samples of each class (row), over all ranks, were taken for which (column).
 
     Returns:
@@ -160,15 +161,13 @@ def confusion_of(trainer: pl.Trainer, taken: Outcome) -> Tensor:
     return matrix.cpu()
 
 
-def number_of_classes(trainer: pl.Trainer, taken: Outcome) -> int:
+def number_of_classes(trainer: Trainer, taken: Outcome) -> int:
     """How many classes there are; a rank without samples learns it from the others."""
     number = torch.tensor(taken.number, device=trainer.strategy.root_device)
     return int(trainer.strategy.reduce(number, reduce_op="max") if trainer.world_size > 1 else number)
 
 
-def accuracy(
-    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
-) -> float:
+def accuracy(trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None) -> float:
     """The share of samples that ``module`` classifies right, over all ranks, each sample once.
 
     Args:
@@ -188,7 +187,7 @@ def accuracy(
 
 
 def confusion(
-    trainer: pl.Trainer, module: pl.LightningModule, part: str, predict: Predict | None = None, data: Data | None = None
+    trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None
 ) -> Tensor:
     """How many samples of each class (row) are taken for which (column), over all ranks, each sample once.
 
@@ -200,14 +199,14 @@ def confusion(
     return confusion_of(trainer, outcome(trainer, module, part, predict, data))
 
 
-def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[Any]:
+def on_device(trainer: Trainer, batches: Iterable[Any]) -> Iterator[Any]:
     """The batches on the trainer's device and in its precision."""
     for batch in batches:
         yield trainer.precision_plugin.convert_input(trainer.strategy.batch_to_device(batch))
 
 
 @contextmanager
-def evaluating(module: pl.LightningModule, device: torch.device) -> Iterator[None]:
+def evaluating(module: LightningModule, device: torch.device) -> Iterator[None]:
     """``module`` in evaluation mode and on ``device`` (after a fit Lightning leaves it on the CPU); then as it came.
 
     Each part of it is in its own mode again, as a frozen one may be in evaluation mode while the rest is trained, and

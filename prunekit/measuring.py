@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prunekit.errors import ArgumentError
 
-Predict = Callable[[Any, Any], tuple[Tensor, Tensor]]
+Predict = Callable[[Any, Any], tuple[Tensor, Tensor]] | None  # None: as predict below
 WANTED = "a function predict(module, batch) that gives logits (n, classes) and int64 classes (n,)"
 
 

@@ -1,19 +1,26 @@
+import logging
+import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from prunekit.callbacks.curves import Curves
+import prunekit.callbacks.confusion
+from prunekit.callbacks.confusion import Confusion
+from prunekit.callbacks.curves import Curves, Known
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.heatmaps import Heatmaps
 from prunekit.callbacks.l2_mask import L2Mask
 from prunekit.callbacks.measure import accuracy
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.data_modules.digits import Digits
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError, ConfigError
+from prunekit.figures.confusion import draw_confusion
+from prunekit.measuring import Outcome, confusion_counts
 from prunekit.models.mlp import Mlp
 from tests.callbacks.lightning import TheirData, Theirs, trainer
 
@@ -158,3 +165,57 @@ def test_where_nothing_is_held_out_test_data_is_measured_and_labelled_so(tmp_pat
 def test_heatmaps_of_what_is_not_there_are_refused_before_training(heatmaps, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         trainer(tmp_path, [heatmaps], 1).fit(Theirs(lr=0.01), datamodule=TheirData())
+
+
+def test_a_matrix_of_many_classes_takes_no_more_memory_than_itself_in_deterministic_mode(monkeypatch):
+    predicted, classes = torch.arange(3000) % 1000, torch.arange(3000) % 7
+    asked = []
+    bincount = torch.bincount
+    monkeypatch.setattr(torch, "arange", lambda *a, **k: pytest.fail("torchmetrics repeats it for every sample"))
+    monkeypatch.setattr(torch, "bincount", lambda cells, **k: asked.append(len(cells)) or bincount(cells, **k))
+    torch.use_deterministic_algorithms(True)
+    try:
+        counts = confusion_counts(Outcome(predicted, classes, 1000), 1000)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert asked == [3000]
+    assert counts[3, 3] == sum(i % 1000 == i % 7 == 3 for i in range(3000))
+    assert counts.sum() == 3000
+    assert counts[7:].sum() == 0
+
+
+def test_a_class_that_no_logit_is_of_is_refused():
+    with pytest.raises(ArgumentError, match=r"^predict: got 'class 5 with 3 logits'"):
+        confusion_counts(Outcome(torch.tensor([0]), torch.tensor([5]), 3), 3)
+
+
+def test_the_title_counts_samples_of_the_part_and_a_matrix_too_large_is_left_out(tmp_path, monkeypatch, caplog):
+    titles = []
+    draw = prunekit.callbacks.confusion.draw_confusion
+    monkeypatch.setattr("prunekit.callbacks.confusion.draw_confusion", lambda *a: titles.append(draw(*a)) or titles[-1])
+    confusion = Confusion()
+    trainer(tmp_path, [Curves(), confusion], 1).fit(Theirs(lr=0.01), datamodule=TheirData())
+    assert re.fullmatch(r"\d+ of 90 test samples right \(\d+\.\d%\)", titles[0].get_suptitle())
+    (tmp_path / "confusion.npy").unlink()
+    monkeypatch.setattr("prunekit.callbacks.confusion.CLASSES_UP_TO", 2)
+    with caplog.at_level(logging.WARNING, "prunekit"):
+        trainer(tmp_path, [Curves(), confusion], 1).fit(Theirs(lr=0.01), datamodule=TheirData())
+    assert "no confusion matrix of 3 classes" in caplog.text
+    assert not (tmp_path / "confusion.npy").exists()
+
+
+@pytest.mark.parametrize("names", [["x" * 70, "b"], ["a", "b"], None])
+def test_long_names_leave_room_for_the_matrix(names):
+    left, _, width, _ = draw_confusion(np.eye(2, dtype=np.int64), names).axes[0].get_position().bounds
+    assert 0.2 < width < 1 - left
+
+
+@pytest.mark.parametrize("known", [Known(True, (2, 0.25)), None])
+def test_what_is_known_of_a_dense_network_is_not_measured(tmp_path, known):
+    state = {"rows": [{"epoch": 2, "loss": 0.0, "accuracy": 0.125, "sparsity": 0.0}], "events": [], "loss": 0.0}
+    curves = Curves(known=known)
+    curves.load_state_dict({**state, "dense_test_acc": None, "batches": 0})
+    one = trainer(tmp_path, [L2Mask([FIRST], 0.5, start_epoch=0), curves], 1)
+    one.fit_loop.epoch_progress.current.processed = one.fit_loop.epoch_progress.current.completed = 2
+    one.fit(Theirs(lr=0.01), datamodule=TheirData())
+    assert (curves.events[0]["acc_before"] == 0.125, curves.dense_test_acc == 0.25) == (known is not None,) * 2

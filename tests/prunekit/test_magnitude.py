@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from prunekit.regions.index import INDICES, region_index
+
 from prunekit.regions.segmentation import Connected
 
 MEASURES = {"mean": np.mean, "sum": np.sum, "max": np.max}

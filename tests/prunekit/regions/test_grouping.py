@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prunekit.regions.removal import lowest_regions, remove_regions
 
 from prunekit.masks import exact_count
 from prunekit.regions.labels import region_sizes
-from prunekit.regions.removal import lowest_regions, remove_regions
 from prunekit.regions.segmentation import Connected, Signed, Watershed
 
 # Index, size and neuron of each region; regions are numbered neuron by neuron.
