@@ -100,9 +100,9 @@ class Pruning(pl.Callback):
         self.name = name or self.default_name
         self._predict, self._cache = predict, cache
         # Made once: Lightning asks for it at every hook of every step. It must be the same in another process.
-        of: dict[str, Any] = {"word": grouping.word, **vars(grouping)}
-        of = {key: value for key, value in of.items() if isinstance(value, str | list | tuple)}
-        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=of)
+        said: dict[str, Any] = {"word": grouping.word, **vars(grouping)}
+        plain = {key: value for key, value in said.items() if isinstance(value, str | list | tuple)}
+        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=plain)
         self.mask = Mask({})
         self.removed = self.count = 0
         self.rounds_done = 0
