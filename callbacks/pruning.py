@@ -101,8 +101,8 @@ class Pruning(pl.Callback):
         self._predict, self._cache = predict, cache
         # Made once: Lightning asks for it at every hook of every step. It must be the same in another process.
         plain = {key: value for key, value in vars(grouping).items() if isinstance(value, str | list | tuple)}
-        of = {"word": grouping.word, **plain}
-        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=of)
+        parts = {"word": grouping.word, **plain}
+        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=parts)
         self.mask = Mask({})
         self.removed = self.count = 0
         self.rounds_done = 0
