@@ -100,9 +100,9 @@ class Pruning(pl.Callback):
         self.name = name or self.default_name
         self._predict, self._cache = predict, cache
         # Made once: Lightning asks for it at every hook of every step. It must be the same in another process.
-        said: dict[str, Any] = {"word": grouping.word, **vars(grouping)}
-        plain = {key: value for key, value in said.items() if isinstance(value, str | list | tuple)}
-        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=plain)
+        plain = {key: value for key, value in vars(grouping).items() if isinstance(value, str | list | tuple)}
+        parts = {"word": grouping.word, **plain}
+        self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=parts)
         self.mask = Mask({})
         self.removed = self.count = 0
         self.rounds_done = 0

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from prunekit.errors import ArgumentError
+
 if TYPE_CHECKING:
     from prunekit.units.moments import OutputMoments
     from prunekit.units.series import UnitSeries
@@ -19,9 +21,16 @@ def alone(local: Tensor) -> Tensor:
 
 
 def predict_batch(module: nn.Module, batch: Any) -> tuple[Tensor, Tensor | None]:
-    """What a module makes of a batch ``x`` or ``(x, y, ...)``, ``module(x)``, and the batch's classes if it has any."""
+    """What a module makes of a batch ``x`` or ``(x, y, ...)``, ``module(x)``, and the batch's classes if it has any.
+
+    Raises:
+        ArgumentError: if the batch is neither.
+    """
     if isinstance(batch, Tensor):
         return module(batch), None
+    if not isinstance(batch, tuple | list) or not batch:
+        got = f"none, while a batch is a {type(batch).__name__}"
+        raise ArgumentError("predict", got, "a function (module, batch) -> (outputs, classes) for such batches")
     return module(batch[0]), batch[1] if len(batch) > 1 else None
 
 

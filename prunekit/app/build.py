@@ -41,8 +41,8 @@ def build_callbacks(
 ) -> dict[str, pl.Callback]:
     """The config's callbacks by the names of their nodes, those that prune first and in the config's order.
 
-    Measuring callbacks then see, at whatever hook, what the pruning ones did at it. A class that takes a ``stamp``, or
-    what else is given, and whose node does not set it, gets it; one that prunes gets the node's ``name``.
+    Measuring callbacks then see, at whatever hook, what the pruning ones did at it. A class that takes a ``name``, a
+    ``stamp`` or what else is given, and whose node does not set it, gets it; its ``name`` is the node's.
 
     Args:
         config: the resolved config.
@@ -50,12 +50,12 @@ def build_callbacks(
         builder: the run's.
         given: further arguments that no config holds.
     """
-    builder, built = builder or Builder(), {}
-    for name, node in config["callbacks"].items():
-        key = f"callbacks.{name}"
-        target = find_target(node, key).func
-        own = {"name": name} if isinstance(target, type) and issubclass(target, Pruning) else {}
-        built[name] = builder.build(node, key, **_offered(node, key, stamp=stamp, **given, **own))
+    builder = builder or Builder()
+    built = {
+        name: builder.build(node, key, **_offered(node, key, name=name, stamp=stamp, **given))
+        for name, node in config["callbacks"].items()
+        if (key := f"callbacks.{name}")
+    }
     if not config["trainer"].get("enable_progress_bar", True):  # Lightning would refuse the contradiction
         built = {name: one for name, one in built.items() if not isinstance(one, pl.callbacks.ProgressBar)}
     return dict(sorted(built.items(), key=lambda item: not isinstance(item[1], Pruning)))

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from prunekit.app.build import build_trainer
 from prunekit.app.config import Config
 from prunekit.app.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.random_state import undisturbed
 
 
@@ -35,7 +36,7 @@ def rehearse(config: Config, module: pl.LightningModule, data: pl.LightningDataM
         try:
             with undisturbed(trainer.strategy.root_device):
                 trainer.fit(copy.deepcopy(module), datamodule=data)
-        except (ConfigError, OSError):
+        except (ArgumentError, OSError):
             raise
         except Exception as error:  # whatever a model raises on data that does not fit it
             got = {"model": config["model"]["_target_"], "data": config["data"]["_target_"]}

@@ -167,7 +167,7 @@ def test_callbacks_are_given_their_nodes_name_and_the_stamp_where_they_ask_for_t
         "saved": {"_target_": "prunekit.callbacks.checkpoints.Checkpoints"},
     }
     stamp = {"config": {"model": {"_target_": "os.system"}}}
-    *named, saved = build_callbacks({"callbacks": nodes, "trainer": {}}, stamp)
+    *named, saved = build_callbacks({"callbacks": nodes, "trainer": {}}, stamp).values()
     assert [each.name for each in named] == ["mine", "own", "null"]
     assert all(each.others == {} for each in named)
     assert isinstance(saved, Checkpoints)
