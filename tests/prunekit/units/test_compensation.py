@@ -263,7 +263,9 @@ def test_reconstruction_wants_batches_and_a_ridge():
 
 
 @settings(deadline=None, max_examples=40)
-@given(n=st.integers(1, 12), rank=st.integers(0, 3), seed=st.integers(0, 10**6), scale=st.sampled_from([1e-8, 1.0, 1e8]))
+@given(
+    n=st.integers(1, 12), rank=st.integers(0, 3), seed=st.integers(0, 10**6), scale=st.sampled_from([1e-8, 1.0, 1e8])
+)
 def test_units_that_say_the_same_leave_a_whole_order_without_nan(n, rank, seed, scale):
     """Of a covariance without full rank, rounding may leave less than nothing."""
     generator = torch.Generator().manual_seed(seed)

@@ -112,7 +112,11 @@ NET = {"a": nn.LSTM(2, 3), "stack": nn.GRU(2, 3, 2, bidirectional=True), "say": 
         (Units("a", "a"), ("moments",), r"^head: got 'a: .*; accepted: a head that begins with an nn\.Linear"),
         (Units("stack", "say"), ("outputs",), r"^layer: got 'stack'; accepted: the last layer of a recurrent layer"),
         (Units("say"), ("outputs",), r"^layer: got 'say'; accepted: the last layer of a recurrent layer"),
-        (Units("a", "say", every=True), ("outputs",), r"^layer: got 'a'; accepted: the last layer of a recurrent layer"),
+        (
+            Units("a", "say", every=True),
+            ("outputs",),
+            r"^layer: got 'a'; accepted: the last layer of a recurrent layer",
+        ),
         (Units("a"), ("saliency",), r"^criterion: got 'saliency'; accepted: one that can be seen of a unit"),
     ],
 )
