@@ -156,7 +156,7 @@ class Weights(Grouping):
             require_parameter("parameters", module, name)
         names = self.names or all_weights(module)
         if not names:
-            raise ArgumentError("parameters", None, "names of parameters: the module has none of two or more dimensions")
+            raise ArgumentError("parameters", None, "names of parameters: the module has no weights")
         return names
 
     def __call__(self, module: nn.Module, mask: Mask) -> Groups:
