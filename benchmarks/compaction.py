@@ -15,14 +15,16 @@ from torch import Tensor, nn
 
 from benchmarks.tables import show
 from prunekit.accounting import macs
+from prunekit.criteria.l1_norm import L1Norm
 from prunekit.latency import medians
 from prunekit.models.recognizer import Recognizer
+from prunekit.pruning import prune
 from prunekit.units.compaction import compact, difference
 from prunekit.units.compensation import compensate, fit
+from prunekit.units.forward_selection import forward_selection
+from prunekit.units.grouping import Units
 from prunekit.units.links import recurrent_link
 from prunekit.units.moments import OutputMoments
-from prunekit.units.removal import unit_mask
-from prunekit.units.selection import forward_selection
 
 INPUTS, UNITS, STEPS, CLASSES = 512, 1024, 25, 6
 CLIPS, BATCH, EPOCHS = 216, 32, 20
@@ -41,7 +43,7 @@ def speed(repeats: int, device: str = "cpu") -> None:
     lstms = {0.0: net.lstm}
     for rate in RATES:
         masked = copy.deepcopy(net)
-        unit_mask(masked.lstm, "lstm", torch.arange(UNITS) >= round(rate * UNITS)).apply(masked)
+        Units("lstm").mask(masked, torch.arange(UNITS) < round(rate * UNITS)).apply(masked)
         lstms[rate] = compact(masked, [recurrent_link(masked, "lstm", "head")]).module.lstm
     operations = {rate: macs(lstm, torch.zeros(1, STEPS, INPUTS, device=device)) for rate, lstm in lstms.items()}
     found = {}
@@ -78,9 +80,7 @@ class Small(nn.Module):
 
 def by_prunekit(net: Small, x: Tensor) -> str:
     """Half of the units, those of the smallest L1 norm."""
-    norm = sum(p.detach().abs().view(4, 32, -1).sum((0, 2)) for p in (net.lstm.weight_ih_l0, net.lstm.weight_hh_l0))
-    assert isinstance(norm, Tensor)
-    unit_mask(net.lstm, "lstm", norm >= norm.median()).apply(net)
+    prune(net, Units("lstm"), L1Norm(), 0.5)
     small = compact(net, [recurrent_link(net, "lstm", "head")]).module
     units = small.lstm.hidden_size
     return f"{units} units, largest difference between masked and compact {difference(net(x), small(x)):.1e}"
@@ -131,7 +131,7 @@ def peers() -> None:
     tools = {"prunekit": by_prunekit, "Torch-Pruning": by_torch_pruning, "torch.ao.pruning": by_torch_ao}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rows = [[name, prune(Small().eval(), x)] for name, prune in tools.items()]
+        rows = [[name, tool(Small().eval(), x)] for name, tool in tools.items()]
     show("Half of the units of an nn.LSTM(16, 32) and its nn.Linear", ["tool", "what it makes of them"], rows)
 
 

@@ -19,6 +19,7 @@ KEYS = {
     "of": "callbacks.region_mean_mask.of",
     "rounds": "callbacks.region_mean_mask.rounds",
 }
+NEURONS = ("callbacks", "region_mean_mask", "neurons")
 
 
 def distance(groups: dict[str, float]) -> float:
@@ -46,7 +47,7 @@ def main() -> None:
             return statistics.mean(values)
 
         groups = {}
-        for counted, keys in {"all": ("neurons",), "survivors": ("neurons", "of_survivors")}.items():
+        for counted, keys in {"all": NEURONS, "survivors": (*NEURONS, "of_survivors")}.items():
             groups[counted] = {name: mean(*keys, name) for name in PAPER}
         nearest = min(distance(groups["all"]), distance(groups["survivors"]))
         cells = [
@@ -55,7 +56,7 @@ def main() -> None:
         ]
         accuracy = [f"{100 * mean('metrics', key):.2f}" for key in ("dense/test_acc", "final/test_acc")]
         sparsity = f"{mean('sparsity', 'achieved', 'layers.hidden1.weight'):.3f}"
-        alive = f"{mean('neurons', 'alive'):.0f}"
+        alive = f"{mean(*NEURONS, 'alive'):.0f}"
         row = [*map(str, reading), str(len(runs)), *accuracy, sparsity, *cells, f"{100 * nearest:.0f}", alive]
         rows.append((nearest, row))
     header = [*KEYS, "runs", "dense %", "final %", "sparsity", "of all", "of survivors", "points off", "alive"]

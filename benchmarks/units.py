@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.tables import show
+from prunekit.calibration import Calibration
 from prunekit.callbacks.measure import TEST, accuracy
 from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.criteria.entropy import Entropy
@@ -21,8 +22,9 @@ from prunekit.criteria.random import Random
 from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.latency import medians
+from prunekit.masks import Mask
 from prunekit.models.recognizer import Recognizer
-from prunekit.units.series import Recorder
+from prunekit.units.grouping import Units
 from prunekit.units.transfer_entropy import (
     count_transitions,
     encode_outputs,
@@ -88,10 +90,12 @@ def scoring(repeats: int) -> None:
         for part in x.split(256):
             net.steps(part)
 
+    units, criterion = Units("lstm", "head"), TransferEntropy()
+    groups = units(net, Mask.full(net, units.parameters(net)))
+
     def score() -> None:
-        recorder = Recorder(net.lstm, net.head)
-        recorder.run(net, zip(x.split(256), y.split(256), strict=True))
-        TransferEntropy().scores(net.lstm, recorder.series())
+        batches = zip(x.split(256), y.split(256), strict=True)
+        criterion.scores(net, groups, units.observe(net, criterion.needs, Calibration(batches)))
 
     rivals = {"the forward pass": forward, "the head at every step": forward_steps, "scoring": score}
     found = medians(rivals, repeats)

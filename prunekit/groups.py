@@ -153,7 +153,10 @@ class Weights(Grouping):
         """Those named, or all weights."""
         for name in self.names:
             require_parameter("parameters", module, name)
-        return self.names or all_weights(module)
+        names = self.names or all_weights(module)
+        if not names:
+            raise ArgumentError("parameters", None, "names of parameters: the module has no weights")
+        return names
 
     def __call__(self, module: nn.Module, mask: Mask) -> Groups:
         """As many groups as entries, one parameter after the other."""

@@ -78,19 +78,21 @@ def prune(
         (4, True)
     """
     check_fit(module, grouping, criterion, order, repair)
-    needs = all_needs([criterion], repair)
+    needs, names = all_needs([criterion], repair), grouping.parameters(module)
     if needs and batches is None:
         raise ArgumentError("batches", None, f"batches of training data: {', '.join(sorted(needs))} have to be seen")
-    before = Mask.full(module, grouping.parameters(module)) & (mask or Mask({})).only(grouping.parameters(module))
+    require_finite(module, names)
+    before = Mask.full(module, names) & (mask or Mask({})).only(names)
     groups = grouping(module, before)
     seen = Seen()
     if needs and batches is not None:
-        training = module.training
+        modes = {part: part.training for part in module.modules()}  # a frozen part may be in evaluation mode
         module.eval()
         try:
             seen = grouping.observe(module, needs, Calibration(batches, predict))
         finally:
-            module.train(training)
+            for part, training in modes.items():
+                part.training = training
     scores = criterion.scores(module, groups, seen)
     goes = select(
         scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone,

@@ -62,7 +62,7 @@ def gate_constants(name: str, removed: Tensor, means: Tensor) -> dict[str, Tenso
     """What the entries of removed gates become, where that is not 0.
 
     Args:
-        name: of the LSTM, in its model.
+        name: of the LSTM in its model; empty if it is the model.
         removed: ``(4 * units,)`` bool, the gates that become constants.
         means: ``(4 * units,)`` float64, the mean activations.
 
@@ -77,4 +77,4 @@ def gate_constants(name: str, removed: Tensor, means: Tensor) -> dict[str, Tenso
         ]
     )
     bias = torch.where(removed.cpu(), inverse, torch.zeros_like(inverse))
-    return {f"{name}.bias_ih_l0": bias}
+    return {f"{name}.bias_ih_l0".removeprefix("."): bias}

@@ -35,7 +35,8 @@ class Units(Grouping):
     is 0. The columns that read ``h_j`` may keep their weights.
 
     Args:
-        layer: name of an ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` without projection, or of an ``nn.Linear``.
+        layer: name of an ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` without projection, or of an ``nn.Linear``; empty if the
+            module is one.
         head: name of the part that makes logits of the layer's outputs at any step, for criteria that look at success
             and for what reads the units; None where nobody asks.
         every: whether the units of all layers of a stack are groups; if not, those of the last one alone, whose outputs
@@ -74,14 +75,17 @@ class Units(Grouping):
         """What has rows of units, layer by layer and direction by direction."""
         layer = self.find(module)
         if isinstance(layer, nn.Linear):
-            own = [f"{self.layer}.{name}" for name, _ in layer.named_parameters(recurse=False)]
+            own = [self._name(name) for name, _ in layer.named_parameters(recurse=False)]
             yield Rows(own, 1, layer.out_features)
             return
         for number in range(0 if self.every else layer.num_layers - 1, layer.num_layers):
             for suffix in suffixes(layer):
                 names = [f"{kind}_l{number}{suffix}" for kind in KINDS]
-                there = [f"{self.layer}.{name}" for name in names if hasattr(layer, name)]
+                there = [self._name(name) for name in names if hasattr(layer, name)]
                 yield Rows(there, GATES[type(layer)][0], layer.hidden_size)
+
+    def _name(self, own: str) -> str:
+        return f"{self.layer}.{own}".removeprefix(".")
 
     def parameters(self, module: nn.Module) -> list[str]:
         """The names of those parameters."""
@@ -175,7 +179,7 @@ class Units(Grouping):
 
     def label(self) -> str:
         """Such as ``lstm.units``."""
-        return f"{self.layer}.{self.word}s"
+        return self._name(f"{self.word}s")
 
     def saved_share(self, module: nn.Module, removed: int) -> float:
         """The share of the last layer's multiply-adds that need no longer be done when so many groups are removed.
