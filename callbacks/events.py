@@ -1,13 +1,10 @@
 """Pruning events, and the callbacks that are told of them."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 
-from prunekit.errors import ArgumentError
 from prunekit.masks import Mask
 
 
@@ -45,18 +42,3 @@ class PruningObserver(pl.Callback):
 
     def after_pruning(self, trainer: pl.Trainer, module: pl.LightningModule, event: PruningEvent) -> None:
         """Called when the mask is on the model."""
-
-
-@contextmanager
-def arguments_of(owner: pl.Callback, renamed: Mapping[str, str]) -> Iterator[None]:
-    """Errors raised within name arguments of a callback, not those of its parts.
-
-    Args:
-        owner: the callback.
-        renamed: what it calls an argument of its parts, where that is another name.
-    """
-    try:
-        yield
-    except ArgumentError as error:
-        argument = renamed.get(error.argument, error.argument)
-        raise ArgumentError(argument, error.got, error.accepted, error.owner or owner) from error.__cause__

@@ -9,11 +9,11 @@ import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from prunekit.callbacks.events import PruningEvent, PruningObserver, arguments_of
+from prunekit.callbacks.events import PruningEvent, PruningObserver
 from prunekit.callbacks.images import log_png, show_png
 from prunekit.callbacks.pruning import pruning_callbacks
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
-from prunekit.errors import check_count
+from prunekit.errors import check_count, owned_by
 from prunekit.figures.neurons import draw_kept, draw_rates, draw_regions, draw_weights, side_by_side
 from prunekit.masks import find_parameter
 from prunekit.regions.grouping import check_holds_images, check_image_shape
@@ -56,7 +56,7 @@ class Heatmaps(PruningObserver):
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a parameter that is missing or holds no images of that shape."""
-        with arguments_of(self, {}):
+        with owned_by(self):
             check_holds_images(module, self.parameter, self.image_shape)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

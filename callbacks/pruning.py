@@ -13,10 +13,10 @@ import torch
 from prunekit.cache import Cache
 from prunekit.calibration import Predict
 from prunekit.callbacks.averaging import check_averaging
-from prunekit.callbacks.events import PruningEvent, PruningObserver, arguments_of
+from prunekit.callbacks.events import PruningEvent, PruningObserver
 from prunekit.callbacks.scoring import leave_scores, score
 from prunekit.criteria.criterion import Criterion
-from prunekit.errors import ArgumentError, check_choice, check_count, check_rate
+from prunekit.errors import ArgumentError, check_choice, check_count, check_rate, owned_by
 from prunekit.groups import Grouping
 from prunekit.masks import HeldMask, Mask, find_parameter
 from prunekit.pruning import Pruned, check_fit, check_parts, remove, require_finite
@@ -162,7 +162,7 @@ class Pruning(pl.Callback):
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that does not fit."""
-        with arguments_of(self, self.renamed):
+        with owned_by(self, self.renamed):
             check_fit(module, self.grouping, self.criterion, self.order, self.repair)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -220,7 +220,7 @@ class Pruning(pl.Callback):
         before = Mask.full(module, names) & current_mask(trainer)
         require_finite(module, names)
         started = time.perf_counter()
-        with arguments_of(self, self.renamed):
+        with owned_by(self, self.renamed):
             pruned = self._prune(trainer, module, before.only(names))
         self.seconds += time.perf_counter() - started
         self.mask, self.removed, self.count = pruned.mask, int(pruned.goes.sum()), len(pruned.goes)

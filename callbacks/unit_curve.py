@@ -13,14 +13,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.cache import Cache, tensor_digest
 from prunekit.calibration import Predict, Seen
-from prunekit.callbacks.events import PruningObserver, arguments_of
+from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
 from prunekit.callbacks.measure import TEST, accuracy
 from prunekit.callbacks.pruning import pruning_callbacks
 from prunekit.callbacks.scoring import Scored, leave_scores, score
 from prunekit.callbacks.unit_mask import parts_of
 from prunekit.criteria.criterion import Criterion, Scores
-from prunekit.errors import ArgumentError, check_choice, check_rate
+from prunekit.errors import ArgumentError, check_choice, check_rate, owned_by
 from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
 from prunekit.files import read_json, write_json
 from prunekit.groups import Groups
@@ -104,7 +104,7 @@ class UnitCurve(PruningObserver):
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module without the layer or the head."""
-        with arguments_of(self, RENAMED):
+        with owned_by(self, RENAMED):
             self.grouping.check(module, all_needs(self.criteria.values(), self.repair))
 
     def report(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class UnitCurve(PruningObserver):
         before = Mask.full(module, self.grouping.parameters(module))
         groups = self.grouping(module, before)
         parts = (self.grouping, groups, self.criteria, self.repair)
-        with arguments_of(self, RENAMED):
+        with owned_by(self, RENAMED):
             scored = score(module, *parts, self._cache, watch=True, predict=self._predict)
         self.seconds["score"] = time.perf_counter() - started
         self._measure(trainer, module, groups, before, scored)

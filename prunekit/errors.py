@@ -1,6 +1,6 @@
 """The one error a user can mend: what was got, what is accepted, which argument to set."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 
@@ -25,14 +25,15 @@ class ArgumentError(ValueError):
         self.argument, self.got, self.accepted, self.owner = argument, got, accepted, owner
 
 
-ConfigError = ArgumentError  # until all of the library names arguments
-
-
 @contextmanager
-def owned_by(owner: object) -> Iterator[None]:
+def owned_by(owner: object, renamed: Mapping[str, str] | None = None) -> Iterator[None]:
     """Say of errors raised within, unless they say it themselves, that the argument is one of ``owner``'s.
 
     So a function that ``owner`` calls names an argument and need not know whose it is.
+
+    Args:
+        owner: any object.
+        renamed: what it calls an argument of its parts, where that is another name.
 
     Example:
         >>> try:
@@ -45,9 +46,8 @@ def owned_by(owner: object) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        if error.owner is None:
-            error.owner = owner
-        raise
+        argument = (renamed or {}).get(error.argument, error.argument)
+        raise ArgumentError(argument, error.got, error.accepted, error.owner or owner) from error.__cause__
 
 
 def check_rate(argument: str, value: object) -> float:

@@ -3,7 +3,7 @@ from contextlib import ExitStack
 import pytest
 
 from prunekit.app.devices import check_one_device, free_gpu
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 
 GPUS = [f"test-{i}" for i in range(3)]
 TRAINER = {"accelerator": "auto", "devices": 1}
@@ -40,7 +40,7 @@ def test_nothing_is_chosen_where_there_is_no_choice(trainer, gpus):
 @pytest.mark.parametrize("trainer", [{"devices": 2}, {"devices": "auto"}, {"devices": -1}, {"devices": [0, 1]},
                                      {"devices": 1, "num_nodes": 2}])  # fmt: skip
 def test_a_job_of_a_sweep_has_one_device(trainer):
-    with pytest.raises(ConfigError, match=r"trainer\.devices: got .*the whole sweep's"):
+    with pytest.raises(ArgumentError, match=r"trainer\.devices: got .*the whole sweep's"):
         check_one_device(trainer)
 
 

@@ -18,7 +18,7 @@ from prunekit.callbacks.l2_mask import L2Mask
 from prunekit.callbacks.measure import accuracy
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.data_modules.digits import Digits
-from prunekit.errors import ArgumentError, ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.figures.confusion import draw_confusion
 from prunekit.measuring import Outcome, confusion_counts
 from prunekit.models.mlp import Mlp
@@ -163,7 +163,7 @@ def test_where_nothing_is_held_out_test_data_is_measured_and_labelled_so(tmp_pat
     ],
 )
 def test_heatmaps_of_what_is_not_there_are_refused_before_training(heatmaps, message, tmp_path):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         trainer(tmp_path, [heatmaps], 1).fit(Theirs(lr=0.01), datamodule=TheirData())
 
 

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from prunekit.data_modules.features import FeatureCache
 from prunekit.data_modules.hmdb51 import Hmdb51
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.models.backbone import FrozenBackbone
 from tests.data_modules.videos import write_levels, write_ucf, write_ucf_lists
 
@@ -129,7 +129,7 @@ def test_wrong_input_is_one_message_before_any_training(wrong, ucf, new_run):
     change, extra, message = WRONG[wrong]
     change(root)
     run = new_run(*overrides, *extra)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         run.go()
     assert not list(run.home.rglob("*.ckpt"))
 
@@ -138,7 +138,7 @@ def test_weights_of_another_network_are_refused(ucf, new_run, tmp_path):
     from torchvision.models import resnet34
 
     torch.save(resnet34().state_dict(), tmp_path / "w.pth")
-    with pytest.raises(ConfigError, match=r"backbone\.weights: .*which holds more: layer1\.2"):
+    with pytest.raises(ArgumentError, match=r"backbone\.weights: .*which holds more: layer1\.2"):
         new_run(*ucf[0], f"data.backbone.weights={tmp_path / 'w.pth'}").go()
 
 

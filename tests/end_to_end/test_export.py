@@ -14,7 +14,7 @@ from prunekit.app.export import main as export_main
 from prunekit.app.predict import Predictor
 from prunekit.app.predict import main as predict_main
 from prunekit.app.rebuild import rebuild
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.exports import load_compact
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
     whole = bytearray(backbone.read_bytes())
     for content in (b"x", whole[:-1] + bytes([whole[-1] ^ 1])):  # a flipped bit is a valid weight
         backbone.write_bytes(content)
-        with pytest.raises(ConfigError, match=r"backbone\.safetensors, whose content is not what network\.json was"):
+        with pytest.raises(ArgumentError, match=r"backbone\.safetensors, whose content is not what network\.json was"):
             Predictor(out)
 
 
@@ -109,7 +109,7 @@ def test_a_retrained_mlp_is_exported_from_its_checkpoint(short_run, monkeypatch)
         assert torch.equal(tensor.cpu(), again.module.state_dict()[name].cpu()), name
     check = export(run.folder, run.folder / "export")
     assert max(one["difference"] for one in check.values()) <= 1e-6
-    with pytest.raises(ConfigError, match=r"network\.json, which says nothing of video clips"):
+    with pytest.raises(ArgumentError, match=r"network\.json, which says nothing of video clips"):
         Predictor(run.folder / "export")
 
 
@@ -129,11 +129,11 @@ def test_a_network_that_no_exporter_can_write_still_has_its_weights(tmp_path, ca
 
 def test_what_cannot_be_exported_is_refused(short_run, tmp_path, capsys):
     run = short_run()
-    with pytest.raises(ConfigError, match=r"run: got .*accepted: the folder of a finished run"):
+    with pytest.raises(ArgumentError, match=r"run: got .*accepted: the folder of a finished run"):
         rebuild(run.folder)
     run.go()
     (tmp_path / "full").mkdir()
-    with pytest.raises(ConfigError, match=r"out: got .*full, which is there and no export"):
+    with pytest.raises(ArgumentError, match=r"out: got .*full, which is there and no export"):
         export(run.folder, tmp_path / "full")
     masks = run.folder / "masks.safetensors"
     whole = load_file(masks)
@@ -144,7 +144,7 @@ def test_what_cannot_be_exported_is_refused(short_run, tmp_path, capsys):
     save_file(whole, masks)
     config = run.folder / "config.yaml"
     config.write_text(re.sub("rate: 0.4", "rate: 0.3", config.read_text()))
-    with pytest.raises(ConfigError, match="whose config is not the one that it was run with"):
+    with pytest.raises(ArgumentError, match="whose config is not the one that it was run with"):
         rebuild(run.folder)
     assert not (run.folder / "export").exists()
 

@@ -12,7 +12,7 @@ from prunekit.app.checkpoint_file import read_checkpoint
 from prunekit.app.door import describe
 from prunekit.app.train import run_once
 from prunekit.callbacks.checkpoints import list_checkpoints
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.files import write_json, write_whole
 from tests.conftest import SHORT, compose_config
 
@@ -33,7 +33,7 @@ def test_a_malicious_checkpoint_is_refused_and_does_not_run(short_run, tmp_path)
     plain.write_bytes(pickle.dumps(Malice(trace), protocol=2))
     torch.save({"state_dict": Malice(trace)}, zipped)
     for path in (plain, zipped):
-        with pytest.raises(ConfigError, match="damaged or unsafe to load"):
+        with pytest.raises(ArgumentError, match="damaged or unsafe to load"):
             short_run(f"ckpt_path={path}")
     assert not trace.exists()
     pickle.loads(plain.read_bytes())
@@ -68,7 +68,7 @@ def test_a_damaged_results_file_is_named(short_run, content):
     run = short_run()
     run.go()
     (run.folder / "results.json").write_text(content)
-    with pytest.raises(ConfigError, match=r"results\.json is damaged .* delete it, or set force=true"):
+    with pytest.raises(ArgumentError, match=r"results\.json is damaged .* delete it, or set force=true"):
         short_run().go()
     short_run("force=true").go()
 
@@ -127,7 +127,7 @@ def test_the_door_prints_one_message_and_exits_with_2(capsys, tmp_path, monkeypa
     message = "error: callbacks.l2_mask.rate: got 2; accepted: a number from 0 to 1\n"
     assert capsys.readouterr().err == message
     monkeypatch.setenv("PRUNEKIT_TRACEBACK", "1")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ArgumentError):
         run_once(config)
 
 
@@ -161,5 +161,5 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_named_before_anything_is_trained(case, short_run):
     overrides, message = WRONG[case]
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         short_run(*overrides).go()

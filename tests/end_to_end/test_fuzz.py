@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import conf
 from prunekit.app.life import Run
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from tests.conftest import compose_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -63,7 +63,7 @@ def test_one_corrupted_key_gives_a_run_or_a_message(experiment, tmp_path, miniat
                 warnings.simplefilter("ignore")  # a strange value may well be warned about
                 Run(config).go()
             ran += 1
-        except ConfigError as error:
+        except ArgumentError as error:
             refused += 1
             if not re.fullmatch(r"[\w., -]+: got .+; accepted: .+", str(error), re.DOTALL):
                 wrong.append(f"{key}={value!r}: an unclear message: {error}")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunekit.callbacks.checkpoints import list_checkpoints
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from prunekit.folders import locked
 
 FIRST = "layers.hidden1.weight"
@@ -165,7 +165,7 @@ def test_the_same_command_goes_on_after_a_cut_and_ends_bitwise_the_same(short_ru
 
 
 def test_ckpt_path_last_goes_on_or_says_that_there_is_nothing(short_run):
-    with pytest.raises(ConfigError, match=r"ckpt_path: got 'last, but there is no checkpoint in .*accepted: null"):
+    with pytest.raises(ArgumentError, match=r"ckpt_path: got 'last, but there is no checkpoint in .*accepted: null"):
         short_run("ckpt_path=last").go()
     run = short_run()
     results = run.go()
@@ -221,7 +221,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(short_run, cap
     ],
 )
 def test_a_config_error_stops_before_training(short_run, overrides, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         short_run(*overrides).go()
 
 
@@ -229,7 +229,7 @@ def test_a_checkpoint_of_another_model_is_refused(short_run):
     run = short_run()
     run.go()
     checkpoint = list_checkpoints(run.folder / "checkpoints")[-1]
-    with pytest.raises(ConfigError, match=r"of another model \(layers\.hidden2\.bias: \(50,\)\)"):
+    with pytest.raises(ArgumentError, match=r"of another model \(layers\.hidden2\.bias: \(50,\)\)"):
         short_run("model.sizes=[784,100,40,10]", f"ckpt_path={checkpoint}").go()
 
 
@@ -237,17 +237,17 @@ def test_a_folder_in_use_or_of_another_run_is_refused(short_run, tmp_path):
     folder = f"run_dir={tmp_path / 'mine'}"
     with (
         locked(tmp_path / "mine", "run_dir", wait=False),
-        pytest.raises(ConfigError, match=r"run_dir: .*in use by another process"),
+        pytest.raises(ArgumentError, match=r"run_dir: .*in use by another process"),
     ):
         short_run(folder).go()
     short_run(folder).go()
-    with pytest.raises(ConfigError, match=r"which holds run .* while this is"):
+    with pytest.raises(ArgumentError, match=r"which holds run .* while this is"):
         short_run(folder, "seed=7").go()
 
 
 def test_an_unwritable_folder_is_refused(short_run, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"run_dir: .*a folder that can be written"):
+    with pytest.raises(ArgumentError, match=r"run_dir: .*a folder that can be written"):
         short_run(f"run_dir={tmp_path / 'file' / 'run'}").go()
 
 

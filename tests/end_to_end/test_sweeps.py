@@ -21,7 +21,7 @@ from prunekit.app.jobs import read_jobs
 from prunekit.app.phases import Shared
 from prunekit.app.report import report
 from prunekit.app.sweep import Outcome, run_job
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from tests.conftest import SHORT
 from tests.end_to_end import killing
 
@@ -149,7 +149,7 @@ class Hydra:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ConfigError("a", 1, "2"), "a: got 1; accepted: 2"),
+        (ArgumentError("a", 1, "2"), "a: got 1; accepted: 2"),
         (RuntimeError("out of memory"), "RuntimeError: out of memory"),
         (OSError(28, "No space left on device", "f"), "cannot read or write: .*No space left"),
     ],
@@ -165,7 +165,7 @@ def test_a_job_that_fails_leaves_its_message_and_raises_nothing(error, message, 
     job = json.loads((tmp_path / "sweep" / "job00007.json").read_text())
     assert (job["number"], job["state"], job["overrides"]) == (7, "failed", ["a=1"])
     assert re.search(message, job["error"])
-    assert (job["traceback"] is None) == isinstance(error, ConfigError | OSError)
+    assert (job["traceback"] is None) == isinstance(error, ArgumentError | OSError)
     assert re.search(f"#7 failed: {message}", capsys.readouterr().out)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from prunekit.app.checkpoint_file import read_checkpoint
 from prunekit.callbacks.checkpoints import list_checkpoints
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from tests.end_to_end import killing
 
 SMALL = ("model.units=16", "model.hidden=8", "dense_epochs=2", "~callbacks.sample_frames")
@@ -81,7 +81,7 @@ def test_criteria_orders_and_rates_share_the_dense_network(new_run, miniature):
     ],
 )
 def test_wrong_values_are_named_before_any_training(override, message, new_run, miniature, tmp_path):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         new_run(EXPERIMENT, *SMALL, override, *miniature("synthetic_te")).go()
     assert not list(tmp_path.rglob("*.ckpt"))
 

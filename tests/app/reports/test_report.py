@@ -15,7 +15,7 @@ from prunekit.app.report import main, report
 from prunekit.app.reports.collect import collect, missing
 from prunekit.app.reports.figures import draw_areas, draw_grains, draw_settings, draw_units
 from prunekit.app.reports.summary import costs, summarize
-from prunekit.errors import ConfigError
+from prunekit.errors import ArgumentError
 from tests.app.reports.folders import write, write_grid
 
 
@@ -207,7 +207,7 @@ def test_rates_near_one_are_told_apart(tmp_path):
 )  # fmt: skip
 def test_folders_that_cannot_be_reported_are_refused(make, message, tmp_path, capsys):
     make(tmp_path / "runs")
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         report(tmp_path / "runs", tmp_path / "report")
     with pytest.raises(SystemExit) as ended:
         main([str(tmp_path / "runs")])
@@ -249,7 +249,9 @@ def test_pooled_keys_count_as_repetitions(tmp_path):
     assert "model.split counts as a repetition" in text
     with pytest.raises(SystemExit):
         main([str(tmp_path), "--pool", "model.spilt"])
-    with pytest.raises(ConfigError, match=r"--pool: got 'x'; accepted: a key that differs between runs: model\.split"):
+    with pytest.raises(
+        ArgumentError, match=r"--pool: got 'x'; accepted: a key that differs between runs: model\.split"
+    ):
         report(tmp_path, tmp_path / "report", ["x"])
 
 
