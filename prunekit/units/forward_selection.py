@@ -44,7 +44,8 @@ def forward_selection(covariance: Tensor, wanted: Tensor, ridge: float) -> Tenso
     order = torch.empty(n, dtype=torch.int64)
     free = np.ones(n, dtype=np.bool_)
     for step in range(n):
-        unit = int(np.where(free, (gains / left).numpy(), -np.inf).argmax())
+        # Finite, so that where rounding has made all gains infinite it is still a free unit that is taken.
+        unit = int(np.where(free, np.nan_to_num((gains / left).numpy()), -np.inf).argmax())
         order[step], free[unit] = unit, False
         known, scale = factor[:step, unit], left[unit].sqrt()
         column = (c[unit] - known @ factor[:step]) / scale

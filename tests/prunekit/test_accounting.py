@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-from prunekit.units.removal import gate_mask, unit_mask
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -16,6 +15,7 @@ from prunekit.app.results import summary_table
 from prunekit.models.mlp import Mlp
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.gates import gate_constants
+from prunekit.units.grouping import Gates, Units
 
 IN, UNITS, HIDDEN, CLASSES, STEPS = 3, 8, 6, 4, 5
 
@@ -36,7 +36,7 @@ def macs(units):
 
 def test_a_recognizer_without_half_of_its_units(tmp_path):
     net = recognizer()
-    mask = unit_mask(net.lstm, "lstm", torch.arange(UNITS) % 2 == 0)
+    mask = Units("lstm").mask(net, ~(torch.arange(UNITS) % 2 == 0))
     mask.apply(net)
     found = account(net, mask.removed(), [("lstm", "head")], torch.randn(1, STEPS, IN))
     removed = 4 * 4 * (IN + UNITS + 2)
@@ -56,7 +56,7 @@ def test_a_recognizer_without_half_of_its_units(tmp_path):
 def test_a_constant_gate_leaves_an_empty_row_that_torch_computes():
     net = recognizer()
     kept = torch.arange(4 * UNITS) % 4 != 1
-    mask = gate_mask(net.lstm, "lstm", kept)
+    mask = Gates("lstm").mask(net, ~kept)
     mask.apply(net, gate_constants("lstm", ~kept, torch.full((4 * UNITS,), 0.3)))
     found = account(net, mask.removed(), [("lstm", "head")], torch.randn(1, STEPS, IN))
     assert found["macs"]["compact"] == found["macs"]["dense"] == macs(8)
@@ -66,7 +66,7 @@ def test_a_constant_gate_leaves_an_empty_row_that_torch_computes():
 def test_larger_networks_take_longer():
     torch.manual_seed(0)
     net = Recognizer(64, 6, partial(torch.optim.Adam), units=512, hidden=32).eval()
-    unit_mask(net.lstm, "lstm", torch.arange(512) < 8).apply(net)
+    Units("lstm").mask(net, ~(torch.arange(512) < 8)).apply(net)
     latency = account(net, 0, [("lstm", "head")], torch.randn(1, 20, 64))["latency"]
     for size in ("1", "64"):
         assert latency["dense"][size] > 2 * latency["compact"][size]
@@ -77,10 +77,10 @@ def test_networks_of_equal_shapes_are_timed_once_where_it_is_said_what_is_known(
     calls, known = [], {}
     monkeypatch.setattr(accounting, "_costs", lambda *a, own=accounting._costs: calls.append(1) or own(*a))
     net, x = recognizer(), torch.randn(1, STEPS, IN)
-    unit_mask(net.lstm, "lstm", torch.arange(UNITS) < 4).apply(net)
+    Units("lstm").mask(net, ~(torch.arange(UNITS) < 4)).apply(net)
     one = account(net, 10, [("lstm", "head")], x, known=known)
     other = recognizer()
-    unit_mask(other.lstm, "lstm", torch.arange(UNITS) >= 4).apply(other)
+    Units("lstm").mask(other, ~(torch.arange(UNITS) >= 4)).apply(other)
     assert account(other, 20, [("lstm", "head")], x, known=known) | {"compaction": 0} == {
         **one, "parameters": {**one["parameters"], "nonzero": parameters(8) - 20}, "compaction": 0,
     }  # fmt: skip
@@ -180,7 +180,7 @@ X = torch.randn(1, STEPS, IN)
     ],
 )
 def test_any_model_on_any_batch_is_measured(net, example, predict):
-    unit_mask(net.lstm, "lstm", torch.arange(4) < 2).apply(net)
+    Units("lstm").mask(net, ~(torch.arange(4) < 2)).apply(net)
     found = account(net.eval(), 0, [("lstm", "head")], example, predict)
     for kind, units in (("dense", 4), ("compact", 2)):
         assert found["macs"][kind] == STEPS * 4 * units * (IN + units) + 2 * units

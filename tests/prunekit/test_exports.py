@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 import torch
-from prunekit.units.removal import unit_mask
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -21,6 +20,7 @@ from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.portable import run_onnx, run_pt2, write_onnx, write_pt2
 from prunekit.units.compaction import compact, difference
+from prunekit.units.grouping import Units
 from prunekit.units.links import ELEMENTWISE, Link
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
@@ -30,7 +30,7 @@ X = torch.randn(5, 6, 3, generator=torch.Generator().manual_seed(0))
 def recognizer(layers=1, readout="last"):
     torch.manual_seed(0)
     net = Recognizer(3, 4, ADAM, units=8, layers=layers, hidden=6, readout=readout).eval()
-    unit_mask(net.lstm, "lstm", torch.arange(8) % 2 == 0).apply(net)
+    Units("lstm").mask(net, ~(torch.arange(8) % 2 == 0)).apply(net)
     return net
 
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prunekit.units.removal import unit_mask
 from torch import nn
 from torch.nn.utils.prune import identity
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -18,6 +17,7 @@ from prunekit.models.mlp import Mlp
 from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.units.compaction import compact, difference
+from prunekit.units.grouping import Units
 from prunekit.units.links import Link, default_links, recurrent_link, sequential_links
 
 KINDS = {
@@ -113,7 +113,7 @@ LINKS = [Link("lstm", "head.hidden"), Link("head.hidden", "head.output", ("head.
 def test_our_recognizer_states_its_links_itself(layers, readout):
     net = recognizer(layers=layers, readout=readout).eval()
     kept = torch.arange(8) % 2 == 0
-    unit_mask(net.lstm, "lstm", kept).apply(net)
+    Units("lstm").mask(net, ~kept).apply(net)
     assert default_links(net) == LINKS
     made = compact(net).module
     x = torch.randn(5, 7, 3)
@@ -210,7 +210,7 @@ def test_packed_sequences_pass_through_a_stack():
 def test_training_goes_on_in_the_compact_network_as_in_the_masked_one(layers, optimizer):
     net = recognizer(layers=layers).double()
     own = optimizer(net.parameters())
-    mask = unit_mask(net.lstm, "lstm", torch.arange(8) < 3)
+    mask = Units("lstm").mask(net, ~(torch.arange(8) < 3))
     held = HeldMask(mask, net, [own])
     x, y = torch.randn(12, 5, 3, dtype=torch.float64), torch.arange(12) % 4
 
@@ -304,7 +304,7 @@ def test_a_reader_that_was_not_named_shows_in_the_outputs():
 
 def test_the_random_state_is_left_alone():
     net = recognizer()
-    unit_mask(net.lstm, "lstm", torch.arange(8) < 3).apply(net)
+    Units("lstm").mask(net, ~(torch.arange(8) < 3)).apply(net)
     before = torch.get_rng_state()
     compact(net, LINKS)
     assert torch.equal(torch.get_rng_state(), before)
