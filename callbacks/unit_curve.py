@@ -77,7 +77,7 @@ class UnitCurve(PruningObserver):
         rates: Sequence[float],
         orders: Sequence[Literal["ascending", "descending"]] = ("descending", "ascending"),
         lstm: str = "lstm",
-        head: str = "head",
+        head: str | None = "head",
         compensation: Literal["none", "linear"] = "none",
         ridge: float = RIDGE,
         granularity: Literal["unit", "gate"] = "unit",

@@ -32,7 +32,7 @@ class UnitMask(Pruning):
         rate: share of the units or gates removed in the end, in [0, 1].
         order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
         lstm: name of an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` in the model.
-        head: name of the part that makes logits of its outputs, at any step.
+        head: name of the part that makes logits of its outputs, at any step; None where nobody looks at these.
         compensation: ``none``, or ``linear``: what removed units said is said by a linear map of those that stay.
         ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
         granularity: what goes, each ``unit`` or each ``gate``; gates of an LSTM of one layer, without compensation.
@@ -56,7 +56,7 @@ class UnitMask(Pruning):
         rate: float,
         order: Literal["ascending", "descending"] = "descending",
         lstm: str = "lstm",
-        head: str = "head",
+        head: str | None = "head",
         compensation: Literal["none", "linear"] = "none",
         ridge: float = RIDGE,
         granularity: Literal["unit", "gate"] = "unit",
@@ -79,7 +79,9 @@ class UnitMask(Pruning):
         return {**report, "compensation": self.compensation} if (report := super().report()) else {}
 
 
-def parts_of(lstm: str, head: str, granularity: str, compensation: str, ridge: float) -> tuple[Units, Repair | None]:
+def parts_of(
+    lstm: str, head: str | None, granularity: str, compensation: str, ridge: float
+) -> tuple[Units, Repair | None]:
     """The grouping and the repair that these words stand for.
 
     Raises:

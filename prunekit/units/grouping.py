@@ -102,7 +102,7 @@ class Units(Grouping):
             if self.every or not isinstance(layer, nn.RNNBase) or layer.bidirectional:
                 accepted = "the last layer of a recurrent layer of one direction, or a criterion of weights alone"
                 raise ArgumentError("layer", self.layer, accepted)
-        if self.head is not None or needs & {"success", "moments"}:
+        if (needs and self.head is not None) or needs & {"success", "moments"}:
             self._head(module)
         if "moments" in needs:
             self.reader(module)

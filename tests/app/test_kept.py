@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
+from prunekit.app.errors import ConfigError
 from prunekit.app.kept import CHANGES, MASKS, load_changes, load_masks, load_network, save_changes, save_masks
 from prunekit.cache import tensor_digest
-from prunekit.errors import ConfigError
 from prunekit.masks import Mask
 from prunekit.units.grouping import Gates, Units
 

@@ -158,8 +158,8 @@ def test_where_nothing_is_held_out_test_data_is_measured_and_labelled_so(tmp_pat
 @pytest.mark.parametrize(
     ("heatmaps", "message"),
     [
-        (Heatmaps("body.frist.weight", [6, 12]), r"heatmaps\.parameter: .*nearest: body\.first\.weight"),
-        (Heatmaps(FIRST, [5, 5]), r"heatmaps\.image_shape: .*height \* width = 72"),
+        (Heatmaps("body.frist.weight", [6, 12]), r"^parameter: .*nearest: body\.first\.weight"),
+        (Heatmaps(FIRST, [5, 5]), r"^image_shape: .*height \* width = 72"),
     ],
 )
 def test_heatmaps_of_what_is_not_there_are_refused_before_training(heatmaps, message, tmp_path):

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from prunekit import accounting
 from prunekit.accounting import account
 from prunekit.app.results import summary_table
+from prunekit.masks import Mask
 from prunekit.models.mlp import Mlp
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.gates import gate_constants
@@ -57,7 +58,8 @@ def test_a_constant_gate_leaves_an_empty_row_that_torch_computes():
     net = recognizer()
     kept = torch.arange(4 * UNITS) % 4 != 1
     mask = Gates("lstm").mask(net, ~kept)
-    mask.apply(net, gate_constants("lstm", ~kept, torch.full((4 * UNITS,), 0.3)))
+    mask = Mask(dict(mask), gate_constants("lstm", ~kept, torch.full((4 * UNITS,), 0.3)))
+    mask.apply(net)
     found = account(net, mask.removed(), [("lstm", "head")], torch.randn(1, STEPS, IN))
     assert found["macs"]["compact"] == found["macs"]["dense"] == macs(8)
     assert found["macs"]["without_empty_rows"] == macs(8) - STEPS * UNITS * (IN + UNITS)
@@ -239,7 +241,7 @@ def test_a_network_that_cannot_be_measured_costs_no_results(net, recurrent, capl
 def test_results_without_costs_are_shown_as_well():
     results = {
         "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
-        "events": [{}], "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6, "nonzero": 3},
+        "events": [{}], "callbacks": {}, "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6, "nonzero": 3},
     }  # fmt: skip
     assert "network" not in list(summary_table(results).columns[0].cells)
 
@@ -247,7 +249,7 @@ def test_results_without_costs_are_shown_as_well():
 def test_the_table_tells_dense_from_compact():
     results = {
         "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
-        "events": [{}], "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6000, "compact": 1000},
+        "events": [{}], "callbacks": {}, "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6000, "compact": 1000},
         "macs": {"dense": 30, "compact": 10}, "file_bytes": {"dense": 8, "compact": 4},
         "latency": {"dense": {"1": 0.004, "64": None}, "compact": {"1": 0.001, "64": None}},
     }  # fmt: skip

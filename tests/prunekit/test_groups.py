@@ -41,7 +41,9 @@ def test_weights_are_those_named_or_all():
         Weights(["0.weight", "2.wieght"]).parameters(net)
     with pytest.raises(ArgumentError, match=r"^parameters: got None; accepted: .*: the module has no weights"):
         Weights().parameters(nn.BatchNorm1d(3))
-    with pytest.raises(ArgumentError, match=r"^criterion: got 'outputs'; accepted: one that needs nothing to be seen"):
+    with pytest.raises(
+        ArgumentError, match=r"^criterion: got 'one that looks at outputs'; accepted: one of weights alone"
+    ):
         Weights().check(net, frozenset({"outputs"}))
     with pytest.raises(NotImplementedError, match="Weights has nothing to look at"):
         Weights().observe(net, frozenset(), Calibration([]))

@@ -118,7 +118,11 @@ NET = {"a": nn.LSTM(2, 3), "stack": nn.GRU(2, 3, 2, bidirectional=True), "say": 
             ("outputs",),
             r"^layer: got 'a'; accepted: the last layer of a recurrent layer",
         ),
-        (Units("a"), ("saliency",), r"^criterion: got 'saliency'; accepted: one that can be seen of a unit"),
+        (
+            Units("a"),
+            ("saliency",),
+            r"^criterion: got 'one that looks at saliency'; accepted: one that looks at what each unit does",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(grouping, needs, message):
