@@ -3,12 +3,15 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
+from prunekit.app import phases
 from prunekit.app.door import quiet_lightning
 from prunekit.app.life import Run
 from tests.data_modules.videos import write_hmdb, write_ucf, write_ucf_lists
@@ -20,6 +23,20 @@ def compose_config(*overrides: str, with_hydra: bool = False) -> DictConfig:
     """The config that the command line with these overrides would run."""
     with initialize_config_module("prunekit.conf", version_base="1.3"):
         return compose("train", list(overrides), return_hydra_config=with_hydra)
+
+
+def go_and_keep(run: Run) -> tuple[Any, Any]:
+    """Run; the final network and the data, as they were in the run."""
+    seen = []
+    measured = phases.measured
+
+    def watch(setting: Any, trainer: Any, module: Any, data: Any, *more: Any) -> Any:
+        seen.append((module, data))
+        return measured(setting, trainer, module, data, *more)
+
+    with mock.patch("prunekit.app.phases.measured", watch):
+        run.go()
+    return seen[0]
 
 
 @pytest.fixture

@@ -78,18 +78,20 @@ def load_changes(path: Path, module: nn.Module) -> None:
         whole[rows[:, None], columns] = values.to(whole)
 
 
-def load_network(folder: Path, module: nn.Module, base: Mapping[str, Tensor], digest: str, key: str) -> Mask:
+def load_network(
+    folder: Path, module: nn.Module, base: Mapping[str, Tensor], kept: Mapping[str, str], key: str
+) -> Mask:
     """Make a module the final network of a run that is finished; nothing is trained.
 
     Args:
         folder: the run's.
         module: of the run's class; its weights change.
         base: the state_dict of the checkpoint that the network came from.
-        digest: of the network, as the run left it.
+        kept: what :func:`digests` said of the network when the run left it.
         key: of messages.
 
     Returns:
-        The mask that is on the module.
+        The mask that is on the module, with what it holds removed entries at.
 
     Raises:
         ConfigError: if a file is missing or damaged, or what comes out is not the network that the run had.
@@ -102,6 +104,14 @@ def load_network(folder: Path, module: nn.Module, base: Mapping[str, Tensor], di
         load_changes(folder / CHANGES, module)
     except (OSError, SafetensorError, KeyError, RuntimeError, IndexError, ValueError) as error:
         raise ConfigError(key, f"{folder} ({type(error).__name__}: {error})", accepted) from error
-    if tensor_digest(module.state_dict()) != digest:
-        raise ConfigError(key, f"{folder}, whose files do not make the network that it measured", accepted)
+    mask = Mask(dict(mask), {name: find_parameter(module, name) for name in mask})
+    found = digests(module, mask)
+    for part, value in found.items():
+        if kept.get(part) != value:
+            raise ConfigError(key, f"{folder}, whose files do not make the {part} that it had", accepted)
     return mask
+
+
+def digests(module: nn.Module, mask: Mask) -> dict[str, str]:
+    """What the ``weights`` and the ``mask`` of a network are known by."""
+    return {"weights": tensor_digest(module.state_dict()), "mask": tensor_digest(dict(mask))}

@@ -25,8 +25,8 @@ from prunekit.app.data import fingerprint
 from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, read_record
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import dense_hash
-from prunekit.app.kept import CHANGES, MASKS, save_changes, save_masks
-from prunekit.cache import Cache, digest, tensor_digest
+from prunekit.app.kept import CHANGES, MASKS, digests, save_changes, save_masks
+from prunekit.cache import Cache, digest
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves, Known
@@ -254,4 +254,4 @@ def keep(
     save_changes(folder / CHANGES, newest.content["state_dict"], module, mask)
     where = {"checkpoint": newest.path, "dense": dense_folder / CHECKPOINT}
     paths = {name: os.path.relpath(path, folder) for name, path in where.items()}
-    return {"network": {**paths, "digest": tensor_digest(module.state_dict())}}
+    return {"network": {**paths, **digests(module, mask)}}

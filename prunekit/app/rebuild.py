@@ -65,7 +65,7 @@ def rebuild(folder: Path) -> Rebuilt:
     data = build(config["data"], "data")
     module = build_model(config["model"], getattr(data, "model_arguments", dict)())
     base = read_checkpoint(folder / kept["checkpoint"], KEY)
-    mask = load_network(folder, module, base.content["state_dict"], kept["digest"], KEY)
+    mask = load_network(folder, module, base.content["state_dict"], kept, KEY)
     path = folder / kept["dense"]
     dense = read_checkpoint(path, KEY).content["state_dict"] if path.exists() else None
     nodes = config["callbacks"].values()

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from prunekit.app.door import describe, stop_told
 from prunekit.app.errors import ConfigError
 from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan
+from prunekit.errors import ArgumentError
 
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
 atexit.register(gc.unfreeze)  # what the first job has set aside; libraries look for leaks after this
@@ -89,7 +90,7 @@ def run_job(work: Callable[[int], Outcome]) -> None:
         if os.environ.get("PRUNEKIT_TRACEBACK"):
             raise
         job["state"] = "failed"
-        if isinstance(error, ConfigError | OSError):
+        if isinstance(error, ArgumentError | OSError):
             job["error"] = describe(error)
         else:
             job["error"], job["traceback"] = f"{type(error).__name__}: {error}", traceback.format_exc()

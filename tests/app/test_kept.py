@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from prunekit.app.errors import ConfigError
-from prunekit.app.kept import CHANGES, MASKS, load_changes, load_masks, load_network, save_changes, save_masks
+from prunekit.app.kept import CHANGES, MASKS, digests, load_changes, load_masks, load_network, save_changes, save_masks
 from prunekit.cache import tensor_digest
 from prunekit.masks import Mask
 from prunekit.units.grouping import Gates, Units
@@ -77,7 +77,7 @@ def pruned(net):
 def leave(folder, net, base, mask):
     save_masks(folder / MASKS, mask)
     save_changes(folder / CHANGES, base, net, mask)
-    return tensor_digest(net.state_dict())
+    return digests(net, mask)
 
 
 def test_changes_are_what_neither_checkpoint_nor_mask_says(tmp_path):
@@ -140,7 +140,8 @@ def test_a_finished_runs_network_is_loaded_and_nothing_else(tmp_path):
     found = load_network(tmp_path, other, base, digest, "run")
     assert dict(found).keys() == dict(mask).keys()
     assert all(torch.equal(found[name], mask[name]) for name in mask)
-    assert tensor_digest(other.state_dict()) == digest
+    assert digests(other, found) == digest
+    assert found == mask  # what removed gates are held at is part of it
 
 
 def lose(path):
@@ -175,7 +176,7 @@ def test_another_network_is_refused(tmp_path):
     for other in (nn.ModuleDict({"lstm": nn.LSTM(3, 6)}), nn.Linear(2, 2)):
         with pytest.raises(ConfigError, match=r"^run: got"):
             load_network(tmp_path, other, base, digest, "run")
-    with pytest.raises(ConfigError, match="do not make the network that it measured"):
+    with pytest.raises(ConfigError, match="do not make the weights that it had"):
         load_network(tmp_path, network(1), copy_of(network(2).state_dict()), digest, "run")
     for width in (1, 3):
         other = network()

@@ -19,6 +19,7 @@ from prunekit.data_modules.in_memory import Arrays
 from prunekit.errors import ArgumentError
 from prunekit.regions.faithfulness import area, has_captum
 from prunekit.regions.labels import region_neurons
+from tests.conftest import go_and_keep
 
 METHODS = {"DeepLIFT by region", "DeepLIFT", "gradient x input", "brightness", "random"}
 METHODS |= {"integrated gradients"} if has_captum() or os.environ.get("CI") else set()
@@ -30,8 +31,7 @@ def finished(short_run):
     """A run of regions cut by watershed, and its final network."""
     run = short_run("segmentation=watershed", "callbacks.region_mean_mask.floor=true", "dense_epochs=5",
                     "model.optimizer.lr=1.0", "trainer.limit_train_batches=1.0")  # fmt: skip
-    run.keep_network = True
-    run.go()
+    run.module, run.data = go_and_keep(run)
     return run
 
 

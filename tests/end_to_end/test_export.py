@@ -16,6 +16,7 @@ from prunekit.app.predict import main as predict_main
 from prunekit.app.rebuild import rebuild
 from prunekit.errors import ArgumentError
 from prunekit.exports import load_compact
+from tests.conftest import go_and_keep
 
 ROOT = Path(__file__).parents[2]
 UNITS = (
@@ -27,12 +28,11 @@ UNITS = (
 
 def test_a_run_that_only_pruned_is_made_again_to_the_bit(new_run, miniature):
     run = new_run(*UNITS, *miniature("synthetic_te"))
-    run.keep_network = True
-    run.go()
+    module, _ = go_and_keep(run)
     assert not list((run.folder / "checkpoints").glob("*"))  # there is nothing to load
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     again = rebuild(run.folder)
-    for name, tensor in run.module.state_dict().items():
+    for name, tensor in module.state_dict().items():
         assert torch.equal(tensor.cpu(), again.module.state_dict()[name].cpu()), name
     assert again.recurrent == [("lstm", "head")] * 2
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
@@ -41,8 +41,7 @@ def test_a_run_that_only_pruned_is_made_again_to_the_bit(new_run, miniature):
 @pytest.mark.slow
 def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniature, tmp_path, capsys):
     run = new_run(*UNITS, *miniature("synthetic_te"))
-    run.keep_network = True
-    run.go()
+    module, data = go_and_keep(run)
     out = tmp_path / "export"
     export_main([str(run.folder), "--out", str(out)])
     printed = capsys.readouterr().out
@@ -66,14 +65,13 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
     found = Predictor(out)(clips[0])
     assert list(found.probabilities) == sorted(found.probabilities, key=found.probabilities.get, reverse=True)
     assert sum(found.probabilities.values()) == pytest.approx(1)
-    data = run.data
     split = data.made_split
     where = [clip.path for clip in split.test].index(clips[0]) if clips[0] in [c.path for c in split.test] else None
     part = split.train if where is None else split.test
     where = [clip.path for clip in part].index(clips[0])
     features = (data.arrays.train_x if part is split.train else data.arrays.test_x)[where]
     with torch.no_grad():
-        shares = run.module.cpu().eval()(features[None])[0].softmax(0)
+        shares = module.cpu().eval()(features[None])[0].softmax(0)
     for name, share in zip(data.classes, shares.tolist(), strict=True):
         assert found.probabilities[name] == pytest.approx(share, abs=1e-5)
 
@@ -99,13 +97,12 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
 @pytest.mark.slow
 def test_a_retrained_mlp_is_exported_from_its_checkpoint(short_run, monkeypatch):
     run = short_run("callbacks.l2_mask.rate=0.9", "callbacks.region_mean_mask.rate=0.9")
-    run.keep_network = True
-    run.go()
+    module, _ = go_and_keep(run)
     calls = []
     monkeypatch.setattr("prunekit.models.mlp.Mlp.training_step", lambda *a: calls.append(1))
     again = rebuild(run.folder)
     assert not calls  # nothing is trained again
-    for name, tensor in run.module.state_dict().items():
+    for name, tensor in module.state_dict().items():
         assert torch.equal(tensor.cpu(), again.module.state_dict()[name].cpu()), name
     check = export(run.folder, run.folder / "export")
     assert max(one["difference"] for one in check.values()) <= 1e-6
@@ -140,7 +137,7 @@ def test_what_cannot_be_exported_is_refused(short_run, tmp_path, capsys):
     save_file({name: torch.ones_like(kept) for name, kept in whole.items()}, masks)
     with pytest.raises(SystemExit, match="2"):
         export_main([str(run.folder)])
-    assert "which now comes out with another mask" in capsys.readouterr().err
+    assert "whose files do not make the mask that it had" in capsys.readouterr().err
     save_file(whole, masks)
     config = run.folder / "config.yaml"
     config.write_text(re.sub("rate: 0.4", "rate: 0.3", config.read_text()))

@@ -21,6 +21,7 @@ from prunekit.app.jobs import read_jobs
 from prunekit.app.phases import Shared
 from prunekit.app.report import report
 from prunekit.app.sweep import Outcome, run_job
+from prunekit.callbacks.measure import outcome
 from prunekit.errors import ArgumentError
 from tests.conftest import SHORT
 from tests.end_to_end import killing
@@ -79,8 +80,7 @@ def test_what_is_known_of_the_dense_network_is_what_would_be_measured(new_run, m
     small = (*UNITS, "data.validation=0.2", *miniature("synthetic_te"))
     first = new_run(*small).go()
     passes = []
-    monkeypatch.setattr("prunekit.callbacks.curves.confusion", lambda *a: passes.append(a[2]) or confusion(*a))
-    from prunekit.callbacks.measure import confusion
+    monkeypatch.setattr("prunekit.callbacks.measure.outcome", lambda *a: passes.append(a[2]) or outcome(*a))
 
     second = new_run(*small, "callbacks.unit_mask.rate=0.8").go()
     assert passes == ["validation", "test"]  # the pruned network once on each, the dense one not at all

@@ -241,7 +241,8 @@ def test_a_network_that_cannot_be_measured_costs_no_results(net, recurrent, capl
 def test_results_without_costs_are_shown_as_well():
     results = {
         "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
-        "events": [{}], "callbacks": {}, "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6, "nonzero": 3},
+        "events": [{}], "callbacks": {}, "sparsity": {"achieved": {}, "overall": 0.5},
+        "parameters": {"dense": 6, "nonzero": 3},
     }  # fmt: skip
     assert "network" not in list(summary_table(results).columns[0].cells)
 
@@ -249,7 +250,8 @@ def test_results_without_costs_are_shown_as_well():
 def test_the_table_tells_dense_from_compact():
     results = {
         "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
-        "events": [{}], "callbacks": {}, "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6000, "compact": 1000},
+        "events": [{}], "callbacks": {}, "sparsity": {"achieved": {}, "overall": 0.5},
+        "parameters": {"dense": 6000, "compact": 1000},
         "macs": {"dense": 30, "compact": 10}, "file_bytes": {"dense": 8, "compact": 4},
         "latency": {"dense": {"1": 0.004, "64": None}, "compact": {"1": 0.001, "64": None}},
     }  # fmt: skip
