@@ -33,6 +33,9 @@ class PruningObserver(pl.Callback):
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that this callback cannot work on."""
 
+    def rehearse(self, module: pl.LightningModule) -> None:
+        """Refuse data that this callback cannot work on, at the start of a fit."""
+
     def report(self) -> dict[str, Any]:
         """What results say of this callback."""
         return {}

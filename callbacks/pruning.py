@@ -14,7 +14,8 @@ from prunekit.cache import Cache
 from prunekit.calibration import Predict
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.events import PruningEvent, PruningObserver
-from prunekit.callbacks.scoring import leave_scores, score
+from prunekit.callbacks.measure import Data
+from prunekit.callbacks.scoring import leave_scores, look_at_first, score
 from prunekit.criteria.criterion import Criterion
 from prunekit.errors import ArgumentError, check_choice, check_count, check_rate, owned_by
 from prunekit.groups import Grouping
@@ -48,6 +49,7 @@ class Pruning(pl.Callback):
         start_epoch: epochs trained before the first event.
         predict: how the module takes a batch, and the batch's classes, where the criterion or the repair look at data:
             ``(module, batch) -> (logits, classes)``; None for ``module(x)`` of ``(x, classes)``.
+        data: gives the batches of a part, ``(trainer, "train") -> batches``; None for those that the trainer has.
         cache: where runs keep scores for each other; None for nowhere.
         name: in events, results and logs; by default the class's.
 
@@ -82,6 +84,7 @@ class Pruning(pl.Callback):
         retrain_epochs: int = 0,
         start_epoch: int = 0,
         predict: Predict | None = None,
+        data: Data | None = None,
         cache: Cache | None = None,
         name: str | None = None,
     ) -> None:
@@ -98,7 +101,7 @@ class Pruning(pl.Callback):
             accepted = f"1 or more between {rounds} rounds; for no retraining set rounds=1"
             raise ArgumentError("retrain_epochs", retrain_epochs, accepted)
         self.name = name or self.default_name
-        self._predict, self._cache = predict, cache
+        self._predict, self._data, self._cache = predict, data, cache
         # Made once: Lightning asks for it at every hook of every step. It must be the same in another process.
         plain = {key: value for key, value in vars(grouping).items() if isinstance(value, str | list | tuple)}
         parts = {"word": grouping.word, **plain}
@@ -165,6 +168,12 @@ class Pruning(pl.Callback):
         with owned_by(self, self.renamed):
             check_fit(module, self.grouping, self.criterion, self.order, self.repair)
 
+    def rehearse(self, module: pl.LightningModule) -> None:
+        """Refuse training data that the criterion or the repair cannot look at; the first batch tells."""
+        with owned_by(self, self.renamed):
+            criteria = {self.criterion.name: self.criterion}
+            look_at_first(module, self.grouping, criteria, self.repair, self._predict, self._data)
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a module that does not fit, and a trainer that stops before the schedule ends."""
         self.check(pl_module)
@@ -186,6 +195,8 @@ class Pruning(pl.Callback):
             last = max(callback.last_event for callback in pruning_callbacks(trainer))
             check_averaging(trainer.callbacks, last, trainer.max_epochs or 0, int(batches))  # type: ignore[attr-defined]
         hold(trainer, pl_module)
+        if not self.rounds_done and trainer.current_epoch < self._due:
+            self.rehearse(pl_module)
         self._prune_if_due(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -236,7 +247,8 @@ class Pruning(pl.Callback):
         # A retrained network is this run's alone.
         cache = self._cache if self.rounds_done == 0 else None
         criteria = {self.criterion.name: self.criterion}
-        scores, seen = score(module, self.grouping, groups, criteria, self.repair, cache, predict=self._predict)
+        how = {"predict": self._predict, "data": self._data}
+        scores, seen = score(module, self.grouping, groups, criteria, self.repair, cache, **how)  # type: ignore[arg-type]
         found = scores[self.criterion.name]
         rate = self.rate if self.each_round else gradual_rate(self.rate, self.rounds_done + 1, self.rounds)
         goes = select(

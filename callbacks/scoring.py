@@ -2,8 +2,10 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache as once
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +87,7 @@ def score(
         return kept.get({**of, **inputs}, make, share) if needed else make()
 
     scores = {}
-    try:
+    with _refusing(module, grouping, criteria):
         for name, criterion in criteria.items():
             kind = f"{type(criterion).__module__}.{type(criterion).__qualname__}"
             inputs = {"criterion": kind, "arguments": vars(criterion), "code": [_code(), _code(type(criterion))]}
@@ -105,17 +107,42 @@ def score(
             seen = Seen(
                 seen.outputs, seen.moments, means=take({"seen": "means"}, lambda: _means(look()), wanted)["means"]
             )
-    except (ValueError, TypeError) as error:
-        if isinstance(error, ArgumentError):
-            raise
-        got = f"{', '.join(criteria)} on a {type(module).__name__}: {error}"
-        raise ArgumentError("criterion", got, f"{grouping.word}s that can be scored") from error
     for name, (values, _) in scores.items():
         if len(values) > 1 and bool((values == values[0]).all()):
             log.warning(
                 "%s: all %ss have the same score, so they go in the order of their numbers", name, grouping.word
             )
     return Scored(scores, seen)
+
+
+def look_at_first(
+    module: pl.LightningModule,
+    grouping: Grouping,
+    criteria: Mapping[str, Criterion],
+    repair: Repair | None = None,
+    predict: Predict | None = None,
+    data: Data | None = None,
+) -> None:
+    """Refuse a module or data that could not be scored later by looking at the first batch; on one device alone.
+
+    Raises:
+        ArgumentError: as :func:`score` does.
+    """
+    needs = all_needs(criteria.values(), repair)
+    if needs and module.trainer.world_size == 1:
+        with _refusing(module, grouping, criteria):
+            _observe(module, grouping, needs, predict, data, batches=1)
+
+
+@contextmanager
+def _refusing(module: pl.LightningModule, grouping: Grouping, criteria: Iterable[str]) -> Iterator[None]:
+    try:
+        yield
+    except ArgumentError:
+        raise
+    except (ValueError, TypeError) as error:
+        got = f"{', '.join(criteria)} on a {type(module).__name__}: {error}"
+        raise ArgumentError("criterion", got, f"{grouping.word}s that can be scored") from error
 
 
 def _content(scores: Scores) -> dict[str, Tensor]:
@@ -143,23 +170,26 @@ def _code(criterion: type[Criterion] | None = None) -> str:
 
 
 def _observe(
-    module: pl.LightningModule, grouping: Grouping, needs: frozenset[str], predict: Predict | None, data: Data | None
+    module: pl.LightningModule,
+    grouping: Grouping,
+    needs: frozenset[str],
+    predict: Predict | None,
+    data: Data | None,
+    batches: int | None = None,
 ) -> Seen:
     trainer = module.trainer
-    device, batches = trainer.strategy.root_device, scoring_loader(trainer, data)
+    device, loader = trainer.strategy.root_device, scoring_loader(trainer, data)
 
     def add_up(local: Tensor) -> Tensor:
         total: Tensor = trainer.strategy.reduce(local.to(device), reduce_op="sum")
         return total.cpu()
 
-    given = Calibration(on_device(trainer, batches), predict or predict_batch)
+    given = Calibration(on_device(trainer, islice(loader, batches)), predict or predict_batch)
     if trainer.world_size > 1:
-        if not hasattr(batches, "rows"):
-            accepted = (
-                "on several devices one whose scoring_dataloader says which rows are this rank's, as prunekit's do"
-            )
+        if not hasattr(loader, "rows"):
+            accepted = "on several devices one whose scoring_dataloader says which rows are a rank's, as prunekit's do"
             raise ArgumentError("datamodule", type(trainer.datamodule).__name__, accepted)  # type: ignore[attr-defined]
-        rows = batches.rows()
+        rows = loader.rows()
         given = Calibration(given.batches, given.predict, rows, int(add_up(torch.tensor(len(rows)))), add_up)
     with evaluating(module, device), trainer.precision_plugin.forward_context():
         return grouping.observe(module, needs, given)

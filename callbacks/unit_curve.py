@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.cache import Cache, tensor_digest
-from prunekit.calibration import Predict, Seen
+from prunekit.calibration import Seen
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
-from prunekit.callbacks.measure import TEST, accuracy
+from prunekit.callbacks.measure import TEST, Data, accuracy
 from prunekit.callbacks.pruning import pruning_callbacks
-from prunekit.callbacks.scoring import Scored, leave_scores, score
+from prunekit.callbacks.scoring import Scored, leave_scores, look_at_first, score
 from prunekit.callbacks.unit_mask import parts_of
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError, check_choice, check_rate, owned_by
@@ -25,6 +25,7 @@ from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_
 from prunekit.files import read_json, write_json
 from prunekit.groups import Groups
 from prunekit.masks import Mask, find_parameter
+from prunekit.measuring import Predict
 from prunekit.pruning import all_needs, remove
 from prunekit.selection import ORDERS, select
 from prunekit.units.compensation import RIDGE
@@ -65,6 +66,7 @@ class UnitCurve(PruningObserver):
         ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
         granularity: what is removed, each ``unit`` or each ``gate``, which then becomes its mean.
         predict: how the module takes a batch, and the batch's classes; None for ``module(x)`` of ``(x, classes)``.
+        data: gives the batches of a part; None for those that the trainer has.
         cache: where runs keep scores for each other; None for nowhere.
 
     Raises:
@@ -82,6 +84,7 @@ class UnitCurve(PruningObserver):
         ridge: float = RIDGE,
         granularity: Literal["unit", "gate"] = "unit",
         predict: Predict | None = None,
+        data: Data | None = None,
         cache: Cache | None = None,
     ) -> None:
         self.grouping, self.repair = parts_of(lstm, head, granularity, compensation, ridge)
@@ -98,7 +101,7 @@ class UnitCurve(PruningObserver):
         self.orders = list(orders)
         if not self._lines():
             raise ArgumentError("orders", self.orders, f"an order that {', '.join(self.criteria)} makes sense in")
-        self._predict, self._cache = predict, cache
+        self._predict, self._data, self._cache = predict, data, cache
         self.rows: list[Row] = []
         self.seconds = {"score": 0.0, "curve": 0.0}
 
@@ -106,6 +109,11 @@ class UnitCurve(PruningObserver):
         """Refuse a module without the layer or the head."""
         with owned_by(self, RENAMED):
             self.grouping.check(module, all_needs(self.criteria.values(), self.repair))
+
+    def rehearse(self, module: pl.LightningModule) -> None:
+        """Refuse training data that the criteria cannot look at; the first batch tells."""
+        with owned_by(self, RENAMED):
+            look_at_first(module, self.grouping, self.criteria, self.repair, self._predict, self._data)
 
     def report(self) -> dict[str, Any]:
         """All rows."""
@@ -129,7 +137,8 @@ class UnitCurve(PruningObserver):
         groups = self.grouping(module, before)
         parts = (self.grouping, groups, self.criteria, self.repair)
         with owned_by(self, RENAMED):
-            scored = score(module, *parts, self._cache, watch=True, predict=self._predict)
+            how = {"predict": self._predict, "data": self._data}
+            scored = score(module, *parts, self._cache, watch=True, **how)  # type: ignore[arg-type]
         self.seconds["score"] = time.perf_counter() - started
         self._measure(trainer, module, groups, before, scored)
         self.seconds["curve"] = time.perf_counter() - started - self.seconds["score"]
@@ -167,7 +176,7 @@ class UnitCurve(PruningObserver):
                     if key not in measured:
                         _restore(module, saved)
                         remove(module, self.grouping, groups, goes, before, self.repair, scored.seen).apply(module)
-                        measured[key] = accuracy(trainer, module, TEST)
+                        measured[key] = accuracy(trainer, module, TEST, self._predict, self._data)
                     removed = int(goes.sum())
                     row = Row(
                         criterion=name,

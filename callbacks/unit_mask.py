@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from prunekit.cache import Cache
 from prunekit.calibration import Predict
+from prunekit.callbacks.measure import Data
 from prunekit.callbacks.pruning import Pruning
 from prunekit.criteria.criterion import Criterion
 from prunekit.errors import ArgumentError, check_choice
@@ -39,7 +40,8 @@ class UnitMask(Pruning):
         rounds: number of events.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
-        predict: as of :class:`~prunekit.callbacks.pruning.Pruning`, as ``cache`` and ``name`` are.
+        predict: as of :class:`~prunekit.callbacks.pruning.Pruning`, as the next three are.
+        data: likewise.
         cache: likewise.
         name: likewise.
 
@@ -64,14 +66,14 @@ class UnitMask(Pruning):
         retrain_epochs: int = 0,
         start_epoch: int = 0,
         predict: Predict | None = None,
+        data: Data | None = None,
         cache: Cache | None = None,
         name: str | None = None,
     ) -> None:
         grouping, repair = parts_of(lstm, head, granularity, compensation, ridge)
         schedule = {"rounds": rounds, "retrain_epochs": retrain_epochs, "start_epoch": start_epoch}
-        super().__init__(
-            grouping, criterion, rate, order, repair=repair, **schedule, predict=predict, cache=cache, name=name  # type: ignore[arg-type]
-        )  # fmt: skip
+        given = {"predict": predict, "data": data, "cache": cache, "name": name}
+        super().__init__(grouping, criterion, rate, order, repair=repair, **schedule, **given)  # type: ignore[arg-type]
         self.compensation = compensation
 
     def report(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def dense_checkpoint(
     if found is not None:
         log.info("dense network: taken from %s", folder)
         return found
-    rehearse(config, module, data)
+    rehearse(config, module, data, build_callbacks(config, stamp, builder).values())
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     started = time.perf_counter()
     callbacks = dense_callbacks(config, stamp, builder)
