@@ -120,10 +120,10 @@ def test_units_of_a_linear_layer(tmp_path):
     ],
 )
 def test_what_does_not_fit_a_model_is_refused(grouping, criterion, message, tmp_path):
-    refused(lambda: Pruning(grouping, criterion, 0.5, start_epoch=1), Dense(), message, tmp_path)
+    assert_refused(lambda: Pruning(grouping, criterion, 0.5, start_epoch=1), Dense(), message, tmp_path)
 
 
-def refused(make, module, message, folder, *data, **arguments):
+def assert_refused(make, module, message, folder, *data, **arguments):
     """Before a single step, in one line."""
     before = {name: parameter.clone() for name, parameter in module.named_parameters()}
     with pytest.raises(ArgumentError, match=message) as caught:
@@ -236,7 +236,7 @@ def test_units_of_all_layers_in_both_directions_by_their_weights(tmp_path):
     ],
 )
 def test_recurrent_layers_that_cannot_be_pruned_are_refused(make, layer, message, tmp_path):
-    refused(make, Reader(**layer), message, tmp_path)
+    assert_refused(make, Reader(**layer), message, tmp_path)
 
 
 # Data
@@ -308,7 +308,7 @@ def test_batches_that_are_dicts_looked_at_by_a_criterion(tmp_path):
 
 def test_batches_that_are_dicts_are_refused_where_nothing_says_how_to_take_them(tmp_path):
     message = "^predict: got 'none, while a batch is a dict'; accepted: a function"
-    refused(lambda: UnitMask(Entropy(), 0.25, lstm="memory", head="say"), OfDicts(), message, tmp_path, DictData())
+    assert_refused(lambda: UnitMask(Entropy(), 0.25, lstm="memory", head="say"), OfDicts(), message, tmp_path, DictData())
 
 
 # Loggers and loops

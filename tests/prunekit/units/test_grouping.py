@@ -137,3 +137,4 @@ def test_what_fits_is_not():
     Gates("a", "say").check(net, frozenset({"outputs", "success", "means"}))
     for grouping in (Units("stack"), Units("stack", every=True), Units("say")):
         grouping.check(net, frozenset())
+        assert grouping.parameters(net)
