@@ -122,12 +122,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     Lightning writes to the temporary folder and moves from there, which copies when that is another file system.
 
-    Attributes:
-        read: the content of a checkpoint that was read before; the next load gives it instead of reading it again.
+    Args:
+        read: the content of a checkpoint that was read before; the first load gives it instead of reading it again.
     """
 
-    def __init__(self) -> None:
-        self.read: dict[str, Any] | None = None
+    def __init__(self, read: dict[str, Any] | None = None) -> None:
+        self._read = read
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write beside, bring to disk, rename."""
@@ -135,7 +135,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """What was read before, once; else from the file."""
-        given, self.read = self.read, None
+        given, self._read = self._read, None
         return super().load_checkpoint(path, *arguments, **keywords) if given is None else given
 
 

@@ -79,9 +79,14 @@ def build_loggers(nodes: Any, folder: Path, builder: Builder | None = None) -> l
 
 
 def build_trainer(
-    config: Config, folder: Path, callbacks: list[pl.Callback], max_epochs: int, builder: Builder | None = None
+    config: Config,
+    folder: Path,
+    callbacks: list[pl.Callback],
+    max_epochs: int,
+    builder: Builder | None = None,
+    start: CheckpointFile | None = None,
 ) -> pl.Trainer:
-    """A trainer that writes into ``folder`` and stops after ``max_epochs``."""
+    """A trainer that writes into ``folder``, stops after ``max_epochs`` and need not read ``start`` again."""
     builder = builder or Builder()
     trainer = builder.build(
         {**config["trainer"], "max_epochs": max_epochs},
@@ -89,7 +94,7 @@ def build_trainer(
         **({} if config["trainer"].get("profiler") else {"profiler": NoProfiler()}),
         callbacks=callbacks,
         logger=build_loggers(config.get("logger"), folder, builder),
-        plugins=[WholeCheckpointIO()],
+        plugins=[WholeCheckpointIO(start.content if start is not None else None)],
         default_root_dir=str(folder),
     )
     assert isinstance(trainer, pl.Trainer)
@@ -104,9 +109,7 @@ def fit(
     Raises:
         ConfigError: if Lightning finds that the trainer's settings and the data do not go together.
     """
-    path = None
-    if start is not None:
-        path, trainer.strategy.checkpoint_io.read = start.path, start.content  # type: ignore[attr-defined]
+    path = start.path if start is not None else None
     try:
         trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     except MisconfigurationException as error:

@@ -58,7 +58,7 @@ def dense_checkpoint(
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     started = time.perf_counter()
     callbacks = dense_callbacks(config, stamp, builder)
-    trainer = build_trainer(config, folder, callbacks, config["dense_epochs"], builder)
+    trainer = build_trainer(config, folder, callbacks, config["dense_epochs"], builder, start)
     clear_remains(folder)
     fit(trainer, module, data, start)
     if is_rank_zero():

@@ -106,7 +106,7 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         record = read_record(dense_folder)
         callbacks = build_callbacks(config, stamp, builder, **known(setting, record, data, sharing))
         end = schedule_end(config, callbacks.values())
-        trainer = build_trainer(config, folder, list(callbacks.values()), end, builder)
+        trainer = build_trainer(config, folder, list(callbacks.values()), end, builder, start)
         clear_remains(folder)
         pl.seed_everything(config["seed"], workers=True, verbose=False)
         started = time.perf_counter()

@@ -308,7 +308,8 @@ def test_batches_that_are_dicts_looked_at_by_a_criterion(tmp_path):
 
 def test_batches_that_are_dicts_are_refused_where_nothing_says_how_to_take_them(tmp_path):
     message = "^predict: got 'none, while a batch is a dict'; accepted: a function"
-    assert_refused(lambda: UnitMask(Entropy(), 0.25, lstm="memory", head="say"), OfDicts(), message, tmp_path, DictData())
+    pruning = UnitMask(Entropy(), 0.25, lstm="memory", head="say")
+    assert_refused(lambda: pruning, OfDicts(), message, tmp_path, DictData())
 
 
 # Loggers and loops
