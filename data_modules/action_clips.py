@@ -1,5 +1,6 @@
 """Clips of actions as samples: features computed once and kept, or frames decoded whenever they are asked for."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from prunekit.data_modules.splits import SPLITS, Split, make_split
 from prunekit.errors import ArgumentError, check_choice, check_count, owned_by
 from prunekit.models.backbone import FEATURES, FrozenBackbone
 
+log = logging.getLogger("prunekit")
 SHARD = re.compile(r"(\d+)/(\d+)")
 SHOWN = 10
 
@@ -208,6 +210,9 @@ class ActionClips(InMemoryDataModule):
     def _encoder(self) -> Callable[[Tensor], Tensor]:
         if self.serve == "frames":  # what is kept of a clip is that it can be decoded
             return lambda frames: torch.zeros(0)
+        slow = self.device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        if slow and self.backbone.precision == "bf16":
+            log.warning("this processor has no bf16, so that features take some twenty times as long as in fp32")
         encoder = self.backbone.build().to(self.device)
 
         @torch.no_grad()
