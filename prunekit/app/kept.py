@@ -98,6 +98,9 @@ def load_network(
     """
     accepted = "the folder of a finished run, whole, with its dense network"
     try:
+        kinds = {tensor.dtype for tensor in base.values() if tensor.is_floating_point()}
+        if len(kinds) == 1:  # of a run in another precision
+            module.to(kinds.pop())
         module.load_state_dict(base)
         mask = load_masks(folder / MASKS, module)
         mask.apply(module)
