@@ -54,10 +54,14 @@ def dense_checkpoint(
     if found is not None:
         log.info("dense network: taken from %s", folder)
         return found
-    rehearse(config, module, data, build_callbacks(config, stamp, builder).values())
+    built = build_callbacks(config, stamp, builder)
+    rehearse(config, module, data, built.values())
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     started = time.perf_counter()
-    callbacks = dense_callbacks(config, stamp, builder)
+    taken = dense_callbacks(config, built)
+    if later := ", ".join(name for name in built if name not in taken):
+        log.info("the dense epochs run with %s; only after them come %s (see dense_callbacks)", ", ".join(taken), later)
+    callbacks = list(taken.values())
     trainer = build_trainer(config, folder, callbacks, config["dense_epochs"], builder, start)
     clear_remains(folder)
     fit(trainer, module, data, start)
@@ -73,22 +77,17 @@ def dense_checkpoint(
     return dense
 
 
-def dense_callbacks(config: Config, stamp: dict[str, Any], builder: Builder | None = None) -> list[Callback]:
-    """The callbacks of the dense epochs: those that measure, save and show, and those that the config names for them.
+def dense_callbacks(config: Config, built: dict[str, Callback]) -> dict[str, Callback]:
+    """Of a run's callbacks those of the dense epochs: what measures, saves and shows, and what the config names.
 
     Raises:
         ConfigError: if one is named that is not there, or that prunes.
     """
-    built = build_callbacks(config, stamp, builder)
     for name in config["dense_callbacks"]:
         if isinstance(built.get(name), Pruning | None):
             accepted = f"names of callbacks that do not prune: {', '.join(built)}"
             raise ConfigError("dense_callbacks", config["dense_callbacks"], accepted)
-    taken = {n: c for n, c in built.items() if isinstance(c, CALLBACKS) or n in config["dense_callbacks"]}
-    later = ", ".join(name for name in built if name not in taken)
-    if later:
-        log.info("the dense epochs run with %s; only after them come %s (see dense_callbacks)", ", ".join(taken), later)
-    return list(taken.values())
+    return {n: c for n, c in built.items() if isinstance(c, CALLBACKS) or n in config["dense_callbacks"]}
 
 
 def read_record(folder: Path) -> dict[str, Any]:

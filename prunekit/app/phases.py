@@ -94,7 +94,8 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         module = build_model(config["model"], getattr(data, "model_arguments", dict)(), builder)
         device = checked(setting, module)
         stamp = {"config_hash": setting.config_hash, "config": setting.identity}
-        dense_id = stamp["dense_hash"] = dense_hash(setting.identity, fingerprint(data), device.type)
+        of_data = fingerprint(data)
+        dense_id = stamp["dense_hash"] = dense_hash(setting.identity, of_data, device.type)
         if is_rank_zero():
             write_whole(folder / "config.yaml", lambda file: file.write(setting.text.encode()))
         sharing = config["reuse"] and setting.given is None
@@ -104,7 +105,7 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
             with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
                 start = dense_checkpoint(config, stamp, module, data, dense_folder, start, builder)
         record = read_record(dense_folder)
-        callbacks = build_callbacks(config, stamp, builder, **known(setting, record, data, sharing))
+        callbacks = build_callbacks(config, stamp, builder, **known(setting, record, of_data, sharing))
         end = schedule_end(config, callbacks.values())
         trainer = build_trainer(config, folder, list(callbacks.values()), end, builder, start)
         clear_remains(folder)
@@ -147,7 +148,7 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
     """Refuse what would fail only after the dense training; the device that is trained on."""
     config = setting.config
     callbacks = build_callbacks(config, {}, setting.builder)
-    dense_callbacks(config, {}, setting.builder)
+    dense_callbacks(config, callbacks)
     for wanted in (Curves, Checkpoints):
         if not any(isinstance(callback, wanted) for callback in callbacks.values()):
             accepted = f"a list with {wanted.__name__.lower()}: a run cannot do without"
@@ -165,12 +166,12 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
     return device
 
 
-def known(setting: Setting, record: dict[str, Any], data: Any, sharing: bool) -> dict[str, Any]:
+def known(setting: Setting, record: dict[str, Any], of_data: str, sharing: bool) -> dict[str, Any]:
     """What callbacks are given that no config holds: where scores are shared, what is known of the dense network."""
     if not sharing:
         return {}
     dense = (setting.config["dense_epochs"], record["test_acc"]) if "test_acc" in record else None
-    cache = Cache(setting.home / "shared", {"data": fingerprint(data)})
+    cache = Cache(setting.home / "shared", {"data": of_data})
     return {"cache": cache, "known": Known(own_rows=True, dense=dense)}
 
 
