@@ -50,7 +50,7 @@ class Before(PruningObserver):
         {"index": "saliency", "of": "regions"},
         {"index": "sum", "scope": "neuron", "floor": True},  # without it most neurons would die
     ],
-    ids=str,
+    ids=range(5),
 )
 def test_each_event_is_a_round_of_the_pure_function(arguments, tmp_path):
     watch = Before()
