@@ -16,7 +16,7 @@ from torchvision.models import resnet18
 
 from benchmarks.tables import show
 from prunekit.data_modules.clip_frames import ClipFrames
-from prunekit.data_modules.features import ClipHashes, FeatureCache, Sampling, extract, read_clip
+from prunekit.data_modules.features import ClipHashes, Sampling, extract, feature_cache, read_clip
 from prunekit.data_modules.frames import evenly, read_frames
 from prunekit.data_modules.synthetic_actions import SyntheticActions, write_mp4
 from prunekit.latency import medians
@@ -99,7 +99,7 @@ def extraction(paths: list[Path], repeats: int) -> None:
         backbone = FrozenBackbone("untrained", "", precision=precision)
         encoder = backbone.build()
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-            cache, hashes = FeatureCache(Path(folder), {}), ClipHashes(Path(folder))
+            cache, hashes = feature_cache(Path(folder), {}), ClipHashes(Path(folder))
             extract(paths, SAMPLING, lambda: encoder, cache, hashes, decoders=os.cpu_count() or 1)
 
     def bare(precision: str) -> None:
@@ -129,18 +129,19 @@ def extraction(paths: list[Path], repeats: int) -> None:
 def warm_start(paths: list[Path], repeats: int) -> None:
     """Finding and reading all features again, as each run does."""
     with tempfile.TemporaryDirectory() as folder:
-        cache = FeatureCache(Path(folder), {})
+        cache = feature_cache(Path(folder), {})
         some = torch.randn(25, 512)
         hashes = ClipHashes(Path(folder))
         for path in paths:
             read = read_clip(path, SAMPLING, known=lambda sha: True)
-            cache.save(read.sha, some, path.name)
+            cache.keep({"clip": read.sha}, {"features": some})
             hashes.add(path, read.stat, read.sha)
         hashes.flush()
 
         def start() -> None:
             known = ClipHashes(Path(folder))
-            torch.stack([found for path in paths if (found := cache.load(known.get(path) or "")) is not None])
+            found = (cache.load({"clip": known.get(path)}) for path in paths)
+            torch.stack([content["features"] for content in found if content is not None])
 
         found = medians({"start": start}, repeats * 3)
     show("A start on a warm cache", ["clips", "seconds"], [[str(len(paths)), f"{found['start']:.3f}"]])
@@ -196,7 +197,7 @@ def peak_memory(count: int) -> None:
         for path in paths:
             write_mp4(path, random.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8))
         encoder = FrozenBackbone("untrained", "").build()
-        cache, hashes = FeatureCache(Path(folder), {}), ClipHashes(Path(folder))
+        cache, hashes = feature_cache(Path(folder), {}), ClipHashes(Path(folder))
         extract(paths, Sampling(8, (64, 64)), lambda: encoder, cache, hashes, decoders=2)
         assert len(list(cache.folder.rglob("*.safetensors"))) == count
     # Not getrusage, whose peak counts the process that started this one.

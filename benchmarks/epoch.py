@@ -18,13 +18,14 @@ from benchmarks.tables import show
 from prunekit.callbacks.checkpoints import Checkpoints, WholeCheckpointIO
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.l2_mask import L2Mask
+from prunekit.callbacks.mask_holder import current_mask
 from prunekit.callbacks.profiling import NoProfiler
 from prunekit.callbacks.progress import StageProgress
-from prunekit.callbacks.pruning import current_mask
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.data_modules.batches import epoch_order
 from prunekit.data_modules.mnist import Mnist
-from prunekit.masks import HeldMask, Mask
+from prunekit.held_mask import HeldMask
+from prunekit.masks import Mask
 from prunekit.models.mlp import Mlp
 
 FIRST = "layers.hidden1.weight"

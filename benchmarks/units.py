@@ -24,14 +24,9 @@ from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.latency import medians
 from prunekit.masks import Mask
 from prunekit.models.recognizer import Recognizer
+from prunekit.units.codes import encode_outputs, encode_target, equal_width
 from prunekit.units.grouping import Units
-from prunekit.units.transfer_entropy import (
-    count_transitions,
-    encode_outputs,
-    encode_target,
-    equal_width,
-    transfer_entropy,
-)
+from prunekit.units.transfer_entropy import count_transitions, transfer_entropy
 
 UNITS, CLIPS, STEPS = 1024, 1000, 25
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from prunekit.callbacks import measure
 from prunekit.callbacks.events import PruningEvent, PruningObserver
 from prunekit.callbacks.images import log_png
+from prunekit.callbacks.mask_holder import current_mask
 from prunekit.callbacks.measure import TEST
-from prunekit.callbacks.pruning import current_mask
 from prunekit.errors import owned_by
 from prunekit.figures.curves import draw_curves
 from prunekit.masks import overall_sparsity

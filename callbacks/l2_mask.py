@@ -24,7 +24,7 @@ class L2Mask(Pruning):
         name: in events, results and logs.
 
     Example:
-        >>> L2Mask(["layers.hidden1.weight"], rate=0.5, start_epoch=15).end_epoch
+        >>> L2Mask(["layers.hidden1.weight"], rate=0.5, start_epoch=15).schedule.end
         15
     """
 

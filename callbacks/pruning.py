@@ -1,33 +1,32 @@
-"""The one callback that prunes: when an event is due, what it does, and how its mask is held and saved."""
+"""The one callback that prunes: when an event is due, what it does, and what is saved of it."""
 
 import logging
 import time
-from collections.abc import Iterable
-from functools import reduce
-from operator import and_
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
-import torch
 
 from prunekit.cache import Cache
 from prunekit.calibration import Predict
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.events import PruningEvent, PruningObserver
+from prunekit.callbacks.mask_holder import MaskHolder, current_mask, hold
 from prunekit.callbacks.measure import Data
+from prunekit.callbacks.ranks import give_parameters, same_on_ranks
 from prunekit.callbacks.scoring import leave_scores, look_at_first, score
 from prunekit.criteria.criterion import Criterion
-from prunekit.errors import ArgumentError, check_choice, check_count, check_rate, owned_by
+from prunekit.errors import check_choice, check_rate, owned_by
 from prunekit.groups import Grouping
-from prunekit.masks import HeldMask, Mask, find_parameter
+from prunekit.masks import Mask
 from prunekit.pruning import Pruned, check_fit, check_parts, remove, require_finite
 from prunekit.repair import Repair
-from prunekit.selection import COUNTED, SCOPES, gradual_rate, select
+from prunekit.schedule import Schedule, gradual_rate
+from prunekit.selection import COUNTED, SCOPES, select
 
 log = logging.getLogger("prunekit")
 
 
-class Pruning(pl.Callback):
+class Pruning(MaskHolder):
     """Prunes groups of any LightningModule at set epochs and holds them pruned.
 
     The first event is due when ``start_epoch`` epochs are done, each further one ``retrain_epochs`` later.
@@ -62,7 +61,7 @@ class Pruning(pl.Callback):
     Example:
         >>> from prunekit.criteria.magnitude import Magnitude
         >>> from prunekit.groups import Weights
-        >>> Pruning(Weights(["layers.hidden1.weight"]), Magnitude(), 0.5, rounds=2, retrain_epochs=3).end_epoch
+        >>> Pruning(Weights(["layers.hidden1.weight"]), Magnitude(), 0.5, rounds=2, retrain_epochs=3).schedule.end
         6
     """
 
@@ -88,29 +87,23 @@ class Pruning(pl.Callback):
         cache: Cache | None = None,
         name: str | None = None,
     ) -> None:
+        super().__init__()
         self.grouping, self.criterion, self.repair = grouping, criterion, repair
         self.rate = check_rate("rate", rate)
         check_choice("of", of, COUNTED)
         check_choice("scope", scope, SCOPES)
         check_parts(grouping, criterion, order, repair)
         self.order, self.of, self.scope, self.floor, self.each_round = order, of, scope, floor, each_round
-        self.rounds = check_count("rounds", rounds, least=1)
-        self.retrain_epochs = check_count("retrain_epochs", retrain_epochs)
-        self.start_epoch = check_count("start_epoch", start_epoch)
-        if rounds > 1 and retrain_epochs == 0:
-            accepted = f"1 or more between {rounds} rounds; for no retraining set rounds=1"
-            raise ArgumentError("retrain_epochs", retrain_epochs, accepted)
+        self.schedule = Schedule(start_epoch, rounds, retrain_epochs)
         self.name = name or self.default_name
         self._predict, self._data, self._cache = predict, data, cache
         # Made once: Lightning asks for it at every hook of every step. It must be the same in another process.
         plain = {key: value for key, value in vars(grouping).items() if isinstance(value, str | list | tuple)}
         parts = {"word": grouping.word, **plain}
         self._state_key = self._generate_state_key(name=self.name, start_epoch=start_epoch, grouping=parts)
-        self.mask = Mask({})
         self.removed = self.count = 0
         self.rounds_done = 0
         self.seconds = 0.0
-        self._held: HeldMask | None = None
 
     def taken(self, pruned: Pruned) -> None:
         """Called with what an event has done, before observers are told; for presets that keep more than the mask."""
@@ -129,16 +122,6 @@ class Pruning(pl.Callback):
         return {label: self.removed / self.count} if label is not None and self.mask else {}
 
     @property
-    def end_epoch(self) -> int:
-        """Epochs of the run when this callback's retraining is over."""
-        return self.start_epoch + self.rounds * self.retrain_epochs
-
-    @property
-    def last_event(self) -> int:
-        """Epochs done when the last event happens."""
-        return self.start_epoch + (self.rounds - 1) * self.retrain_epochs
-
-    @property
     def state_key(self) -> str:
         """Tells two callbacks of one class apart in a checkpoint."""
         return self._state_key
@@ -152,16 +135,6 @@ class Pruning(pl.Callback):
         """Take up a checkpoint's mask; it is held from the first step on."""
         self.mask, self.rounds_done = Mask(state_dict["mask"], state_dict["held"]), state_dict["rounds_done"]
         self.removed, self.count = state_dict["removed"], state_dict["count"]
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Refuse a checkpoint of a pruned network whose mask nobody would hold."""
-        known = {callback.state_key for callback in pruning_callbacks(trainer)}
-        for key, state in checkpoint["callbacks"].items():
-            if key not in known and isinstance(state, dict) and state.get("mask"):
-                accepted = "with that callback, under that name and with that grouping and start_epoch"
-                raise ArgumentError("ckpt_path", f"of a network that {key} has pruned", accepted)
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that does not fit."""
@@ -177,10 +150,9 @@ class Pruning(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a module that does not fit, and a trainer that stops before the schedule ends."""
         self.check(pl_module)
-        if stage == "fit" and trainer.max_epochs is not None and 0 <= trainer.max_epochs < self.end_epoch:
-            got = f"{self.start_epoch}, and max_epochs={trainer.max_epochs}"
-            needed = f"{self.end_epoch} or more, for {self.rounds} rounds from epoch {self.start_epoch}"
-            raise ArgumentError("start_epoch", got, f"trainer.max_epochs of {needed}", self)
+        if stage == "fit":
+            with owned_by(self, self.renamed):
+                self.schedule.check_epochs(trainer.max_epochs)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hold a resumed mask; prune if an event is due.
@@ -189,13 +161,12 @@ class Pruning(pl.Callback):
         """
         batches = trainer.num_training_batches
         if batches != float("inf"):
-            if 0 <= trainer.max_steps < self.last_event * batches / trainer.accumulate_grad_batches:
-                got = f"{self.start_epoch}, and max_steps={trainer.max_steps} of {batches} batches an epoch"
-                raise ArgumentError("start_epoch", got, "an epoch that the training reaches, or more steps", self)
-            last = max(callback.last_event for callback in pruning_callbacks(trainer))
+            with owned_by(self, self.renamed):
+                self.schedule.check_steps(trainer.max_steps, batches / trainer.accumulate_grad_batches)
+            last = max(callback.schedule.last for callback in pruning_callbacks(trainer))
             check_averaging(trainer.callbacks, last, trainer.max_epochs or 0, int(batches))  # type: ignore[attr-defined]
         hold(trainer, pl_module)
-        if not self.rounds_done and trainer.current_epoch < self._due:
+        if not self.rounds_done and trainer.current_epoch < self.schedule.start:
             self.rehearse(pl_module)
         self._prune_if_due(trainer, pl_module)
 
@@ -206,23 +177,16 @@ class Pruning(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune if an event is due that no training follows; say so if training has ended before one was."""
         self._prune_if_due(trainer, pl_module)
-        if self.rounds_done < self.rounds:
+        rounds, due = self.schedule.rounds, self.schedule.due(self.rounds_done)
+        if self.rounds_done < rounds:
             log.warning(
                 "%s: training has ended after %d epochs, and %d of %d rounds are pruned: the next was due after %d",
-                self.name, trainer.current_epoch, self.rounds_done, self.rounds, self._due,
+                self.name, trainer.current_epoch, self.rounds_done, rounds, due,
             )  # fmt: skip
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let go of the module; its zeros stay."""
-        if self._held is not None:
-            self._held.release()
-
-    @property
-    def _due(self) -> int:
-        return self.start_epoch + self.rounds_done * self.retrain_epochs
-
     def _prune_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.rounds_done == self.rounds or trainer.current_epoch < self._due:
+        due = self.schedule.due(self.rounds_done)
+        if self.rounds_done == self.schedule.rounds or trainer.current_epoch < due:
             return
         observers = [c for c in trainer.callbacks if isinstance(c, PruningObserver)]  # type: ignore[attr-defined]
         for observer in observers:
@@ -250,51 +214,19 @@ class Pruning(pl.Callback):
         how = {"predict": self._predict, "data": self._data}
         scores, seen = score(module, self.grouping, groups, criteria, self.repair, cache, **how)  # type: ignore[arg-type]
         found = scores[self.criterion.name]
-        rate = self.rate if self.each_round else gradual_rate(self.rate, self.rounds_done + 1, self.rounds)
+        rate = self.rate if self.each_round else gradual_rate(self.rate, self.rounds_done + 1, self.schedule.rounds)
         goes = select(
             found.values, groups.sizes, rate, within=groups.within, gone=groups.gone,
             order=self.order, of=self.of, scope=self.scope, floor=self.floor,
         )  # fmt: skip
         mask = remove(module, self.grouping, groups, goes, before, self.repair, seen)
         if self.repair is not None:
-            equal_on_ranks(trainer, module, self.repair.changes(module, self.grouping))
+            give_parameters(trainer, module, self.repair.changes(module, self.grouping))
         if self.grouping.label() is not None:
             leave_scores(trainer, "scores.safetensors", scores)
-        return Pruned(_equal_on_ranks(trainer, mask), groups, found, goes)
-
-
-def hold(trainer: pl.Trainer, module: pl.LightningModule) -> None:
-    """Hold ``module`` to what all pruning callbacks keep together, once: the first of them has the hold."""
-    first = pruning_callbacks(trainer)[0]
-    if first._held is not None:
-        first._held.release()
-    first._held = HeldMask(current_mask(trainer), module, trainer.optimizers)
+        return Pruned(same_on_ranks(trainer, mask), groups, found, goes)
 
 
 def pruning_callbacks(trainer: pl.Trainer) -> list[Pruning]:
     """The trainer's pruning callbacks, in the order in which they prune."""
     return [c for c in trainer.callbacks if isinstance(c, Pruning)]  # type: ignore[attr-defined]
-
-
-def current_mask(trainer: pl.Trainer) -> Mask:
-    """What all pruning callbacks of a trainer keep together."""
-    return reduce(and_, (callback.mask for callback in pruning_callbacks(trainer)), Mask({}))
-
-
-@torch.no_grad()
-def equal_on_ranks(trainer: pl.Trainer, module: pl.LightningModule, names: Iterable[str]) -> None:
-    """Give all ranks rank 0's values: what each has computed may differ in the last bits on unequal machines."""
-    if trainer.world_size > 1:
-        for name in names:
-            parameter = find_parameter(module, name)
-            parameter.copy_(trainer.strategy.broadcast(parameter.detach()))
-
-
-def _equal_on_ranks(trainer: pl.Trainer, mask: Mask) -> Mask:
-    """The mask, which must be rank 0's; what is held is rank 0's to the last bit."""
-    if trainer.world_size == 1:
-        return mask
-    kept, held = trainer.strategy.broadcast((Mask(dict(mask)).digest(), mask.held))
-    if kept != Mask(dict(mask)).digest():
-        raise RuntimeError(f"rank {trainer.global_rank} chose another mask than rank 0: their weights differ")
-    return Mask(dict(mask), held)

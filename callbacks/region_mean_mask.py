@@ -44,7 +44,7 @@ class RegionMeanMask(Pruning):
         labels: ``int32`` of the parameter's shape: the regions at the last event, from 1; 0 in none.
 
     Example:
-        >>> RegionMeanMask("layers.hidden1.weight", [28, 28], rate=0.4, rounds=2, retrain_epochs=3).end_epoch
+        >>> RegionMeanMask("layers.hidden1.weight", [28, 28], rate=0.4, rounds=2, retrain_epochs=3).schedule.end
         6
     """
 

@@ -14,9 +14,10 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prunekit.cache import Cache, digest
 from prunekit.data_modules.clip_frames import ClipFrames
 from prunekit.data_modules.clips import Clip, ClipSource
-from prunekit.data_modules.features import FORMAT, ClipHashes, FeatureCache, Sampling, extract, read_clip
+from prunekit.data_modules.features import ClipHashes, Sampling, extract, feature_cache, read_clip
 from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.data_modules.splits import SPLITS, Split, make_split
 from prunekit.errors import ArgumentError, check_choice, check_count, owned_by
@@ -158,9 +159,10 @@ class ActionClips(InMemoryDataModule):
         clips = sorted(clips, key=lambda clip: clip.name)[number::shards]
         cache = self._cache
         try:
-            cache.folder.mkdir(parents=True, exist_ok=True)
+            lock = self.cache_dir / "features" / f".{digest(self._recipe)}-{number}of{shards}.lock"
+            lock.parent.mkdir(parents=True, exist_ok=True)
             # Two jobs with the same clips take turns, so that the second finds the first's features.
-            with FileLock(cache.folder / f".{number}of{shards}.lock"):
+            with FileLock(lock):
                 self._hashes = hashes = ClipHashes(self.cache_dir)
                 bad = extract([clip.path for clip in clips], self.sampling, self._encoder, cache, hashes, self.decoders)
         except OSError as error:
@@ -194,18 +196,22 @@ class ActionClips(InMemoryDataModule):
 
     def _read(self, clips: Sequence[Clip]) -> list[Tensor | None]:
         shas = (self._hashes.get(clip.path) for clip in clips)
-        with owned_by(self):
-            return [None if sha is None else self._cache.load(sha) for sha in shas]
+        found = (None if sha is None else self._cache.load({"clip": sha}) for sha in shas)
+        return [None if content is None else content["features"] for content in found]
 
     def _frames(self, clips: Sequence[Clip]) -> ClipFrames:
         files = [(clip.path, self._hashes.get(clip.path) or "") for clip in clips]
         return ClipFrames(files, self.sampling, self.decoders, owner=self)
 
     @cached_property
-    def _cache(self) -> FeatureCache:
+    def _recipe(self) -> dict[str, Any]:
         sampling = {"frames": self.sampling.frames, "size": list(self.sampling.size), "taken": "middles of equal parts"}
         network = self.backbone.recipe() if self.serve == "features" else {"network": None}
-        return FeatureCache(self.cache_dir, {"format": FORMAT, **sampling, **network})
+        return {**sampling, **network}
+
+    @property
+    def _cache(self) -> Cache:
+        return feature_cache(self.cache_dir, self._recipe)
 
     def _encoder(self) -> Callable[[Tensor], Tensor]:
         if self.serve == "frames":  # what is kept of a clip is that it can be decoded

@@ -18,18 +18,14 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from prunekit.cache import digest
+from prunekit.cache import Cache, digest
 from prunekit.data_modules.frames import ClipError, read_frames
 from prunekit.errors import ArgumentError
-from prunekit.files import write_json, write_whole
+from prunekit.files import write_json
 
-FORMAT = "1"
 SECONDS_BETWEEN_MEMOS = 10.0
-SECONDS_A_WRITE_MAY_TAKE = 3600.0
 log = logging.getLogger("prunekit")
 
 
@@ -40,61 +36,14 @@ class Sampling(NamedTuple):
     size: tuple[int, int]
 
 
-class FeatureCache:
-    """A folder of features, one file a clip, named by the SHA-256 of the clip's content.
+def feature_cache(cache_dir: Path, recipe: Mapping[str, Any]) -> Cache:
+    """Where features ``(frames, n)`` float32 of clips are kept, each by the SHA-256 of its clip's content.
 
     Args:
         cache_dir: where caches lie.
         recipe: plain values that say how features are computed; another recipe is another folder.
-
-    Attributes:
-        folder: ``<cache_dir>/features/<hash of the recipe>``.
     """
-
-    def __init__(self, cache_dir: Path, recipe: Mapping[str, Any]) -> None:
-        self._recipe = dict(recipe)
-        self.folder = cache_dir / "features" / digest(self._recipe)
-
-    def has(self, sha: str) -> bool:
-        """Whether there are features of the clip with this content."""
-        return self._path(sha).is_file()
-
-    def load(self, sha: str) -> Tensor | None:
-        """The features ``(frames, n)`` float32 of a clip; None if there are none or the file is damaged.
-
-        Raises:
-            ArgumentError: if another version of prunekit wrote the file.
-        """
-        path = self._path(sha)
-        try:
-            with safe_open(path, framework="pt") as file:
-                written = (file.metadata() or {}).get("format")
-                if written != FORMAT:
-                    got = f"{path}, in format {written}"
-                    raise ArgumentError("cache_dir", got, f"format {FORMAT}; delete it or set another folder")
-                features: Tensor = file.get_tensor("features")
-        except FileNotFoundError:
-            return None
-        except (SafetensorError, OSError, KeyError) as error:
-            log.warning("%s is damaged (%s); its clip is read again", path, error)
-            path.unlink(missing_ok=True)
-            return None
-        return features
-
-    def save(self, sha: str, features: Tensor, clip: str) -> None:
-        """Keep the features of a clip, whole or not at all."""
-        metadata = {"format": FORMAT, "clip": clip, "recipe": json.dumps(self._recipe, sort_keys=True)}
-        content = save({"features": features.contiguous()}, metadata)
-        write_whole(self._path(sha), lambda file: file.write(content))
-
-    def clear_remains(self) -> None:
-        """Delete half-written files of processes that were killed: old ones, as others may write just now."""
-        for path in self.folder.glob("*/*.part"):
-            if time.time() - path.stat().st_mtime > SECONDS_A_WRITE_MAY_TAKE:
-                path.unlink(missing_ok=True)
-
-    def _path(self, sha: str) -> Path:
-        return self.folder / sha[:2] / f"{sha}.safetensors"
+    return Cache(cache_dir / "features" / digest(dict(recipe)), recipe)
 
 
 class ClipHashes:
@@ -176,7 +125,7 @@ def extract(
     paths: Sequence[Path],
     sampling: Sampling,
     encoder: Callable[[], Callable[[Tensor], Tensor]],
-    cache: FeatureCache,
+    cache: Cache,
     hashes: ClipHashes,
     decoders: int,
 ) -> dict[Path, str]:
@@ -196,8 +145,15 @@ def extract(
 
     Returns:
         The clips that cannot be read, with the reason.
+
+    Raises:
+        ArgumentError: if features are not finite, which no clip's should be.
     """
-    todo = [path for path in paths if (sha := hashes.get(path)) is None or not cache.has(sha)]
+
+    def known(sha: str) -> bool:
+        return cache.has({"clip": sha})
+
+    todo = [path for path in paths if (sha := hashes.get(path)) is None or not known(sha)]
     bad: dict[Path, str] = {}
     encode = None
     if todo:
@@ -205,14 +161,18 @@ def extract(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, disable=not todo) as bar, ThreadPoolExecutor(decoders) as pool:
         task = bar.add_task("clips -> features", total=len(todo))
-        reads = ((path, pool.submit(read_clip, path, sampling, cache.has)) for path in todo)
+        reads = ((path, pool.submit(read_clip, path, sampling, known)) for path in todo)
         try:
             for path, reading in _ahead(reads, decoders + 1):
                 try:
                     read = reading.result()
                     if read.frames is not None:
                         encode = encode or encoder()
-                        cache.save(read.sha, encode(torch.from_numpy(read.frames)), path.name)
+                        features = encode(torch.from_numpy(read.frames))
+                        if not features.isfinite().all():
+                            got = f"one that makes NaN or infinity of {path}"
+                            raise ArgumentError("backbone", got, "weights and a precision that give finite features")
+                        cache.keep({"clip": read.sha}, {"features": features})
                     hashes.add(path, read.stat, read.sha)
                 except ClipError as error:
                     bad[path] = str(error)

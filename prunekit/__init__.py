@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from prunekit.errors import ArgumentError
     from prunekit.exports import load_compact
     from prunekit.groups import Weights
-    from prunekit.masks import HeldMask, Mask
+    from prunekit.held_mask import HeldMask
+    from prunekit.masks import Mask
     from prunekit.pruning import prune
     from prunekit.regions.grouping import Regions
     from prunekit.units.compaction import compact
@@ -33,7 +34,8 @@ _HOMES = {
     "errors": ["ArgumentError"],
     "exports": ["load_compact"],
     "groups": ["Weights"],
-    "masks": ["HeldMask", "Mask"],
+    "held_mask": ["HeldMask"],
+    "masks": ["Mask"],
     "pruning": ["prune"],
     "regions.grouping": ["Regions"],
     "units.compaction": ["compact"],

@@ -10,6 +10,6 @@ def is_rank_zero() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def on_rank_zero(guard: AbstractContextManager[None]) -> AbstractContextManager[None]:
+def on_rank_zero(guard: AbstractContextManager[object]) -> AbstractContextManager[object]:
     """``guard`` in the process that writes, nothing to enter in the others."""
     return guard if is_rank_zero() else nullcontext()

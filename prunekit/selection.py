@@ -25,18 +25,6 @@ def exact_count(rate: float, n: int) -> int:
     return round(Fraction(str(rate)) * n)
 
 
-def gradual_rate(rate: float, done: int, rounds: int) -> float:
-    """The share removed after ``done`` of ``rounds`` rounds that remove the same share of what is left each.
-
-    ``1 - (1 - rate) ** (done / rounds)``, exactly ``rate`` after the last round.
-
-    Example:
-        >>> [round(gradual_rate(0.75, done, 2), 3) for done in (0, 1, 2)]
-        [0.0, 0.5, 0.75]
-    """
-    return rate if done >= rounds else 1 - math.pow(1 - rate, done / rounds)
-
-
 def select(
     scores: Tensor,
     sizes: Tensor,

@@ -125,9 +125,9 @@ def schedule_end(config: Config, callbacks: Iterable[pl.Callback]) -> int:
     dense = check_count("dense_epochs", config["dense_epochs"])
     pruners = [callback for callback in callbacks if isinstance(callback, Pruning)]
     for callback in pruners:
-        if callback.start_epoch < dense:
-            raise ArgumentError("start_epoch", callback.start_epoch, f"dense_epochs={dense} or more", callback)
-    end = max([dense, *(callback.end_epoch for callback in pruners)])
+        if callback.schedule.start < dense:
+            raise ArgumentError("start_epoch", callback.schedule.start, f"dense_epochs={dense} or more", callback)
+    end = max([dense, *(callback.schedule.end for callback in pruners)])
     limit = config["trainer"].get("max_epochs")
     if limit is not None and check_count("trainer.max_epochs", limit) < end:
         raise ConfigError("trainer.max_epochs", limit, f"null, or at least the {end} epochs of the schedule")

@@ -1,20 +1,41 @@
 """What a finished run keeps of its network: the mask, and what differs from the checkpoint that it came from."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.errors import ConfigError
 from prunekit.cache import tensor_digest
+from prunekit.callbacks.checkpoints import list_checkpoints
 from prunekit.files import write_whole
 from prunekit.masks import Mask, find_parameter
 
 MASKS, CHANGES = "masks.safetensors", "changes.safetensors"
 PARTS = ("rows", "columns", "values")
+
+
+def keep(folder: Path, dense: Path, module: nn.Module, mask: Mask, start: CheckpointFile) -> dict[str, Any]:
+    """Leave in a run's folder what makes its final network again from a checkpoint, and say which.
+
+    Args:
+        folder: the run's.
+        dense: the dense network's checkpoint.
+        module: the final network.
+        mask: it is on the module.
+        start: the checkpoint that the run went on from; the folder's newest is preferred.
+    """
+    newest = newest_readable(list_checkpoints(folder / "checkpoints")) or start
+    save_masks(folder / MASKS, mask)
+    save_changes(folder / CHANGES, newest.content["state_dict"], module, mask)
+    paths = {"checkpoint": os.path.relpath(newest.path, folder), "dense": os.path.relpath(dense, folder)}
+    return {"network": {**paths, **digests(module, mask)}}
 
 
 def save_masks(path: Path, mask: Mask) -> None:

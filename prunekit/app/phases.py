@@ -1,7 +1,6 @@
 """The phases of a run, one after the other: dense training, pruning as a resume of the dense checkpoint, results."""
 
 import logging
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,14 +24,15 @@ from prunekit.app.data import fingerprint
 from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, read_record
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import dense_hash
-from prunekit.app.kept import CHANGES, MASKS, digests, save_changes, save_masks
+from prunekit.app.kept import keep
 from prunekit.cache import Cache, digest
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves, Known
 from prunekit.callbacks.events import PruningObserver
+from prunekit.callbacks.mask_holder import current_mask
 from prunekit.callbacks.measure import TEST, batches_of, evaluating, has_part, on_device, watched_part
-from prunekit.callbacks.pruning import Pruning, current_mask
+from prunekit.callbacks.pruning import Pruning
 from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.files import write_json, write_whole
 from prunekit.folders import clear_remains, locked
@@ -115,7 +115,7 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         seconds = time.perf_counter() - started + record.get("seconds", 0.0)
         found = measured(setting, trainer, module, data, callbacks, shared, seconds)
         if trainer.is_global_zero:
-            found |= keep(folder, dense_folder, module, current_mask(trainer), start)
+            found |= keep(folder, dense_folder / CHECKPOINT, module, current_mask(trainer), start)
             for logger in trainer.loggers:
                 shown = leave.hyperparameters(setting.identity)
                 if isinstance(logger, TensorBoardLogger):
@@ -159,7 +159,7 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
         if isinstance(callback, Pruning | PruningObserver):
             callback.check(module)
     end = schedule_end(config, callbacks.values())
-    last = max((callback.last_event for callback in callbacks.values() if isinstance(callback, Pruning)), default=-1)
+    last = max((callback.schedule.last for callback in callbacks.values() if isinstance(callback, Pruning)), default=-1)
     check_averaging(list(callbacks.values()), last, end)
     trainer = build_trainer(config, setting.folder, list(callbacks.values()), end, setting.builder)
     device: torch.device = trainer.strategy.root_device
@@ -244,15 +244,3 @@ def recurrent(callbacks: Iterable[Callback]) -> list[tuple[str, str]]:
     """Names of the recurrent layers that are pruned or measured, and of what reads them."""
     groupings = [callback.grouping for callback in callbacks if isinstance(callback, Pruning | UnitCurve)]
     return [(each.layer, each.head) for each in groupings if isinstance(each, Units) and each.head is not None]
-
-
-def keep(
-    folder: Path, dense_folder: Path, module: pl.LightningModule, mask: Any, start: CheckpointFile
-) -> dict[str, Any]:
-    """Leave what makes the final network again from a checkpoint, and say which."""
-    newest = newest_readable(list_checkpoints(folder / "checkpoints")) or start
-    save_masks(folder / MASKS, mask)
-    save_changes(folder / CHANGES, newest.content["state_dict"], module, mask)
-    where = {"checkpoint": newest.path, "dense": dense_folder / CHECKPOINT}
-    paths = {name: os.path.relpath(path, folder) for name, path in where.items()}
-    return {"network": {**paths, **digests(module, mask)}}

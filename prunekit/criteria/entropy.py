@@ -6,7 +6,7 @@ from prunekit.calibration import Seen
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import check_choice
 from prunekit.groups import Groups
-from prunekit.units.transfer_entropy import count_levels, entropy, equal_width
+from prunekit.units.codes import count_levels, entropy, equal_width
 
 
 class Entropy(Criterion):

@@ -8,17 +8,9 @@ from prunekit.calibration import Seen
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError, check_choice, check_count
 from prunekit.groups import Groups
+from prunekit.units.codes import count_levels, encode_target, equal_width, quantile
 from prunekit.units.series import TARGETS
-from prunekit.units.transfer_entropy import (
-    count_levels,
-    count_transitions,
-    encode_target,
-    equal_width,
-    miller_madow,
-    quantile,
-    surrogates,
-    transfer_entropy,
-)
+from prunekit.units.transfer_entropy import count_transitions, miller_madow, surrogates, transfer_entropy
 
 
 class TransferEntropy(Criterion):

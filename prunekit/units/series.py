@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.calibration import Calibration, alone
+from prunekit.units.codes import encode_outputs
 from prunekit.units.gates import gate_activations, on_one_scale
 from prunekit.units.moments import OutputMoments
-from prunekit.units.transfer_entropy import encode_outputs
 
 TARGETS = ("probability", "hit", "accuracy")
 

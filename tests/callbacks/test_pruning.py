@@ -7,7 +7,8 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, StochasticWeightAver
 
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.l2_mask import L2Mask
-from prunekit.callbacks.pruning import Pruning, current_mask
+from prunekit.callbacks.mask_holder import current_mask
+from prunekit.callbacks.pruning import Pruning
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.criteria.magnitude import Magnitude
@@ -332,7 +333,7 @@ def test_two_callbacks_that_nothing_tells_apart_are_refused(tmp_path):
 def test_a_training_too_short_for_the_first_event_is_refused_at_its_start(tmp_path):
     mask, module = L2Mask([FIRST], 0.5, start_epoch=3), Theirs(lr=0.01)
     before = find_parameter(module, FIRST).clone()
-    message = r"start_epoch: got '3, and max_steps=5 of 3 batches an epoch'; accepted: an epoch that the training reach"
+    message = r"start_epoch: got '3, and max_steps=5 of 3 steps an epoch'; accepted: an epoch that the training reach"
     with pytest.raises(ArgumentError, match=message):
         trainer(tmp_path, [mask], 9, max_steps=5).fit(module, datamodule=TheirData())
     assert torch.equal(find_parameter(module, FIRST), before)

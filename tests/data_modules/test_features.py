@@ -3,10 +3,11 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from prunekit.data_modules import features as module
-from prunekit.data_modules.features import ClipHashes, FeatureCache, Sampling, extract, read_clip
+from prunekit.data_modules.features import ClipHashes, Sampling, extract, feature_cache, read_clip
 from prunekit.data_modules.frames import ClipError
 from prunekit.errors import ArgumentError
 from tests.data_modules.videos import write_levels, write_ucf
@@ -39,7 +40,7 @@ def run(tmp_path, paths):
     """Extract all clips into one cache; return (bad clips, clips encoded, cache)."""
 
     def go(recipe=None, decoders=2, some=None):
-        cache, encoder = FeatureCache(tmp_path / "cache", recipe or {"a": 1}), Encoder()
+        cache, encoder = feature_cache(tmp_path / "cache", recipe or {"a": 1}), Encoder()
         bad = extract(some or paths, SAMPLING, encoder, cache, ClipHashes(tmp_path / "cache"), decoders)
         return bad, encoder.clips, cache
 
@@ -47,7 +48,19 @@ def run(tmp_path, paths):
 
 
 def features_of(cache, path):
-    return cache.load(read_clip(path, SAMPLING).sha)
+    found = cache.load({"clip": read_clip(path, SAMPLING).sha})
+    return None if found is None else found["features"]
+
+
+def file_of(cache, path):
+    sha = read_clip(path, SAMPLING).sha
+    (file,) = [file for file in cache.folder.iterdir() if file.suffix == ".safetensors" and sha in str(inputs_of(file))]
+    return file
+
+
+def inputs_of(file):
+    with safe_open(file, "pt") as content:
+        return content.metadata()["inputs"]
 
 
 def test_each_clip_is_computed_once_and_kept(run, paths):
@@ -93,7 +106,7 @@ def test_another_recipe_is_computed_beside(run):
 def test_features_do_not_depend_on_neighbours_or_threads(run, paths, tmp_path):
     _, _, cache = run(decoders=1)
     for number, path in enumerate(paths):
-        alone = FeatureCache(tmp_path / str(number), {"a": 1})
+        alone = feature_cache(tmp_path / str(number), {"a": 1})
         extract([path], SAMPLING, Encoder(), alone, ClipHashes(tmp_path / str(number)), decoders=4)
         assert torch.equal(features_of(alone, path), features_of(cache, path))
 
@@ -127,22 +140,27 @@ def test_a_clip_that_changes_while_it_is_read_is_refused(paths, monkeypatch):
 
 def test_a_damaged_file_is_named_and_computed_again(run, paths, caplog):
     _, _, cache = run()
-    (file,) = cache.folder.rglob(f"{read_clip(paths[0], SAMPLING).sha}.safetensors")
+    file, another = (file_of(cache, path) for path in paths[:2])
     whole, features = file.read_bytes(), load_file(file)["features"].clone()
-    for content in (whole[: len(whole) // 2], b"", b"x" * 100):
+    flipped = whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:]
+    for content in (whole[: len(whole) // 2], b"", b"x" * 100, flipped, another.read_bytes()):
         file.write_bytes(content)
+        caplog.clear()
         assert features_of(cache, paths[0]) is None
-        assert "is damaged" in caplog.text
+        assert f"{file} is damaged" in caplog.text
         assert run()[1] == 1
         assert torch.equal(load_file(file)["features"], features)
 
 
-def test_a_cache_of_another_version_is_refused(run, paths):
-    _, _, cache = run()
-    (file,) = cache.folder.rglob(f"{read_clip(paths[0], SAMPLING).sha}.safetensors")
-    save_file(load_file(file), file, {"format": "0"})
-    with pytest.raises(ArgumentError, match=r"^cache_dir: .*in format 0'; accepted: format 1; delete it or set"):
-        features_of(cache, paths[0])
+def test_features_that_are_not_finite_are_refused_and_not_kept(paths, tmp_path):
+    class Overflows(Encoder):
+        def encode(self, frames):
+            return super().encode(frames) / (0.0 if self.clips == 3 else 1.0)
+
+    cache = feature_cache(tmp_path / "cache", {"a": 1})
+    with pytest.raises(ArgumentError, match=r"^backbone: got 'one that makes NaN or infinity of"):
+        extract(paths, SAMPLING, Overflows(), cache, ClipHashes(tmp_path / "cache"), 2)
+    assert len(list(cache.folder.glob("*.safetensors"))) == 2
 
 
 def test_processes_add_to_one_memo(tmp_path, paths):
@@ -171,7 +189,7 @@ def test_an_error_in_the_encoder_keeps_what_was_finished(run, paths, tmp_path):
                 raise RuntimeError("out of memory")
             return super().encode(frames)
 
-    cache = FeatureCache(tmp_path / "cache", {"a": 1})
+    cache = feature_cache(tmp_path / "cache", {"a": 1})
     with pytest.raises(RuntimeError, match="out of memory"):
         extract(paths, SAMPLING, Fails(), cache, ClipHashes(tmp_path / "cache"), 2)
     assert run()[1] == 6
@@ -179,7 +197,7 @@ def test_an_error_in_the_encoder_keeps_what_was_finished(run, paths, tmp_path):
 
 def test_half_written_files_are_deleted_when_they_are_old(run, paths):
     _, _, cache = run()
-    folder = next(path for path in cache.folder.iterdir() if path.is_dir())
+    folder = cache.folder
     for name in ("old.part", "new.part"):
         (folder / name).write_bytes(b"half")
     os.utime(folder / "old.part", (1, 1))

@@ -7,9 +7,7 @@ from collections import defaultdict
 
 import pytest
 import torch
-from safetensors import safe_open
 
-from prunekit.data_modules.features import FeatureCache
 from prunekit.data_modules.hmdb51 import Hmdb51
 from prunekit.errors import ArgumentError
 from prunekit.models.backbone import FrozenBackbone
@@ -235,6 +233,4 @@ def test_two_ranks_share_one_cache_and_count_every_clip_once(tmp_path):
     assert np.load(tmp_path / "run" / "confusion.npy").sum() == results["data"]["test_clips"] == 24
     files = list((tmp_path / "cache").rglob("*.safetensors"))
     assert len(files) == 60
-    with safe_open(files[0], "pt") as file:
-        assert file.metadata()["format"] == "1"
-    assert FeatureCache(tmp_path / "cache", {}).folder.parent == tmp_path / "cache" / "features"
+    assert {file.parent.parent for file in files} == {tmp_path / "cache" / "features"}

@@ -19,7 +19,6 @@ BASE = (
     "callbacks.checkpoints.every_n_steps=3", "reuse=false",
 )  # fmt: skip
 CLIPS = 72
-FEATURES = "prunekit.data_modules.features"
 
 
 def overrides(folder: Path) -> tuple[str, ...]:
@@ -28,7 +27,7 @@ def overrides(folder: Path) -> tuple[str, ...]:
 
 def features(folder: Path) -> dict[str, tuple[int, float]]:
     """The cached features' files, with when they were written."""
-    files = Path(f"{folder}-cache").glob("features/*/*/*.safetensors")
+    files = Path(f"{folder}-cache").glob("features/*/*.safetensors")
     return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
 
@@ -50,16 +49,16 @@ def check_resumed(folder: Path, whole) -> None:
     after = features(folder)
     assert {name: after[name] for name in before} == before  # what was finished was not written again
     assert len(after) == CLIPS
-    for path in Path(f"{first}-cache").glob("features/*/*/*.safetensors"):
-        (other,) = Path(f"{folder}-cache").glob(f"features/*/*/{path.name}")
+    for path in Path(f"{first}-cache").glob("features/*/*.safetensors"):
+        (other,) = Path(f"{folder}-cache").glob(f"features/*/{path.name}")
         killing.assert_equal(load_file(other), load_file(path))
     assert not list(Path(f"{folder}-cache", "synthetic_actions").rglob("*.part"))
 
 
 MOMENTS = {
     "while clips are written": (killing.die_before, ("prunekit.data_modules.synthetic_actions", "write_mp4", 30), 0),
-    "before the first feature": (killing.die_before, (f"{FEATURES}.FeatureCache", "save", 1), 0),
-    "in the middle": (killing.die_after, (f"{FEATURES}.FeatureCache", "save", 40), 40),
+    "before the first feature": (killing.die_before, ("prunekit.cache.Cache", "keep", 1), 0),
+    "in the middle": (killing.die_after, ("prunekit.cache.Cache", "keep", 40), 40),
     "in the middle of a file": (killing.die_in_the_middle_of_a_write, (".safetensors", 30), 29),
     "before the memo is written": (
         killing.die_before,

@@ -11,8 +11,8 @@ import torch
 
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.l2_mask import L2Mask
+from prunekit.callbacks.mask_holder import current_mask
 from prunekit.callbacks.measure import accuracy
-from prunekit.callbacks.pruning import current_mask
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.data_modules.digits import Digits
 from prunekit.models.mlp import Mlp

@@ -17,17 +17,10 @@ from prunekit.errors import ArgumentError
 from prunekit.groups import Weights
 from prunekit.masks import Mask
 from prunekit.pruning import check_parts
+from prunekit.units.codes import encode_outputs, encode_target, equal_width, quantile
 from prunekit.units.grouping import Gates, Units
 from prunekit.units.series import Recorder
-from prunekit.units.transfer_entropy import (
-    count_transitions,
-    encode_outputs,
-    encode_target,
-    equal_width,
-    miller_madow,
-    quantile,
-    transfer_entropy,
-)
+from prunekit.units.transfer_entropy import count_transitions, miller_madow, transfer_entropy
 
 
 class Net(nn.Module):

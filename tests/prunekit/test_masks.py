@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from prunekit.masks import HeldMask, Mask, all_weights, find_parameter, overall_sparsity
+from prunekit.held_mask import HeldMask
+from prunekit.masks import Mask, all_weights, find_parameter, overall_sparsity
 
 
 def test_mask_refuses_what_is_no_mask():

@@ -15,7 +15,8 @@ from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.errors import ArgumentError
 from prunekit.groups import Weights
-from prunekit.masks import HeldMask, Mask
+from prunekit.held_mask import HeldMask
+from prunekit.masks import Mask
 from prunekit.pruning import prune
 from prunekit.selection import exact_count
 from prunekit.units.grouping import Gates, Units

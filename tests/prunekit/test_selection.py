@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunekit.errors import ArgumentError
-from prunekit.selection import exact_count, gradual_rate, select
+from prunekit.schedule import gradual_rate
+from prunekit.selection import exact_count, select
 
 INFINITE = float("inf")
 

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.l2_mask import L2Mask
-from prunekit.callbacks.pruning import Pruning, current_mask
+from prunekit.callbacks.mask_holder import current_mask
+from prunekit.callbacks.pruning import Pruning
 from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.l1_norm import L1Norm
@@ -23,7 +24,8 @@ from prunekit.criteria.saliency import Saliency
 from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.errors import ArgumentError
 from prunekit.groups import Weights
-from prunekit.masks import HeldMask, all_weights, find_parameter
+from prunekit.held_mask import HeldMask
+from prunekit.masks import all_weights, find_parameter
 from prunekit.pruning import prune
 from prunekit.units.grouping import Gates, Units
 from prunekit.units.repair import Linear

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.utils.prune import identity
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from prunekit.masks import HeldMask, Mask
+from prunekit.held_mask import HeldMask
+from prunekit.masks import Mask
 from prunekit.models.mlp import Mlp
 from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack

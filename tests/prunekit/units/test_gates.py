@@ -15,7 +15,8 @@ from prunekit.criteria.l1_norm import L1Norm
 from prunekit.criteria.random import Random
 from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.errors import ArgumentError
-from prunekit.masks import HeldMask, Mask
+from prunekit.held_mask import HeldMask
+from prunekit.masks import Mask
 from prunekit.models.recognizer import Recognizer
 from prunekit.units.compaction import compact, difference
 from prunekit.units.gates import gate_activations, gate_constants, on_one_scale

@@ -10,19 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunekit.units.transfer_entropy import (
-    LEVELS,
-    count_levels,
-    count_transitions,
-    encode_outputs,
-    encode_target,
-    entropy,
-    equal_width,
-    miller_madow,
-    quantile,
-    surrogates,
-    transfer_entropy,
-)
+from prunekit.units.codes import LEVELS, count_levels, encode_outputs, encode_target, entropy, equal_width, quantile
+from prunekit.units.transfer_entropy import count_transitions, miller_madow, surrogates, transfer_entropy
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +92,7 @@ def test_counts_are_additive_and_know_no_order():
 def test_counts_do_not_depend_on_the_blocks_they_are_made_in(block, monkeypatch):
     x, y = draw(clips=30, units=40, bins_x=16, bins_y=16)
     whole, levels = count_transitions(x, y, 16, 16), count_levels(x, 16)
-    monkeypatch.setattr("prunekit.units.transfer_entropy.BLOCK", block)
+    monkeypatch.setattr("prunekit.units.codes.BLOCK", block)
     assert torch.equal(count_transitions(x, y, 16, 16), whole)
     assert torch.equal(count_levels(x, 16), levels)
     h = torch.rand(1000) * 2 - 1
