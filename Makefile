@@ -5,6 +5,9 @@ BIN := .venv/bin
 # The oldest libraries call what the newest, which they bring along, are about to drop.
 OLD_AND_NEW := -W ignore::DeprecationWarning -W ignore::FutureWarning
 
+# As many processes as there are cores, with one thread each; a file's tests share what its fixtures have made.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help run run-actions test test-slow test-lowest lint types wheel bench tensorboard clean
 
@@ -30,13 +33,13 @@ run-actions: .venv  ## train and prune an action recogniser on videos written by
 	$(BIN)/prunekit train experiment=synthetic_te
 
 test: .venv  ## the quick tests, offline
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: .venv  ## the slow tests: whole runs, kills, several processes
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-lowest: .venv-lowest/ready  ## the quick tests with the lowest versions that pyproject.toml names
-	.venv-lowest/bin/python -m pytest $(OLD_AND_NEW)
+	$(PYTEST:.venv/%=.venv-lowest/%) $(OLD_AND_NEW)
 
 lint: .venv  ## style, formatting and who imports whom
 	$(BIN)/ruff check .

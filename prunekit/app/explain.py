@@ -24,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from prunekit.app.build import build
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.rebuild import Rebuilt, rebuild
+from prunekit.app.trust import add_trust, require_trusted
 from prunekit.callbacks.images import add_png
 from prunekit.errors import ArgumentError
 from prunekit.figures.evidence import draw_classes, draw_decisions, draw_faithfulness
@@ -46,13 +47,14 @@ SAME = 1e-4  # logits, relative to the larger of 1 and the largest: what float32
 Areas = dict[str, dict[str, dict[str, float]]]
 
 
-def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
+def explain(run: Path, out: Path, images: Sequence[int] | None = None, trusted: Sequence[str] = ()) -> Areas:
     """Explain a finished run's network.
 
     Args:
         run: the run's folder.
         out: a folder for figures, arrays and TensorBoard events; replaced if it is there and such a folder.
         images: numbers of test images; None for the first of each class.
+        trusted: as in :func:`~prunekit.app.rebuild.rebuild`.
 
     Returns:
         Network -> method -> ``deletion`` and ``insertion``, the areas under the curves.
@@ -61,8 +63,8 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
         ArgumentError: if there is no finished run, its network is no chain that begins with a layer whose weights are
             images, or an image is not there.
     """
-    rebuilt = rebuild(run)
-    subjects, shape = _subjects(rebuilt, run)
+    rebuilt = rebuild(run, trusted)
+    subjects, shape = _subjects(rebuilt, run, trusted)
     x, y = _test_images(rebuilt.data, shape, run)
     final, labels = subjects["pruned"], sorted(set(y.tolist()))
     images = [int((y == label).nonzero()[0]) for label in labels] if images is None else list(images)
@@ -108,7 +110,7 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None) -> Areas:
     return areas
 
 
-def _subjects(rebuilt: Rebuilt, run: Path) -> tuple[dict[str, Subject], tuple[int, ...]]:
+def _subjects(rebuilt: Rebuilt, run: Path, trusted: Sequence[str]) -> tuple[dict[str, Subject], tuple[int, ...]]:
     """The networks, each with the regions of its weights, cut as the run cuts them; and the shape of an image."""
     module = rebuilt.module.cpu().float().eval()
     weights = {"pruned": {name: tensor.clone() for name, tensor in module.state_dict().items()}}
@@ -117,6 +119,7 @@ def _subjects(rebuilt: Rebuilt, run: Path) -> tuple[dict[str, Subject], tuple[in
     else:
         weights = {"dense": rebuilt.dense, **weights}
     node = _subject(rebuilt, run)
+    require_trusted(node.get("segmentation"), "segmentation", str(run), trusted)
     cut = build(node["segmentation"], "segmentation") if node.get("segmentation") is not None else Connected()
     name, shape, subjects = node["parameter"], tuple(node["image_shape"]), {}
     for kind, state in weights.items():
@@ -188,12 +191,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="a folder for figures and arrays; default: RUN/explain")
     words = "test images; default: the first of each class"
     parser.add_argument("--images", type=int, nargs="+", metavar="N", help=words)
+    add_trust(parser)
     given = parser.parse_args(arguments)
     quiet_lightning()
     with errors_told():
         out: Path = given.out or given.run / "explain"
         console = Console(highlight=False, soft_wrap=True)
-        console.print(_table(explain(given.run, out, given.images)))
+        console.print(_table(explain(given.run, out, given.images, given.trust)))
         console.print(f"figures and arrays: {out}\nTensorBoard: tensorboard --logdir {out}")
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from prunekit.accounting import BATCHES, TURNS
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.rebuild import Rebuilt, rebuild
+from prunekit.app.trust import add_trust
 from prunekit.errors import ArgumentError
 from prunekit.exports import BACKBONE, WEIGHTS, load_compact, plain_network, save_compact, serialized, write_weights
 from prunekit.files import write_json
@@ -38,12 +39,13 @@ TOLERANCE = 1e-6  # relative to the larger of 1 and the largest logit; what floa
 FRAMES_CHECKED = 4  # clips, where each goes through the backbone first
 
 
-def export(run: Path, out: Path) -> dict[str, Any]:
+def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
     """Write a finished run's compact network into a folder, whole or not at all.
 
     Args:
         run: the run's folder.
         out: replaced if it is there and an export.
+        trusted: as in :func:`~prunekit.app.rebuild.rebuild`.
 
     Returns:
         What ``check.json`` holds: for the masked network, under ``dense``, and each file its ``file_bytes``, the
@@ -54,7 +56,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         ArgumentError: if there is no finished run, it cannot be made again, its layers cannot be cut, or a file gives
             other logits than the masked network.
     """
-    rebuilt = rebuild(run)
+    rebuilt = rebuild(run, trusted)
     module = rebuilt.module.cpu().eval()
     try:
         links = network_links(module, rebuilt.recurrent) if rebuilt.recurrent else default_links(module)
@@ -156,12 +158,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="prunekit export", description="Write a run's compact network.")
     parser.add_argument("run", type=Path, help="folder of a finished run, with results.json")
     parser.add_argument("--out", type=Path, help="a folder for the export; default: RUN/export")
+    add_trust(parser)
     given = parser.parse_args(arguments)
     quiet_lightning()
     with errors_told():
         out = given.out or given.run / "export"
         console = Console(highlight=False, soft_wrap=True)
-        console.print(check_table(export(given.run, out)))
+        console.print(check_table(export(given.run, out, given.trust)))
         console.print(f"export: {out}")
 
 

@@ -1,6 +1,7 @@
 """The final network of a finished run, loaded from what the run has left; nothing is trained or measured again."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from prunekit.app.identity import config_hash
 from prunekit.app.kept import load_network
 from prunekit.app.life import CONFIG
 from prunekit.app.results import RESULTS
+from prunekit.app.trust import require_trusted
 from prunekit.files import read_json
 from prunekit.masks import Mask
 
@@ -45,11 +47,16 @@ class Rebuilt(NamedTuple):
     recurrent: list[tuple[str, str]]
 
 
-def rebuild(folder: Path) -> Rebuilt:
+def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
     """Load a finished run's network, on whatever device it was made.
 
+    Args:
+        folder: the run's.
+        trusted: modules, packages or full names of the user's own that the run's config may name.
+
     Raises:
-        ConfigError: if there is no finished run, or its files do not make the network that it had.
+        ConfigError: if there is no finished run, its files do not make the network that it had, or its config names
+            code that is neither ours nor trusted.
     """
     results = read_json(folder / RESULTS)
     if results is None or not (folder / CONFIG).exists():
@@ -62,6 +69,8 @@ def rebuild(folder: Path) -> Rebuilt:
         raise ConfigError(KEY, f"{folder}, of a version that kept no network", "a run made with this version")
     if config_hash(identity) != written and config["ckpt_path"] in (None, "last"):
         raise ConfigError(KEY, f"{folder}, whose config is not the one that it was run with", "a run as it was left")
+    for part in ("data", "model"):
+        require_trusted(config[part], part, str(folder), trusted)
     data = build(config["data"], "data")
     module = build_model(config["model"], getattr(data, "model_arguments", dict)())
     base = read_checkpoint(folder / kept["checkpoint"], KEY)
