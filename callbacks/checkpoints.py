@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from prunekit.errors import check_count
 from prunekit.files import write_whole
 from prunekit.random_state import random_state, set_random_state
+from prunekit.sealed import write_sealed
 
 NAME = "epoch{epoch:04d}-step{step:08d}.ckpt"
 PATTERN = re.compile(r"epoch(\d+)-step(\d+)\.ckpt")
@@ -130,8 +131,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         self._read = read
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write beside, bring to disk, rename."""
-        write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+        """Write beside, sealed with a digest, bring to disk, rename."""
+        write_whole(Path(path), lambda file: write_sealed(file, lambda inner: torch.save(checkpoint, inner)))
 
     def load_checkpoint(self, path: Any, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """What was read before, once; else from the file."""

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from prunekit.cache import digest
 from prunekit.errors import ArgumentError, check_choice
 from prunekit.files import write_json, write_whole
 from prunekit.models.networks import READOUTS, MlpNetwork, RecognizerNetwork
@@ -82,7 +83,7 @@ def save_compact(folder: Path, network: nn.Module, more: Mapping[str, Any] | Non
     sha = write_weights(folder / WEIGHTS, network)
     said = {"format": FORMAT, "network": _kind(network), "class": type(network).__name__, "weights_sha256": sha}
     said |= more or {}
-    write_json(folder / NETWORK, said)
+    write_json(folder / NETWORK, said | {"digest": digest(said)})
     return said
 
 
@@ -94,10 +95,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads((folder / NETWORK).read_text())
-        if found["format"] == FORMAT:
+        written = found.pop("digest", None)
+        if found["format"] == FORMAT and written == digest(found):
             return dict(found)
-        why = f"is of format {found['format']}"
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        why = f"is of format {found['format']}" if found["format"] != FORMAT else "is not as it was written"
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         why = f"cannot be read ({type(error).__name__}: {error})"
     raise ArgumentError("folder", f"{folder}, whose {NETWORK} {why}", f"an export of format {FORMAT}")
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prunekit.app.errors import ConfigError
+from prunekit.sealed import is_whole
 
 log = logging.getLogger("prunekit")
 
@@ -65,7 +66,11 @@ def read_checkpoint(path: Path, key: str = "ckpt_path") -> CheckpointFile:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
         epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
-        return CheckpointFile(path, int(epochs), dict(content.get("prunekit", {})), shapes, content)
+        stamp = dict(content.get("prunekit", {}))
+        whole = is_whole(path)
+        if whole is False or (stamp and not whole):  # a run's are all sealed
+            raise ValueError("its content is not what was written")
+        return CheckpointFile(path, int(epochs), stamp, shapes, content)
     except FileNotFoundError:
         raise ConfigError(key, str(path), "a file that exists") from None
     except pickle.UnpicklingError as error:

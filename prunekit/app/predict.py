@@ -18,7 +18,9 @@ from prunekit.data_modules.features import Sampling, read_clip
 from prunekit.data_modules.frames import ClipError
 from prunekit.errors import ArgumentError
 from prunekit.exports import BACKBONE, NETWORK, load_compact, read_description, read_weights
-from prunekit.models.backbone import UNTRAINED, FrozenBackbone
+from prunekit.models.backbone import FEATURES, UNTRAINED, FrozenBackbone
+
+MOST_FRAMES, MOST_PIXELS = 10_000, 8_192  # of a side; more would be no clip but an attack on memory
 
 
 class Prediction(NamedTuple):
@@ -48,11 +50,22 @@ class Predictor:
         try:
             clips, self.classes = description["clips"], list(description["classes"])
             self.sampling = Sampling(int(clips["frames"]), (int(clips["size"][0]), int(clips["size"][1])))
+            frames, sides = self.sampling
+            if not (1 <= frames <= MOST_FRAMES and min(sides) >= 1 and max(sides) <= MOST_PIXELS):
+                raise ValueError("no clip is sampled so")
             self.encoder = FrozenBackbone(UNTRAINED, "", **clips["backbone"]).build()
         except (LookupError, TypeError, ValueError):
             got = f"{folder / NETWORK}, which says nothing of video clips"
             raise ArgumentError("folder", got, "the export of a recogniser that was trained on clips") from None
         self.network: nn.Module = load_compact(folder)
+        try:
+            with torch.no_grad():
+                logits = self.network(torch.zeros(1, 1, FEATURES)).shape[1]
+        except RuntimeError:
+            logits = 0
+        if logits != len(self.classes):
+            got = f"{folder}, whose network does not tell {len(self.classes)} classes by {FEATURES} features a frame"
+            raise ArgumentError("folder", got, "an export that does not contradict itself")
         try:
             self.encoder.network.load_state_dict(read_weights(folder / BACKBONE, clips.get("backbone_sha256")))
         except RuntimeError as error:

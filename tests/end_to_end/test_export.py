@@ -14,6 +14,7 @@ from prunekit.app.export import main as export_main
 from prunekit.app.predict import Predictor
 from prunekit.app.predict import main as predict_main
 from prunekit.app.rebuild import rebuild
+from prunekit.cache import digest
 from prunekit.errors import ArgumentError
 from prunekit.exports import load_compact
 from tests.conftest import go_and_keep
@@ -91,6 +92,21 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
     for content in (b"x", whole[:-1] + bytes([whole[-1] ^ 1])):  # a flipped bit is a valid weight
         backbone.write_bytes(content)
         with pytest.raises(ArgumentError, match=r"backbone\.safetensors, whose content is not what network\.json was"):
+            Predictor(out)
+    backbone.write_bytes(whole)
+    refuse_contradictions(out)
+
+
+def refuse_contradictions(out):
+    forge = json.loads((out / "network.json").read_text())
+    for contradiction in (
+        {"classes": forge["classes"][1:]}, {"classes": 5}, {"clips": forge["clips"] | {"frames": 0}},
+        {"clips": forge["clips"] | {"size": [200_000, 200_000]}}, {"clips": forge["clips"] | {"size": [32]}},
+        {"clips": forge["clips"] | {"backbone": {"precision": "int1"}}}, {"clips": forge["clips"] | {"frames": 10**12}},
+    ):  # fmt: skip
+        said = {key: value for key, value in (forge | contradiction).items() if key != "digest"}
+        (out / "network.json").write_text(json.dumps(said | {"digest": digest(said)}))
+        with pytest.raises(ArgumentError, match=r"folder: got .*(contradict itself|says nothing of video clips)"):
             Predictor(out)
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
+from prunekit.cache import digest
 from prunekit.errors import ArgumentError
 from prunekit.exports import NETWORK, WEIGHTS, load_compact, plain_network, save_compact
 from prunekit.models.mlp import Mlp
@@ -114,6 +115,14 @@ def cut(path):
 
 
 def change(folder, **values):
+    """Another description, with the digest that it has: an attacker's."""
+    path = folder / NETWORK
+    said = json.loads(path.read_text()) | values
+    del said["digest"]
+    path.write_text(json.dumps(said | {"digest": digest(said)}))
+
+
+def scribble(folder, **values):
     path = folder / NETWORK
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
@@ -125,7 +134,7 @@ def reweigh(folder, **weights):
     change(folder, weights_sha256=hashlib.sha256(content).hexdigest())
 
 
-GIVEN = {"activation": "ReLU", "readout": "last"}
+GIVEN = {"activation": "ReLU", "readout": "mean"}
 
 
 def lie(folder):
@@ -143,6 +152,8 @@ DAMAGES = {
     "description cut short": (lambda folder: cut(folder / NETWORK), "JSONDecodeError"),
     "another tool's": (lambda folder: (folder / NETWORK).write_text("[]"), "TypeError"),
     "a later format": (lambda folder: change(folder, format=3), r"of format 3.*accepted: .*format 2"),
+    "another readout, silently": (lambda folder: scribble(folder, network=GIVEN), "not as it was written"),
+    "classes in another order": (lambda folder: scribble(folder, classes=["b", "a"]), "not as it was written"),
     "another kind of network": (lambda folder: change(folder, network={"kind": "x"}), "KeyError: 'activation'"),
     "no kind": (lambda folder: change(folder, network=[1]), "TypeError"),
     "another activation": (lambda folder: change(folder, network=GIVEN | {"activation": "exec"}), "KeyError: 'exec'"),

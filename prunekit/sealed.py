@@ -1,0 +1,66 @@
+"""ZIP files, as ``torch.save`` writes them, that end with a digest of what is before: a flipped bit is noticed.
+
+A reader of ZIP files skips the comment at their end, where the digest is, so such a file is an ordinary one. ZIP's own
+checksums are not checked by torch's reader, and a float with another bit is a float.
+"""
+
+import hashlib
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+MARK = b"prunekit-sha256:"
+SEAL = len(MARK) + 64
+LENGTH = SEAL.to_bytes(2, "little")  # of the comment, in the last two bytes of a ZIP file that has none
+
+
+class _Digesting:
+    """A file being written; its last two bytes are held back."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._last = file, b""
+        self.sha = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        for part in (self._last, data[:-2]) if len(data) >= len(LENGTH) else ((self._last + data)[:-2],):
+            self.sha.update(part)
+            self._file.write(part)
+        self._last = bytes(data[-2:]) if len(data) >= len(LENGTH) else (self._last + data)[-2:]
+        return len(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def write_sealed(file: IO[bytes], write: Callable[[Any], object]) -> None:
+    """Write a ZIP file and its seal.
+
+    Args:
+        file: open for writing.
+        write: writes a ZIP file without a comment, from its first byte to its last; what it is handed has ``write``
+            and ``flush``.
+
+    Example:
+        >>> import io, torch
+        >>> file = io.BytesIO()
+        >>> write_sealed(file, lambda inner: torch.save({"x": 1}, inner))
+        >>> torch.load(io.BytesIO(file.getvalue())), file.getvalue()[-SEAL:-64]
+        ({'x': 1}, b'prunekit-sha256:')
+    """
+    inner = _Digesting(file)
+    write(inner)
+    file.write(LENGTH + MARK + inner.sha.hexdigest().encode())
+
+
+def is_whole(path: Path) -> bool | None:
+    """Whether a file's content is what was sealed; None if it has no seal."""
+    with path.open("rb") as file:
+        if path.stat().st_size <= SEAL + len(LENGTH):
+            return None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+            seal = bytes(view[-SEAL - len(LENGTH) :])
+            if not seal.startswith(LENGTH + MARK):
+                return None
+            with view[: -len(seal)] as before:
+                return hashlib.sha256(before).hexdigest().encode() == seal[-64:]
