@@ -208,6 +208,7 @@ class Pruning(MaskHolder):
 
     def _prune(self, trainer: pl.Trainer, module: pl.LightningModule, before: Mask) -> Pruned:
         groups = self.grouping(module, before)
+        groups.check(before)
         # A retrained network is this run's alone.
         cache = self._cache if self.rounds_done == 0 else None
         criteria = {self.criterion.name: self.criterion}

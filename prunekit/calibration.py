@@ -1,7 +1,7 @@
 """What is looked at before groups are scored or repaired: batches that pass through the module, and what was seen."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -70,3 +70,6 @@ class Seen:
     readers: tuple[Tensor, ...] | None = None
     means: Tensor | None = None
     saliency: Mapping[str, Tensor] | None = None
+
+
+NEEDS = frozenset({field.name for field in fields(Seen)} - {"readers"} | {"success"})  # what may be asked for

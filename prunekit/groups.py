@@ -37,8 +37,11 @@ class Groups:
         """The ``mean``, ``sum`` or ``max`` over each group's entries, ``(G,)`` float64.
 
         Args:
-            values: parameter name -> real, of the parameter's shape.
+            values: parameter name -> real, of the parameter's shape; entries of parameters that it lacks do not count.
             how: one of the three.
+
+        Raises:
+            KeyError: if a parameter has no groups.
 
         Example:
             >>> groups = Groups({"w": torch.tensor([0, 0, -1, 1])}, *torch.tensor([[2, 1], [0, 0], [0, 0]]))
@@ -46,14 +49,33 @@ class Groups:
             >>> [groups.reduce(values, how).tolist() for how in ("mean", "sum", "max")]
             [[2.0, 5.0], [4.0, 5.0], [3.0, 5.0]]
         """
-        numbers = torch.cat([number.expand_as(values[name]).flatten() for name, number in self.numbers.items()])
-        flat = torch.cat([values[name].detach().cpu().double().flatten() for name in self.numbers])[numbers >= 0]
+        if unknown := values.keys() - self.numbers.keys():
+            raise KeyError(f"no groups of {', '.join(sorted(unknown))}; there are some of {', '.join(self.numbers)}")
+        names = [name for name in self.numbers if name in values]
+        numbers = torch.cat([self.numbers[name].expand_as(values[name]).flatten() for name in names])
+        flat = torch.cat([values[name].detach().cpu().double().flatten() for name in names])[numbers >= 0]
         numbers = numbers[numbers >= 0]
         if how == "max":
             empty = torch.full((len(self),), -torch.inf, dtype=torch.float64)
             return empty.scatter_reduce(0, numbers, flat, "amax")
         total = torch.bincount(numbers, flat, minlength=len(self))
-        return total / self.sizes if how == "mean" else total
+        return total / torch.bincount(numbers, minlength=len(self)) if how == "mean" else total
+
+    def check(self, before: Mask) -> None:
+        """Refuse numbers that do not fit the parameters that they are of.
+
+        Raises:
+            ArgumentError: of ``grouping``, with the parameter.
+        """
+        for name, number in self.numbers.items():
+            shape = before[name].shape
+            try:
+                number.expand(shape)
+            except RuntimeError:
+                got = f"one with numbers of shape {tuple(number.shape)} for {name}, which has {tuple(shape)}"
+                raise ArgumentError(
+                    "grouping", got, "numbers that broadcast to the parameter, from the right"
+                ) from None
 
     def remove(self, goes: Tensor, before: Mask, constants: Mapping[str, Tensor] | None = None) -> Mask:
         """The mask after some groups are gone.
@@ -110,7 +132,8 @@ class Grouping(ABC):
         self.parameters(module)
         if needs:
             got = f"one that looks at {', '.join(sorted(needs))}"
-            raise ArgumentError("criterion", got, f"one of weights alone, for each {self.word}")
+            accepted = f"one of weights alone, for each {self.word}; or a grouping whose check and observe see more"
+            raise ArgumentError("criterion", got, accepted)
 
     def observe(self, module: nn.Module, needs: frozenset[str], calibration: Calibration) -> Seen:
         """Look at what the groups do over calibration batches.

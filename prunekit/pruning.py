@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prunekit.calibration import Calibration, Predict, Seen, predict_batch
+from prunekit.calibration import NEEDS, Calibration, Predict, Seen, predict_batch
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError
 from prunekit.groups import Grouping, Groups
@@ -84,6 +84,7 @@ def prune(
     require_finite(module, names)
     before = Mask.full(module, names) & (mask or Mask({})).only(names)
     groups = grouping(module, before)
+    groups.check(before)
     seen = Seen()
     if needs and batches is not None:
         modes = {part: part.training for part in module.modules()}  # a frozen part may be in evaluation mode
@@ -150,6 +151,10 @@ def check_parts(grouping: Grouping, criterion: Criterion, order: str, repair: Re
         raise ArgumentError("criterion", criterion.name, f"one that scores each {grouping.word}")
     if order not in criterion.orders:
         raise ArgumentError("order", order, f"{' or '.join(criterion.orders)} for {criterion.name}")
+    for part, argument in ((criterion, "criterion"), (repair, "repair")):
+        if part is not None and not part.needs <= NEEDS:
+            got = f"{part.name}, which needs {', '.join(sorted(part.needs - NEEDS))}"
+            raise ArgumentError(argument, got, f"needs among {', '.join(sorted(NEEDS))}")
     if repair is not None and grouping.word not in repair.words:
         raise ArgumentError(
             "repair", repair.name, f"one for each {grouping.word}, not for each {' or '.join(repair.words)}"

@@ -118,7 +118,7 @@ def summary_table(results: Mapping[str, Any]) -> Table:
         for name, value in _data_rows(data):
             table.add_row(name, value)
     for report in results["callbacks"].values():
-        if neurons := report.get("neurons"):
+        if "alive" in (neurons := report.get("neurons", {})):  # a grouping of one's own may be of neurons too
             table.add_section()
             table.add_row("neurons alive", f"{neurons['alive']} of {neurons['count']}")
             table.add_row("median share of the image they keep", f"{neurons['median_area']:.0%}")

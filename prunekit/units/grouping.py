@@ -99,9 +99,12 @@ class Units(Grouping):
             raise ArgumentError("criterion", got, f"one that looks at what each {self.word} does, or at weights alone")
         if needs:
             layer = self.find(module)
-            if self.every or not isinstance(layer, nn.RNNBase) or layer.bidirectional:
-                accepted = "the last layer of a recurrent layer of one direction, or a criterion of weights alone"
-                raise ArgumentError("layer", self.layer, accepted)
+            alone = "; else a criterion of weights alone, and no repair"
+            if not isinstance(layer, nn.RNNBase):
+                raise ArgumentError("layer", self.layer, f"a recurrent layer, whose outputs can be looked at{alone}")
+            if layer.bidirectional or (self.every and layer.num_layers > 1):
+                got = f"{self.layer}, of {'two directions' if layer.bidirectional else 'which every layer is meant'}"
+                raise ArgumentError("layer", got, f"the last layer of one direction, whose outputs are seen{alone}")
         if (needs and self.head is not None) or needs & {"success", "moments"}:
             self._head(module)
         if "moments" in needs:
@@ -168,13 +171,12 @@ class Units(Grouping):
         layer = self.find(module)
         assert isinstance(layer, nn.RNNBase)
         head = module.get_submodule(self._head(module)) if "success" in needs else None
-        recorder = Recorder(layer, head, moments="moments" in needs, gates=self.word == "gate")
+        reader = self.reader(module)[1] if "moments" in needs else None
+        recorder = Recorder(layer, head, reader is not None, self.word == "gate", reader)
         recorder.run(module, calibration)
         series, moments, means = recorder.series(calibration)
-        readers = None
-        if "moments" in needs:
-            own = layer.get_parameter(f"weight_hh_l{layer.num_layers - 1}").detach()
-            readers = (own, self.reader(module)[1].weight.detach())
+        own = layer.get_parameter(f"weight_hh_l{layer.num_layers - 1}").detach()
+        readers = None if reader is None else (own, reader.weight.detach())
         return Seen(series, moments, readers, means)
 
     def label(self) -> str:

@@ -13,6 +13,8 @@ from prunekit.units.gates import gate_activations, on_one_scale
 from prunekit.units.moments import OutputMoments
 
 TARGETS = ("probability", "hit", "accuracy")
+MOST_COMPARED, ROWS_COMPARED = 64, 4  # sequences, and what is read of them
+SAME = 0.03  # relative; half precision is in it
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Recorder:
         head: outputs ``(..., units)`` -> logits ``(..., classes)``; None if success is not wanted.
         moments: whether to take the outputs' moments too.
         gates: whether the series are those of the gates instead of the units.
+        reader: what is said to read the layer's outputs; held against what it reads. None if nobody asks.
 
     Raises:
         ValueError: if the layer has two directions or a projection.
@@ -75,10 +78,11 @@ class Recorder:
         head: Callable[[Tensor], Tensor] | None = None,
         moments: bool = False,
         gates: bool = False,
+        reader: nn.Module | None = None,
     ) -> None:
         if layer.bidirectional or layer.proj_size:
             raise ValueError("a layer of two directions or with a projection, whose outputs are not its units'")
-        self._layer, self._head, self._gates = layer, head, gates
+        self._layer, self._head, self._gates, self._reader = layer, head, gates, reader
         self._levels: list[Tensor] = []
         self._magnitude: Tensor | float = 0.0
         self._total: Tensor | float = 0.0
@@ -91,9 +95,10 @@ class Recorder:
 
         Raises:
             ValueError: if the module does not call the layer once a batch with sequences and states of 0 to start
-                with, or an output is NaN.
+                with, an output is NaN, or the reader reads something else.
         """
         seen: list[Tensor] = []
+        read: list[Tensor] = []
 
         def take_down(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], outputs: Any) -> None:
             start = named.get("hx", inputs[1] if len(inputs) > 1 else None)
@@ -101,7 +106,9 @@ class Recorder:
                 raise ValueError("a model whose recurrent layer starts with states other than 0")
             seen.extend([outputs[0], inputs[0] if inputs else named["input"]])
 
-        hook = self._layer.register_forward_hook(take_down, with_kwargs=True)
+        hooks = [self._layer.register_forward_hook(take_down, with_kwargs=True)]
+        if self._reader is not None:
+            hooks.append(self._reader.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])))
         try:
             for batch in calibration.batches:
                 seen.clear()
@@ -109,9 +116,13 @@ class Recorder:
                 if len(seen) != 2 or not isinstance(seen[0], Tensor) or seen[0].dim() != 3:
                     raise ValueError("a model that does not call its layer once, with a batch of unpacked sequences")
                 h, inputs = (each if self._layer.batch_first else each.transpose(0, 1) for each in seen)
+                if self._reader is not None and not (read and is_sum_over_steps(h, read[0])):
+                    raise ValueError("a model in which what reads the layer does not read its outputs or sums of them")
+                self._reader = None  # one batch tells
                 self._take(h, y, gate_activations(self._layer, inputs, h) if self._gates else h)
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
     def _take(self, h: Tensor, y: Tensor | None, watched: Tensor) -> None:
         self._levels.append(encode_outputs(on_one_scale(watched) if self._gates else watched).cpu())
@@ -151,3 +162,27 @@ class Recorder:
         mean = sum_over_ranks(torch.as_tensor(self._total)) / (clips * levels.shape[1])
         moments = self._moments[0].map(lambda local: sum_over_ranks(local).cpu()) if self._moments else None
         return UnitSeries(levels, magnitude, rows, probability, hit, sum_over_ranks), moments, mean
+
+
+def is_sum_over_steps(outputs: Tensor, read: Tensor) -> bool:
+    """Whether what is read are weighted sums of a sequence's outputs over steps, the same weights for all units.
+
+    The last step, any step and means are; what went through a nonlinear function is not. What holds of them holds
+    of a linear map of units, and of nothing else. With fewer units than steps it cannot be told, and is taken for true.
+
+    Args:
+        outputs: ``(sequences, T, units)``.
+        read: ``(..., units)``; a few rows are looked at.
+
+    Example:
+        >>> h = torch.randn(3, 4, 50)
+        >>> is_sum_over_steps(h, h.mean(1)), is_sum_over_steps(h, h[:, -1].relu())
+        (True, False)
+    """
+    if read.shape[-1] != outputs.shape[-1]:
+        return False
+    steps = outputs[:MOST_COMPARED].detach().cpu().double().transpose(1, 2)  # (sequences, units, T)
+    rows = read.detach().cpu().double().reshape(-1, read.shape[-1])[:ROWS_COMPARED].T.expand(len(steps), -1, -1)
+    weights = torch.linalg.lstsq(steps, rows).solution
+    apart = (steps @ weights - rows).norm(dim=1).amin(0)  # of the sequence that it is nearest to
+    return bool((apart <= SAME * rows[0].norm(dim=0)).all())

@@ -27,5 +27,5 @@ def test_names_that_are_not_the_models_are_refused_before_training(make, tmp_pat
         linear.check(module)
     make(**NAMES).check(module)
     module.net["memory"] = nn.LSTM(3, 4, bidirectional=True)
-    with pytest.raises(ArgumentError, match="the last layer of a recurrent layer of one direction"):
+    with pytest.raises(ArgumentError, match="the last layer of one direction"):
         make(**NAMES).check(module)

@@ -271,3 +271,40 @@ def test_no_trace_is_left_where_looking_fails():
         prune(net, READ, Entropy(), 0.5, BATCHES)
     assert net.training
     assert not net.memory._forward_hooks
+
+
+class Rectified(nn.Module):
+    """Reads what went through a function that no module tells."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.memory, self.say, self.read = nn.GRU(3, 32, batch_first=True), nn.Linear(32, 2), read
+
+    def forward(self, x):
+        return self.say(self.read(self.memory(x)[0]))
+
+
+READS = {
+    "last": lambda h: h[:, -1],
+    "mean": lambda h: h.mean(1),
+    "each": lambda h: h,
+    "flat": lambda h: h.flatten(0, 1),
+    "turned": lambda h: h.transpose(0, 1),
+    "of its length": lambda h: h[torch.arange(len(h)), torch.arange(len(h)) % h.shape[1]],
+    "attended": lambda h: (h * h.sum(2, keepdim=True).softmax(1)).sum(1),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_readers_of_outputs_or_of_sums_over_steps_are_repaired(name):
+    torch.manual_seed(0)
+    prune(
+        Rectified(READS[name]), Units("memory", "say"), Reconstruction(), 0.5, [torch.randn(9, 6, 3)], repair=Linear()
+    )
+
+
+@pytest.mark.parametrize("read", [lambda h: h[:, -1].relu(), lambda h: h.square().mean(1), lambda h: h.amax(1)])
+def test_a_reader_of_something_else_is_refused_rather_than_repaired_wrongly(read):
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match="does not read its outputs or sums of them"):
+        prune(Rectified(read), Units("memory", "say"), Reconstruction(), 0.5, [torch.randn(9, 6, 3)], repair=Linear())

@@ -227,7 +227,7 @@ def test_units_of_all_layers_in_both_directions_by_their_weights(tmp_path):
         (
             lambda: UnitMask(Entropy(), 0.5, lstm="memory", head="say"),
             {"bidirectional": True},
-            r"^lstm: got 'memory'; accepted: the last layer of a recurrent layer of one direction",
+            r"^lstm: got 'memory, of two directions'; accepted: the last layer of one direction",
         ),
         (
             lambda: UnitMask(Entropy(), 0.5, lstm="memory", head="say"),

@@ -61,7 +61,7 @@ def points(run: Run) -> list[dict[str, Any]]:
     for name in ("parameters", "macs", "file_bytes") if "file_bytes" in results else ():  # early runs have none compact
         measured |= {f"{name}_{network}": results[name][network] for network in ("compact", "dense")}
     measured |= {f"sparsity.{name}": share for name, share in results["sparsity"]["achieved"].items() if "." in name}
-    for neurons in [said["neurons"] for said in callbacks.values() if "neurons" in said][:1]:
+    for neurons in [said["neurons"] for said in callbacks.values() if "alive" in said.get("neurons", {})][:1]:
         measured |= {name: neurons[name] for name in NEURONS if name in neurons} | {"neurons": neurons["count"]}
     curves = {node: said["rows"] for node, said in callbacks.items() if "rows" in said}
     several = len(curves) > 1
