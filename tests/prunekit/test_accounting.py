@@ -241,8 +241,8 @@ def test_a_network_that_cannot_be_measured_costs_no_results(net, recurrent, capl
 def test_results_without_costs_are_shown_as_well():
     results = {
         "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
-        "events": [{}], "callbacks": {}, "sparsity": {"achieved": {}, "overall": 0.5},
-        "parameters": {"dense": 6, "nonzero": 3},
+        "events": [{}], "callbacks": {"own": {"neurons": {"count": 3, "removed": 1}}},
+        "sparsity": {"achieved": {}, "overall": 0.5}, "parameters": {"dense": 6, "nonzero": 3},
     }  # fmt: skip
     assert "network" not in list(summary_table(results).columns[0].cells)
 
