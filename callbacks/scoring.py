@@ -16,10 +16,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from prunekit import units
-from prunekit.cache import Cache, digest, tensor_digest
+from prunekit.cache import Cache
 from prunekit.calibration import Calibration, Predict, Seen, alone, predict_batch
 from prunekit.callbacks.measure import Data, evaluating, on_device, scoring_loader
 from prunekit.criteria.criterion import Criterion, Scores
+from prunekit.digests import digest, tensor_digest
 from prunekit.errors import ArgumentError
 from prunekit.files import write_whole
 from prunekit.groups import Grouping, Groups

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from prunekit.cache import Cache, tensor_digest
+from prunekit.cache import Cache
 from prunekit.calibration import Seen
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
@@ -20,9 +20,10 @@ from prunekit.callbacks.pruning import pruning_callbacks
 from prunekit.callbacks.scoring import Scored, leave_scores, look_at_first, score
 from prunekit.callbacks.unit_mask import parts_of
 from prunekit.criteria.criterion import Criterion, Scores
+from prunekit.digests import tensor_digest
 from prunekit.errors import ArgumentError, check_choice, check_rate, owned_by
 from prunekit.figures.units import draw_scatter, draw_scores, draw_states, draw_unit_curves
-from prunekit.files import read_json, write_json
+from prunekit.files import read_record, write_record
 from prunekit.groups import Groups
 from prunekit.masks import Mask, find_parameter
 from prunekit.measuring import Predict
@@ -129,7 +130,7 @@ class UnitCurve(PruningObserver):
         if not pruning_callbacks(trainer):
             self._measure_and_show(trainer, pl_module)
         elif not self.rows:
-            self.rows = (read_json(Path(trainer.default_root_dir) / ROWS) or {}).get("rows", [])
+            self.rows = (read_record(Path(trainer.default_root_dir) / ROWS) or {}).get("rows", [])
 
     def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         started = time.perf_counter()
@@ -158,7 +159,7 @@ class UnitCurve(PruningObserver):
             "repair": repair,
             "scores": {name: tensor_digest({name: one.values}) for name, one in scored.scores.items()},
         }
-        left = read_json(path) or {}
+        left = read_record(path) or {}
         done = {_point(row): row for row in left.get("rows", [])} if left.get("of") == of else {}
         measured: dict[bytes, float] = {}  # by what goes: rate 0 is the same network for all
         names = {
@@ -187,7 +188,7 @@ class UnitCurve(PruningObserver):
                         test_acc=measured[key],
                     )
                     if trainer.is_global_zero:
-                        write_json(path, {"of": of, "rows": [*self.rows, row]})
+                        write_record(path, {"of": of, "rows": [*self.rows, row]})
                 self.rows.append(row)
         finally:
             _restore(module, saved)

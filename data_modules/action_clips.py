@@ -14,12 +14,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunekit.cache import Cache, digest
+from prunekit.cache import Cache
 from prunekit.data_modules.clip_frames import ClipFrames
 from prunekit.data_modules.clips import Clip, ClipSource
 from prunekit.data_modules.features import ClipHashes, Sampling, extract, feature_cache, read_clip
 from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.data_modules.splits import SPLITS, Split, make_split
+from prunekit.digests import digest
 from prunekit.errors import ArgumentError, check_choice, check_count, owned_by
 from prunekit.models.backbone import FEATURES, FrozenBackbone
 

@@ -20,8 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 from torch import Tensor
 
-from prunekit.cache import Cache, digest
+from prunekit.cache import Cache
 from prunekit.data_modules.frames import ClipError, read_frames
+from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 from prunekit.files import write_json
 

@@ -11,9 +11,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from skimage.filters import gaussian
 
-from prunekit.cache import digest
 from prunekit.data_modules.clips import Clip, ClipSource
 from prunekit.data_modules.ucf101 import Ucf101
+from prunekit.digests import digest
 from prunekit.errors import ArgumentError, check_count
 
 CLASSES = ("Brighten", "Darken", "Grow", "Shrink", "Coarsen", "Refine")

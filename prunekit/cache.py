@@ -1,6 +1,5 @@
 """One cache for all that is computed once: tensors by the digest of what they depend on, whole, checked and locked."""
 
-import hashlib
 import json
 import logging
 import time
@@ -8,43 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from prunekit.digests import digest, tensor_digest
 from prunekit.files import write_whole
 from prunekit.rank import is_rank_zero, on_rank_zero
 
 Content = dict[str, Tensor]
 SECONDS_A_WRITE_MAY_TAKE = 3600.0
 log = logging.getLogger("prunekit")
-
-
-def digest(content: Any) -> str:
-    """Twelve hex digits of the SHA-256 over a canonical JSON text.
-
-    Raises:
-        TypeError: if it holds what is no plain value.
-    """
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Twelve hex digits of the SHA-256 over names, shapes, dtypes and values: equal exactly when all are.
-
-    Example:
-        >>> one, same, other = {"w": torch.zeros(2)}, {"w": torch.zeros(2)}, {"w": torch.ones(2)}
-        >>> tensor_digest(one) == tensor_digest(same), tensor_digest(one) == tensor_digest(other)
-        (True, False)
-    """
-    sha = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return sha.hexdigest()[:12]
 
 
 class Cache:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from prunekit.cache import digest
+from prunekit.digests import digest
 from prunekit.errors import ArgumentError, check_choice
 from prunekit.files import write_json, write_whole
 from prunekit.models.networks import READOUTS, MlpNetwork, RecognizerNetwork

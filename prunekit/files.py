@@ -3,11 +3,12 @@
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 
 
@@ -71,8 +72,13 @@ def write_json(path: Path, content: Any, durable: bool = True) -> None:
     write_whole(path, lambda file: file.write(text.encode()), durable)
 
 
-def read_json(path: Path, argument: str = "file") -> Any:
-    """The content of a JSON file that a run left; None if there is none.
+def write_record(path: Path, content: Mapping[str, Any], durable: bool = True) -> None:
+    """Write ``content`` as JSON with a digest of itself, for :func:`read_record`."""
+    write_json(path, {**content, "digest": digest(content)}, durable)
+
+
+def read_record(path: Path, argument: str = "file") -> dict[str, Any] | None:
+    """What :func:`write_record` wrote; None if there is no file. A file without a digest is taken as it is.
 
     Args:
         path: the file.
@@ -82,10 +88,15 @@ def read_json(path: Path, argument: str = "file") -> Any:
         ArgumentError: if the file is damaged.
     """
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise TypeError(f"it holds a {type(found).__name__}")
+        if found.pop("digest", None) not in (None, digest(found)):
+            raise ValueError("its content is not what was written")
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ArgumentError(
             argument, f"{path} is damaged ({error})", "a whole file; delete it, or set force=true"
         ) from error
+    return found

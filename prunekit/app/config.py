@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from yaml import YAMLError
 
 from prunekit.app.errors import ConfigError
 
@@ -106,6 +107,24 @@ def with_references(absolute: Any, nameless: Any) -> Any:
     if isinstance(absolute, str) and absolute != nameless:
         return re.sub(r"^<(\w+)>", r"${paths.\1}", nameless)
     return absolute
+
+
+def read_config(path: Path, key: str) -> DictConfig | None:
+    """A run's ``config.yaml``; None if there is none. Nothing that it names is imported.
+
+    Raises:
+        ConfigError: of ``key`` if it is damaged.
+    """
+    try:
+        found = OmegaConf.load(path)
+        if not isinstance(found, DictConfig):
+            raise ValueError("it holds no keys")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        why = str(error).splitlines()[0]
+        raise ConfigError(key, f"{path} is damaged ({why})", "a whole file; delete it, or set force=true") from error
+    return found
 
 
 def has_type(value: object, hint: Any) -> bool:

@@ -17,7 +17,8 @@ from prunekit.app.rehearsal import rehearse
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.pruning import Pruning
-from prunekit.files import read_json, write_json
+from prunekit.errors import ArgumentError
+from prunekit.files import read_record, write_record
 from prunekit.folders import clear, clear_remains
 from prunekit.rank import is_rank_zero
 
@@ -68,7 +69,7 @@ def dense_checkpoint(
     if is_rank_zero():
         curves = next(callback for callback in callbacks if isinstance(callback, Curves))
         record = {"seconds": time.perf_counter() - started, "test_acc": curves.final_test_acc}
-        write_json(folder / RECORD, record)
+        write_record(folder / RECORD, record)
         list_checkpoints(folder / "checkpoints")[-1].replace(folder / CHECKPOINT)
         clear(folder / "checkpoints")
     trainer.strategy.barrier()
@@ -90,7 +91,10 @@ def dense_callbacks(config: Config, built: dict[str, Callback]) -> dict[str, Cal
     return {n: c for n, c in built.items() if isinstance(c, CALLBACKS) or n in config["dense_callbacks"]}
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def dense_record(folder: Path) -> dict[str, Any]:
     """What is known of a dense training: the ``seconds`` it took, ``test_acc``; nothing if it was done elsewhere."""
-    record: dict[str, Any] | None = read_json(folder / RECORD)
-    return record or {}
+    try:
+        return read_record(folder / RECORD) or {}
+    except ArgumentError as error:
+        log.warning("%s; it is left out, and what it said is measured again", error)
+        return {}

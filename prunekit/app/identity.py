@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from prunekit.cache import digest
+from prunekit.digests import digest
 
 # Keys that say where things lie or what to do with a run that is there, not what the run is.
 NOT_IDENTITY = ("paths", "ckpt_path", "run_dir", "force", "reuse", "threads")
@@ -24,6 +24,11 @@ def config_hash(config: Mapping[str, Any]) -> str:
         False
     """
     return digest(_what_counts({key: value for key, value in config.items() if key not in NOT_IDENTITY}))
+
+
+def content_digest(written: Mapping[str, Any]) -> str:
+    """Of what a run's ``config.yaml`` holds, wherever its paths are moved to, so that damage is noticed."""
+    return digest({key: value for key, value in written.items() if key != "paths"})
 
 
 def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:

@@ -42,7 +42,8 @@ def read_jobs(folder: Path) -> list[Job]:
     for path in (folder / JOBS, *sorted(folder.glob("job*[0-9].json"))):
         try:
             content = json.loads(path.read_text())
-            jobs |= {job["number"]: job for job in (content if path.name == JOBS else [content])}
+            for job in content if path.name == JOBS else [content]:
+                jobs[job["number"]] = Job(**{key: job[key] for key in Job.__annotations__})  # type: ignore[typeddict-item]
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return [jobs[number] for number in sorted(jobs)]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.errors import ConfigError
-from prunekit.cache import tensor_digest
 from prunekit.callbacks.checkpoints import list_checkpoints
+from prunekit.digests import tensor_digest
 from prunekit.files import write_whole
 from prunekit.masks import Mask, find_parameter
 

@@ -13,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from prunekit.app import phases
 from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, read_checkpoint
-from prunekit.app.config import references, resolve, with_references
+from prunekit.app.config import read_config, references, resolve, with_references
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.results import RESULTS
-from prunekit.cache import digest
+from prunekit.digests import digest
 from prunekit.errors import check_count
-from prunekit.files import read_json
+from prunekit.files import read_record
 from prunekit.folders import clear, locked
 from prunekit.rank import is_rank_zero, on_rank_zero
 
@@ -83,9 +83,12 @@ class Run:
         with on_rank_zero(locked(self.folder, self._folder_key, wait=wait)):
             if self.config["force"] and is_rank_zero():
                 clear(self.folder)
-            results: dict[str, Any] | None = read_json(self.folder / RESULTS)
+            results: dict[str, Any] | None = read_record(self.folder / RESULTS, self._folder_key)
             self._refuse_another_run()
             if results is not None:
+                if results.get("config_hash") != self.config_hash:
+                    got = f"{self.folder}, whose {RESULTS} is of run {results.get('config_hash')}"
+                    raise ConfigError(self._folder_key, got, "this run's own, or force=true")
                 log.info("this run had finished; force=true would start it anew")
                 return results
             builder = Builder(self._references)
@@ -94,10 +97,10 @@ class Run:
                 return phases.run(phases.Setting(*own, builder), self._shared or phases.Shared())
 
     def _refuse_another_run(self) -> None:
-        try:
-            theirs = OmegaConf.select(OmegaConf.load(self.folder / CONFIG), "config_hash")
-        except FileNotFoundError:
+        stored = read_config(self.folder / CONFIG, self._folder_key)
+        if stored is None:
             return
+        theirs = OmegaConf.select(stored, "config_hash")
         if theirs != self.config_hash:
             got = f"{self.folder}, which holds run {theirs} while this is {self.config_hash}"
             raise ConfigError(self._folder_key, got, "an empty folder, this run's own, or force=true")

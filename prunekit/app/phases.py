@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+import yaml
 from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -21,11 +22,11 @@ from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.config import Config
 from prunekit.app.data import fingerprint
-from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, read_record
+from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, dense_record
 from prunekit.app.errors import ConfigError
-from prunekit.app.identity import dense_hash
+from prunekit.app.identity import content_digest, dense_hash
 from prunekit.app.kept import keep
-from prunekit.cache import Cache, digest
+from prunekit.cache import Cache
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves, Known
@@ -34,7 +35,8 @@ from prunekit.callbacks.mask_holder import current_mask
 from prunekit.callbacks.measure import TEST, batches_of, evaluating, has_part, on_device, watched_part
 from prunekit.callbacks.pruning import Pruning
 from prunekit.callbacks.unit_curve import UnitCurve
-from prunekit.files import write_json, write_whole
+from prunekit.digests import digest
+from prunekit.files import write_record, write_whole
 from prunekit.folders import clear_remains, locked
 from prunekit.rank import is_rank_zero, on_rank_zero
 from prunekit.units.grouping import Units
@@ -104,7 +106,7 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         if start is None or start.epochs_done < config["dense_epochs"]:
             with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
                 start = dense_checkpoint(config, stamp, module, data, dense_folder, start, builder)
-        record = read_record(dense_folder)
+        record = dense_record(dense_folder)
         callbacks = build_callbacks(config, stamp, builder, **known(setting, record, of_data, sharing))
         end = schedule_end(config, callbacks.values())
         trainer = build_trainer(config, folder, list(callbacks.values()), end, builder, start)
@@ -124,8 +126,9 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
                     logger.log_hyperparams(shown)
                     logger.log_metrics(found["metrics"])
                 logger.finalize("success")
+            found["config_digest"] = content_digest(yaml.safe_load(setting.text))
             (folder / "hparams.yaml").unlink(missing_ok=True)  # the logger's; config.yaml has more
-            write_json(folder / leave.RESULTS, found)
+            write_record(folder / leave.RESULTS, found)
         return found
     finally:
         data.trainer = None  # which would keep the network

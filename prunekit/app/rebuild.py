@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from prunekit.app.build import build, build_model
 from prunekit.app.checkpoint_file import read_checkpoint
-from prunekit.app.config import resolve
+from prunekit.app.config import read_config, resolve
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.kept import load_network
 from prunekit.app.life import CONFIG
 from prunekit.app.results import RESULTS
 from prunekit.app.trust import require_trusted
-from prunekit.files import read_json
+from prunekit.files import read_record
 from prunekit.masks import Mask
 
 KEY = "run"
@@ -58,14 +58,18 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
         ConfigError: if there is no finished run, its files do not make the network that it had, or its config names
             code that is neither ours nor trusted.
     """
-    results = read_json(folder / RESULTS)
-    if results is None or not (folder / CONFIG).exists():
+    results = read_record(folder / RESULTS, KEY)
+    stored = read_config(folder / CONFIG, KEY)
+    if results is None or stored is None:
         raise ConfigError(KEY, str(folder), f"the folder of a finished run, with {CONFIG} and {RESULTS}")
-    stored: Any = OmegaConf.load(folder / CONFIG)
-    written = stored.pop("config_hash")
-    config, identity = resolve(stored)
+    written = stored.pop("config_hash", None)
+    try:
+        config, identity = resolve(stored)
+        callbacks = config["callbacks"]
+    except (ConfigError, OmegaConfBaseException, LookupError) as error:
+        raise ConfigError(KEY, f"{folder / CONFIG}, which is no run's ({error})", "a run as it was left") from error
     kept = results.get("network")
-    if kept is None:
+    if not isinstance(kept, dict) or not {"checkpoint", "dense"} <= kept.keys():
         raise ConfigError(KEY, f"{folder}, of a version that kept no network", "a run made with this version")
     if config_hash(identity) != written and config["ckpt_path"] in (None, "last"):
         raise ConfigError(KEY, f"{folder}, whose config is not the one that it was run with", "a run as it was left")
@@ -77,6 +81,5 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
     mask = load_network(folder, module, base.content["state_dict"], kept, KEY)
     path = folder / kept["dense"]
     dense = read_checkpoint(path, KEY).content["state_dict"] if path.exists() else None
-    nodes = config["callbacks"].values()
-    recurrent = [(node["lstm"], node["head"]) for node in nodes if "lstm" in node and "head" in node]
+    recurrent = [(node["lstm"], node["head"]) for node in callbacks.values() if "lstm" in node and "head" in node]
     return Rebuilt(module.eval(), data, dense, mask, config, results, recurrent)

@@ -9,7 +9,7 @@ from torch import nn
 
 from prunekit.app.errors import ConfigError
 from prunekit.app.kept import CHANGES, MASKS, digests, load_changes, load_masks, load_network, save_changes, save_masks
-from prunekit.cache import tensor_digest
+from prunekit.digests import tensor_digest
 from prunekit.masks import Mask
 from prunekit.units.grouping import Gates, Units
 

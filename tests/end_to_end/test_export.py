@@ -14,7 +14,7 @@ from prunekit.app.export import main as export_main
 from prunekit.app.predict import Predictor
 from prunekit.app.predict import main as predict_main
 from prunekit.app.rebuild import rebuild
-from prunekit.cache import digest
+from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 from prunekit.exports import load_compact
 from tests.conftest import go_and_keep

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from prunekit.cache import Cache, digest, tensor_digest
+from prunekit.cache import Cache
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.random import Random
 from prunekit.criteria.transfer_entropy import TransferEntropy
+from prunekit.digests import digest, tensor_digest
 
 CONTENT = {
     "values": torch.tensor([0.1, -0.0, float("inf")], dtype=torch.float64),

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from prunekit.cache import digest
+from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 from prunekit.exports import NETWORK, WEIGHTS, load_compact, plain_network, save_compact
 from prunekit.models.mlp import Mlp

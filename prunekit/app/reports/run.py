@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
+from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, content_digest
 from prunekit.app.reports.labels import CRITERION
 from prunekit.app.results import RESULTS
+from prunekit.files import read_record
 
 CONFIG = "config.yaml"
 SEED, ORDER, RATE = "seed", "order", "rate"
@@ -33,8 +34,14 @@ def read_run(folder: Path) -> Run:
         FileNotFoundError: if it has not finished.
         Exception: if it lacks what a finished run leaves.
     """
+    results = read_record(folder / RESULTS)
+    if results is None:
+        raise FileNotFoundError(folder / RESULTS)
     config = yaml.load((folder / CONFIG).read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    run = Run(_identity(config), json.loads((folder / RESULTS).read_text()))
+    written = results.get("config_digest")
+    if written is not None and written != content_digest(config):
+        raise ValueError(f"{CONFIG} is not the one that it was run with")
+    run = Run(_identity(config), results)
     if not points(Run(dict(run.config), run.results)):
         raise ValueError("no points of its curve")
     for key in ("config_hash", "experiment", "seed", "device", "seconds"):
