@@ -85,23 +85,25 @@ def outcome(home: Path, command: str) -> Any:
     run = run_of(home, "callbacks.l2_mask.rate=0.5")
     try:
         if command == "report":
-            said = io.StringIO()
-            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                report([str(run.home / run.config["name"])])
-            if any(word in said.getvalue() for word in ("damaged: ", "left out: ")):
-                return "refused: one run, by name"
-            return (run.home / run.config["name"] / "report" / "results.csv").read_text()
+            return reported(run.home / run.config["name"])
         if command == "export":
             return rebuild(run.folder).module.state_dict()
         if command == "load":
             return load_compact(run.folder / "export").state_dict()
-        if command == "train":
-            return run.go()
-        again = run_of(home, "callbacks.l2_mask.rate=0.3")
-        again.go()
-        return load_file(again.folder / "masks.safetensors")
+        again = run if command == "train" else run_of(home, "callbacks.l2_mask.rate=0.3")
+        found = again.go()
+        return found if command == "train" else load_file(again.folder / "masks.safetensors")
     except (ArgumentError, SystemExit) as error:
         return f"refused: {error}"
+
+
+def reported(folder: Path) -> str:
+    """The report's table; where a run is left out by name, that."""
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        report([str(folder)])
+    said = (folder / "report" / "report.md").read_text()
+    refused = any(word in said for word in ("damaged: ", "left out: "))
+    return "refused: one run, by name" if refused else (folder / "report" / "results.csv").read_text()
 
 
 COMMANDS = ("report", "export", "load", "train", "another run")

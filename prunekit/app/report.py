@@ -1,6 +1,7 @@
 """The door to a sweep's results: ``prunekit report FOLDER`` makes tables and figures of a folder of runs."""
 
 import argparse
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from prunekit.files import write_whole
 MOST_PANELS = 12  # side by side
 SPARSITY, AREA = "sparsity", "median_area"
 
+log = logging.getLogger("prunekit")
+
 
 def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
     """Write the report of a folder of runs.
@@ -39,6 +42,10 @@ def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
         ArgumentError: if there are no finished runs, or runs of several experiments.
     """
     runs = collect(folder)
+    if runs.problems:
+        log.warning(
+            "%d runs are not in the report, which says why; the first: %s", len(runs.problems), runs.problems[0]
+        )
     written = [out / "results.csv", out / "times.csv"]
     for path, table in zip(written, (runs.table, runs.times), strict=True):
         _write(path, table.to_csv(index=False, lineterminator="\n"))

@@ -21,6 +21,7 @@ from prunekit.app.jobs import read_jobs
 from prunekit.app.phases import Shared
 from prunekit.app.report import report
 from prunekit.app.sweep import Outcome, run_job
+from prunekit.callbacks.checkpoints import WholeCheckpointIO
 from prunekit.callbacks.measure import outcome
 from prunekit.errors import ArgumentError
 from tests.conftest import SHORT
@@ -101,7 +102,7 @@ def test_a_checkpoint_of_another_run_is_measured_on_this_runs_data(new_run, mini
     results = other.go()
     content = torch.load(checkpoint, weights_only=True)
     content["callbacks"]["Curves"]["rows"][-1]["accuracy"] = 0.123
-    torch.save(content, checkpoint)
+    WholeCheckpointIO().save_checkpoint(content, checkpoint)
     again = new_run(*small, "data.split=random", "data.split_seed=1", f"ckpt_path={checkpoint}").go()
     assert again["metrics"] == results["metrics"]
 

@@ -111,7 +111,7 @@ def test_units_of_a_linear_layer(tmp_path):
             L1Norm(),
             r"^layer: got 'stem\.0'; accepted: the name of an nn\.LSTM.*; recurrent ones: none",
         ),
-        (Units("body.first"), Entropy(), r"^layer: got 'body\.first'; accepted: .* or a criterion of weights alone"),
+        (Units("body.first"), Entropy(), r"^layer: got 'body\.first'; accepted: .* else a criterion of weights alone"),
         (
             Weights(["body.frist.weight"]),
             Magnitude(),

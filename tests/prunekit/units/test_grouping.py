@@ -111,13 +111,8 @@ NET = {"a": nn.LSTM(2, 3), "stack": nn.GRU(2, 3, 2, bidirectional=True), "say": 
         (Units("a"), ("success",), r"^head: got None; accepted: the part of the model .*; p, a, stack, say"),
         (Units("a", "b"), ("moments",), r"^head: got 'b'; accepted: the part of the model"),
         (Units("a", "a"), ("moments",), r"^head: got 'a: .*; accepted: a head that begins with an nn\.Linear"),
-        (Units("stack", "say"), ("outputs",), r"^layer: got 'stack'; accepted: the last layer of a recurrent layer"),
-        (Units("say"), ("outputs",), r"^layer: got 'say'; accepted: the last layer of a recurrent layer"),
-        (
-            Units("a", "say", every=True),
-            ("outputs",),
-            r"^layer: got 'a'; accepted: the last layer of a recurrent layer",
-        ),
+        (Units("stack", "say"), ("outputs",), r"^layer: got 'stack, of two directions'; accepted: the last layer"),
+        (Units("say"), ("outputs",), r"^layer: got 'say'; accepted: a recurrent layer, .* weights alone"),
         (
             Units("a"),
             ("saliency",),
