@@ -14,6 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prunekit import gpu
 from prunekit.data_modules.clip_frames import ClipFrames
 from prunekit.data_modules.clips import Clip, ClipSource
 from prunekit.data_modules.features import FORMAT, ClipHashes, FeatureCache, Sampling, extract, read_clip
@@ -90,15 +91,14 @@ class ActionClips(InMemoryDataModule):
         if not (backbone.trained or source.synthetic):
             accepted = "trained weights (imagenet or a file); untrained ones are for synthetic_actions alone"
             raise ArgumentError("backbone.weights", backbone.weights, accepted)
-        if device == "cuda" and not torch.cuda.is_available():
+        if device == "cuda" and not gpu.available():
             raise ArgumentError("device", device, "auto or cpu: there is no GPU")
         self.source, self.backbone, self.cache_dir = source, backbone, Path(cache_dir)
         self.split, self.split_seed = split, check_count("split_seed", split_seed)
         self.sampling = Sampling(check_count("frames", frames, least=1), (height, width))
         self.serve, self.allow_missing, self.on_bad_clip = serve, allow_missing, on_bad_clip
         self.shard = _parse_shard(shard)
-        gpu = device != "cpu" and torch.cuda.is_available()
-        self.device = torch.device("cuda" if gpu else "cpu")
+        self.device = torch.device(gpu.KIND if device != "cpu" and gpu.available() else "cpu")
         self.decoders = check_count("decoders", decoders, least=1) if decoders is not None else os.cpu_count() or 1
         self.bad: dict[str, str] = {}
         self._hashes: ClipHashes

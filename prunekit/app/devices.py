@@ -1,16 +1,44 @@
-"""Which GPU a job of a sweep takes, where there are several."""
+"""Which GPU a run or a job of a sweep takes, where there are several."""
 
 import getpass
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
+from prunekit import gpu
 from prunekit.app.errors import ConfigError
+
+
+def accelerator(wanted: Any = "auto") -> Any:
+    """What Lightning is told for ``trainer.accelerator``.
+
+    Its own ``auto`` takes a Mac's GPU first, which has no float64: ours is a GPU of the kind that has, or the CPU.
+    """
+    if wanted in ("auto", "gpu") and gpu.available():
+        return gpu.KIND
+    return "cpu" if wanted == "auto" else wanted
+
+
+def own_gpu(trainer: Mapping[str, Any]) -> int | None:
+    """The number of the GPU that this process trains on, before Lightning says so; None without one.
+
+    Example:
+        >>> own_gpu({"accelerator": "cpu", "devices": [3]}) is None
+        True
+    """
+    if accelerator(trainer.get("accelerator", "auto")) != gpu.KIND:
+        return None
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, str) and "," in devices:
+        devices = [int(part) for part in devices.split(",") if part.strip()]
+    rank = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    number = devices[rank] if isinstance(devices, list) and rank < len(devices) else rank
+    return number if 0 <= number < gpu.module().device_count() else None
 
 
 def check_one_device(trainer: Mapping[str, Any]) -> None:
@@ -45,7 +73,8 @@ def free_gpu(trainer: Mapping[str, Any], job: int, gpus: Sequence[str] | None = 
         The GPU's number, or None where there is nothing to choose.
     """
     gpus = visible_gpus() if gpus is None else gpus
-    if len(gpus) < 2 or trainer.get("accelerator") not in ("auto", "gpu", "cuda") or trainer.get("devices") != 1:
+    admits = trainer.get("accelerator") in ("auto", "gpu", gpu.KIND)
+    if len(gpus) < 2 or not admits or trainer.get("devices") != 1:
         yield None
         return
     folder = Path(tempfile.gettempdir()) / f"prunekit-gpus-{getpass.getuser()}"
@@ -65,12 +94,12 @@ def free_gpu(trainer: Mapping[str, Any], job: int, gpus: Sequence[str] | None = 
     yield job % len(gpus)
 
 
-def current(gpu: int | None) -> AbstractContextManager[None]:
+def current(number: int | None) -> AbstractContextManager[None]:
     """Make a GPU the one that ``cuda`` without a number means, such as for features; nothing for None."""
-    return torch.cuda.device(-1 if gpu is None else gpu)
+    return nullcontext() if number is None else gpu.module().device(number)
 
 
 def visible_gpus() -> list[str]:
     """A name for each GPU that this process sees, the same in all processes of this machine."""
-    count = torch.cuda.device_count()
-    return [str(getattr(torch.cuda.get_device_properties(i), "uuid", i)) for i in range(count)] if count > 1 else []
+    count = gpu.module().device_count()
+    return [str(getattr(gpu.module().get_device_properties(i), "uuid", i)) for i in range(count)] if count > 1 else []

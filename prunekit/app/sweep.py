@@ -12,13 +12,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from prunekit import gpu
 from prunekit.app.door import describe, stop_told
 from prunekit.app.errors import ConfigError
 from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan
@@ -108,8 +108,8 @@ def _free() -> None:
     What lives on, such as all imported code, is looked at once only: it would take most of a short job's time.
     """
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if gpu.available():
+        gpu.module().empty_cache()
     global _settled  # noqa: PLW0603 - of this process, however many sweeps
     if not _settled:  # once: what a later job still holds now would never be given back
         _settled = True
