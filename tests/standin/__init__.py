@@ -122,7 +122,7 @@ def _module(backend: ModuleType) -> ModuleType:
         "is_initialized": lambda: True,
         "synchronize": lambda which=None: backend.synchronize(),
         "empty_cache": lambda: None,
-        "get_device_name": lambda which=None: "a stand-in",
+        "get_device_name": lambda which=NAME: f"stand-in {_index(which)}",
         "get_device_properties": lambda which: f"properties of {NAME}:{_index(which)}",
         "get_rng_state": lambda which=NAME: backend.default_generator(_index(which)).get_state(),
         "set_rng_state": set_rng_state,

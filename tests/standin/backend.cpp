@@ -156,6 +156,10 @@ at::Generator& default_dice(DeviceIndex index) {
   return all.at(index < 0 ? current : index);
 }
 
+void check_kind(at::ScalarType kind) {
+  TORCH_CHECK(!(without_float64 && kind == at::kDouble), "this device has no float64");
+}
+
 // ---- Any operation: checked, run by the CPU on the same bytes, and its results brought under this device's name
 
 struct Call {
@@ -218,6 +222,7 @@ struct Call {
         return over(ours.storage(), result, KEY);
       }
     }
+    check_kind(result.scalar_type());
     auto target = device.value_or(Device(TYPE, current));
     touched.at(target.index()) = true;
     return over(renamed(result.storage(), target), result, KEY);
@@ -301,10 +306,6 @@ void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
 }
 
 // ---- The few operations that know where a tensor lies
-
-void check_kind(at::ScalarType kind) {
-  TORCH_CHECK(!(without_float64 && kind == at::kDouble), "this device has no float64");
-}
 
 struct On {  // makes a device the current one, as long as it lives
   explicit On(Device device) : before(current) {

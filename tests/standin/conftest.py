@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from prunekit import gpu
+from prunekit.app.life import Run
 from tests import standin
+from tests.conftest import compose_config
 
 
 def pytest_collection_finish(session):
@@ -21,7 +23,7 @@ def pytest_collection_finish(session):
 
 @pytest.fixture
 def device(monkeypatch):
-    """The stand-in's first device, while the stand-in is what ``auto`` means; skips the test where it cannot be built."""
+    """The stand-in's first device, while it is what ``auto`` means; the test is skipped where it cannot be built."""
     try:
         backend = standin.load()
     except standin.NoCompilerError as error:
@@ -35,3 +37,19 @@ def device(monkeypatch):
     backend.set_device(before)
     backend.without_float64(False)
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture
+def go(tmp_path, miniature, monkeypatch):
+    """Run overrides on the stand-in, or on the CPU; features are computed there as well."""
+
+    def run(*overrides, on=standin.NAME, folder=None):
+        monkeypatch.setattr(gpu, "KIND", on if on == standin.NAME else "cuda")
+        small = miniature("synthetic_te") if "experiment=synthetic_te" in overrides else []
+        paths = (f"paths.runs_dir={tmp_path / (folder or on)}", f"paths.cache_dir={tmp_path / on}")
+        quiet = ("trainer.enable_progress_bar=false",)
+        made = Run(compose_config(*paths, *quiet, *(o for o in small if o != "data.device=cpu"), *overrides))
+        made.results = made.go()
+        return made
+
+    return run
