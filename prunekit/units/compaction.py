@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from prunekit.gpu import float64
 from prunekit.units.layers import (
     Indices,
     Kept,
@@ -216,7 +217,7 @@ def _fold_constants(module: nn.Module, readers: Mapping[str, Sequence[Link]]) ->
                     folded = folded & (value == 0)
         for weight, bias, value in places:
             if bias is not None:
-                bias.add_(weight[:, folded].double() @ value[folded].double())
+                bias.copy_(float64(bias) + float64(weight[:, folded]) @ float64(value[folded]))
             weight[:, folded] = 0.0
 
 
