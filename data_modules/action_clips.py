@@ -22,6 +22,7 @@ from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
 from prunekit.data_modules.splits import SPLITS, Split, make_split
 from prunekit.errors import ArgumentError, check_choice, check_count, owned_by
 from prunekit.models.backbone import FEATURES, FrozenBackbone
+from prunekit.precision import ieee
 
 log = logging.getLogger("prunekit")
 SHARD = re.compile(r"(\d+)/(\d+)")
@@ -205,7 +206,9 @@ class ActionClips(InMemoryDataModule):
     def _cache(self) -> FeatureCache:
         sampling = {"frames": self.sampling.frames, "size": list(self.sampling.size), "taken": "middles of equal parts"}
         network = self.backbone.recipe() if self.serve == "features" else {"network": None}
-        return FeatureCache(self.cache_dir, {"format": FORMAT, **sampling, **network})
+        # On a GPU sums have another order, so that the last bits are others.
+        on = {"device": self.device.type} if self.device.type != "cpu" and self.serve == "features" else {}
+        return FeatureCache(self.cache_dir, {"format": FORMAT, **sampling, **network, **on})
 
     def _encoder(self) -> Callable[[Tensor], Tensor]:
         if self.serve == "frames":  # what is kept of a clip is that it can be decoded
@@ -217,7 +220,8 @@ class ActionClips(InMemoryDataModule):
 
         @torch.no_grad()
         def encode(frames: Tensor) -> Tensor:
-            features: Tensor = encoder(frames.to(self.device)).cpu()
+            with ieee():
+                features: Tensor = encoder(frames.to(self.device)).cpu()
             return features
 
         return encode

@@ -3,14 +3,17 @@
 import pytest
 import torch
 from pytorch_lightning.accelerators import MPSAccelerator
+from torch import nn
 
 from prunekit import gpu
-from prunekit.app.build import build_trainer
+from prunekit.app.build import build, build_trainer
 from prunekit.app.config import resolve
 from prunekit.latency import medians
+from prunekit.models.backbone import FEATURES, FrozenBackbone
 from prunekit.random_state import random_state, undisturbed
 from tests import standin
 from tests.conftest import SHORT, compose_config
+from tests.prunekit.test_precision import IEEE, settings
 from tests.standin import watching
 from tests.standin.test_runs import GATES, LINEAR, SALIENCY, UNITS, assert_equal_files
 
@@ -68,3 +71,22 @@ def test_what_is_drawn_on_one_device_is_forgotten_and_other_devices_are_not_aske
     assert torch.equal(random_state(device)["standin"], before)
     assert torch.equal(torch.rand(3, device=device), drawn)
     assert standin.load().touched() == [0]
+
+
+def test_features_are_ieees_and_their_recipe_names_the_kind_of_device(device, miniature, tmp_path, monkeypatch):
+    seen = set()
+
+    class Encoder(nn.Module):
+        def forward(self, frames):
+            seen.add((frames.device.type, *settings()))
+            return torch.zeros(len(frames), FEATURES, device=frames.device)
+
+    monkeypatch.setattr(FrozenBackbone, "build", lambda self: Encoder())
+    overrides = ("experiment=synthetic_te", *miniature("synthetic_te"), f"paths.cache_dir={tmp_path}")
+    config, _ = resolve(compose_config(*overrides))
+    recipes = []
+    for on in ("cpu", "auto"):
+        build({**config["data"], "device": on}, "data").extract()
+        recipes.append(sum(path.is_dir() for path in (tmp_path / "features").iterdir()))
+    assert seen == {(on, *IEEE) for on in ("cpu", "standin")}
+    assert recipes == [1, 2]
