@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from prunekit.files import write_whole
-from prunekit.rank import is_rank_zero
+from prunekit.rank import is_rank_zero, locked_on_rank_zero
 
 Content = dict[str, Tensor]
 log = logging.getLogger("prunekit")
@@ -85,7 +84,7 @@ class Cache:
             return make()
         path = self._folder / f"{key}.safetensors"
         self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / f".{key}.lock") if is_rank_zero() else nullcontext():
+        with locked_on_rank_zero(FileLock(self._folder / f".{key}.lock"), share):
             found: Content | None = share(self._read(path) if is_rank_zero() else None)
             if found is not None:
                 return found

@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 from prunekit import gpu
 from prunekit.app.errors import ConfigError
 
+_used: list[int] = []  # the GPU that this process had last
+
 
 def accelerator(wanted: Any = "auto") -> Any:
     """What Lightning is told for ``trainer.accelerator``.
@@ -79,19 +81,21 @@ def free_gpu(trainer: Mapping[str, Any], job: int, gpus: Sequence[str] | None = 
         return
     folder = Path(tempfile.gettempdir()) / f"prunekit-gpus-{getpass.getuser()}"
     folder.mkdir(exist_ok=True)
-    # Jobs that start together try different ones first.
-    for number in (*range(job % len(gpus), len(gpus)), *range(job % len(gpus))):
+    # Jobs that start together try different ones first; those of one process stay where it has memory in use already.
+    first = [number for number in _used if number < len(gpus)]
+    for number in (*first, *range(job % len(gpus), len(gpus)), *range(job % len(gpus))):
         lock = FileLock(folder / f"{gpus[number]}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             continue
+        _used[:] = [number]
         try:
             yield number
         finally:
             lock.release()
         return
-    yield job % len(gpus)
+    yield first[0] if first else job % len(gpus)
 
 
 def current(number: int | None) -> AbstractContextManager[None]:

@@ -10,17 +10,31 @@ TRAINER = {"accelerator": "auto", "devices": 1}
 
 
 @pytest.fixture(autouse=True)
-def own_locks(tmp_path, monkeypatch):
+def fresh_process(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("prunekit.app.devices._used", [])
 
 
-def test_jobs_take_different_gpus_as_long_as_there_are_some_and_then_share():
+def test_jobs_take_different_gpus_as_long_as_there_are_some_and_then_share(monkeypatch):
     with ExitStack() as jobs:
-        taken = [jobs.enter_context(free_gpu(TRAINER, job, GPUS)) for job in (4, 4, 4)]
-        assert taken == [1, 2, 0]
-        assert jobs.enter_context(free_gpu(TRAINER, 5, GPUS)) == 2
+        taken = []
+        for job in (4, 4, 4, 5):
+            monkeypatch.setattr("prunekit.app.devices._used", [])  # each in a process of its own
+            taken.append(jobs.enter_context(free_gpu(TRAINER, job, GPUS)))
+        assert taken == [1, 2, 0, 2]
+    monkeypatch.setattr("prunekit.app.devices._used", [])
     with free_gpu(TRAINER, 4, GPUS) as gpu:
         assert gpu == 1
+
+
+def test_jobs_of_one_process_stay_on_one_gpu():
+    taken = []
+    for job in (1, 2, 3):
+        with free_gpu(TRAINER, job, GPUS) as gpu:
+            taken.append(gpu)
+    assert taken == [1, 1, 1]
+    with free_gpu(TRAINER, 0, GPUS), free_gpu(TRAINER, 0, GPUS) as gpu:  # unless another process has it
+        assert gpu == 0
 
 
 @pytest.mark.parametrize(

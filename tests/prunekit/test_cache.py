@@ -169,7 +169,8 @@ def test_all_ranks_have_what_rank_zero_finds_or_make_it_together(there, tmp_path
     if there:
         Cache(tmp_path).get({"a": 1}, lambda: CONTENT)
     rank, meet, sent, made = threading.local(), threading.Barrier(2, timeout=30), {}, []
-    monkeypatch.setattr("prunekit.cache.is_rank_zero", lambda: rank.number == 0)
+    for place in ("cache", "rank"):
+        monkeypatch.setattr(f"prunekit.{place}.is_rank_zero", lambda: rank.number == 0)
 
     def run(number):
         rank.number = number
@@ -178,7 +179,9 @@ def test_all_ranks_have_what_rank_zero_finds_or_make_it_together(there, tmp_path
             if number == 0:
                 sent["found"] = found
             meet.wait()
-            return sent["found"]
+            shared = sent["found"]
+            meet.wait()  # before anything else is sent
+            return shared
 
         def make():
             meet.wait()  # as sums over ranks do
