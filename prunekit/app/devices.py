@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,18 @@ def check_one_device(trainer: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def free_gpu(trainer: Mapping[str, Any], job: int, gpus: Sequence[str] | None = None) -> Iterator[int | None]:
+def free_gpu(
+    trainer: Mapping[str, Any], job: int, gpus: Sequence[str] | None = None, each: int = 1
+) -> Iterator[int | None]:
     """Hold a GPU that no other job of this machine holds, as long as there is one; else share them by turns.
+
+    With several jobs a GPU, a further one goes to it while it has as much memory free as each would have of it.
 
     Args:
         trainer: the config's; only where ``devices`` is 1 and ``accelerator`` admits a GPU is one chosen.
         job: the job's number.
         gpus: names of the GPUs that are seen; None to ask.
+        each: jobs that may hold one GPU at once.
 
     Yields:
         The GPU's number, or None where there is nothing to choose.
@@ -83,11 +89,15 @@ def free_gpu(trainer: Mapping[str, Any], job: int, gpus: Sequence[str] | None = 
     folder.mkdir(exist_ok=True)
     # Jobs that start together try different ones first; those of one process stay where it has memory in use already.
     first = [number for number in _used if number < len(gpus)]
-    for number in (*first, *range(job % len(gpus), len(gpus)), *range(job % len(gpus))):
-        lock = FileLock(folder / f"{gpus[number]}.lock")
+    order = (*range(job % len(gpus), len(gpus)), *range(job % len(gpus)))
+    for place, number in (*product(range(each), first), *product(range(each), order)):
+        lock = FileLock(folder / (f"{gpus[number]}.{place}.lock" if place else f"{gpus[number]}.lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            continue
+        if place and not _has_room(number, each):
+            lock.release()
             continue
         _used[:] = [number]
         try:
@@ -96,6 +106,11 @@ def free_gpu(trainer: Mapping[str, Any], job: int, gpus: Sequence[str] | None = 
             lock.release()
         return
     yield first[0] if first else job % len(gpus)
+
+
+def _has_room(number: int, each: int) -> bool:
+    free, whole = gpu.module().mem_get_info(number)
+    return bool(free * each >= whole)
 
 
 def current(number: int | None) -> AbstractContextManager[None]:

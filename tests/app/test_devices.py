@@ -1,7 +1,9 @@
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
+from prunekit import gpu
 from prunekit.app.devices import check_one_device, free_gpu
 from prunekit.errors import ArgumentError
 
@@ -61,3 +63,18 @@ def test_a_job_of_a_sweep_has_one_device(trainer):
 @pytest.mark.parametrize("trainer", [{"devices": 1}, {"devices": "1"}, {"devices": [3]}, {}])
 def test_one_device_may_be_named(trainer):
     check_one_device(trainer)
+
+
+def test_a_gpu_takes_several_jobs_while_it_has_memory_for_them(monkeypatch):
+    free = {0: 3, 1: 1}
+    memory = SimpleNamespace(mem_get_info=lambda number: (free[number], 8))
+    monkeypatch.setattr(gpu, "module", lambda: memory)
+    with ExitStack() as jobs:
+        taken = []
+        for _ in range(4):
+            monkeypatch.setattr("prunekit.app.devices._used", [])  # each in a process of its own
+            taken.append(jobs.enter_context(free_gpu(TRAINER, 0, GPUS[:2], each=4)))
+        assert taken == [0, 1, 0, 0]  # a GPU that is free first; then one with a quarter of its memory free
+        free[0] = 1
+        monkeypatch.setattr("prunekit.app.devices._used", [])
+        assert jobs.enter_context(free_gpu(TRAINER, 1, GPUS[:2], each=4)) == 1  # by turns, as all are full

@@ -124,6 +124,7 @@ def _module(backend: ModuleType) -> ModuleType:
         "empty_cache": lambda: None,
         "get_device_name": lambda which=NAME: f"stand-in {_index(which)}",
         "get_device_properties": lambda which: f"properties of {NAME}:{_index(which)}",
+        "mem_get_info": lambda which=NAME: (2**30, 2**30),
         "get_rng_state": lambda which=NAME: backend.default_generator(_index(which)).get_state(),
         "set_rng_state": set_rng_state,
         "manual_seed": lambda seed: backend.default_generator(backend.current_device()).manual_seed(seed),

@@ -135,14 +135,30 @@ gpu.KIND = standin.NAME
 """
 
 
-def sweep(tmp_path, *arguments):
+MEETING = """
+import pathlib, time
+from prunekit.app import life
+go = life.Run.go
+def wait_for_all(self, wait=False):
+    begun = pathlib.Path("{folder}") / f"begun-{{self.config_hash}}"
+    begun.touch()
+    while len(list(begun.parent.glob("begun-*"))) < {jobs}:
+        time.sleep(0.05)
+    return go(self, wait)
+life.Run.go = wait_for_all
+"""
+
+
+def sweep(tmp_path, *arguments, site=""):
     """Run a sweep in processes that all have the stand-in, those that a launcher starts too; the jobs' results."""
-    (tmp_path / "sitecustomize.py").write_text(SITE)
+    (tmp_path / "sitecustomize.py").write_text(SITE + site)
     path = os.pathsep.join([str(tmp_path), str(standin.ROOT)])
     command = [sys.executable, "-m", "prunekit.app.train", "-m", *REGIONS, *arguments]
     runs = [f"paths.runs_dir={tmp_path / 'runs'}", "threads=1", "trainer.enable_progress_bar=false"]
     environment = os.environ | {"PYTHONPATH": path, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *runs], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    done = subprocess.run(
+        [*command, *runs], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path, timeout=250
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/*/results.json")]
 
@@ -155,3 +171,13 @@ def test_a_sweep_uses_both_devices_and_finds_what_the_cpu_finds(device, go, tmp_
         theirs = go(*REGIONS, f"seed={job['seed']}", on="cpu").results
         assert job["metrics"] == theirs["metrics"]
         assert job["sparsity"] == theirs["sparsity"]
+
+
+@pytest.mark.slow
+def test_a_device_does_several_jobs_at_once(device, tmp_path):
+    """A job holds its place until as many as there are places have begun; with fewer at once none would end."""
+    rates = "callbacks.region_mean_mask.rate=0.1,0.2,0.3,0.4"
+    site = MEETING.format(folder=str(tmp_path), jobs=4)
+    jobs = sweep(tmp_path, "hydra/launcher=processes", "hydra.launcher.jobs_per_gpu=2", rates, site=site)
+    assert sorted(job["device"] for job in jobs) == ["stand-in 0"] * 2 + ["stand-in 1"] * 2
+    assert len(list((tmp_path / "runs" / "dense").iterdir())) == 1
