@@ -127,6 +127,9 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
         _check(module, link)
         readers[link.source].append(link)
     smaller = copy.deepcopy(module)
+    for part in smaller.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()  # which a copy has in pieces, that cuDNN would gather at every call
     with torch.no_grad():
         _clear_unread(smaller, readers)
         _fold_constants(smaller, readers)

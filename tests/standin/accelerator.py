@@ -7,7 +7,7 @@ from pytorch_lightning.accelerators import Accelerator, AcceleratorRegistry
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from pytorch_lightning.trainer.connectors import accelerator_connector as connector
 
-from tests.standin import NAME, load
+from tests.standin import NAME, flat_weights, load
 
 
 class StandInAccelerator(Accelerator):
@@ -44,6 +44,8 @@ class StandInAccelerator(Accelerator):
 def register() -> None:
     """Have a Trainer take ``accelerator="standin"``, and train on the device and in the precision that it names.
 
+    Recurrent layers then want their weights in one piece, as on CUDA.
+
     Lightning knows of no single device but its own kinds, for which it decides at two places.
     """
     AcceleratorRegistry.register(NAME, StandInAccelerator, override=True)
@@ -55,3 +57,4 @@ def register() -> None:
 
     connector._AcceleratorConnector._choose_strategy = choose
     connector.MixedPrecision = lambda precision, device: mixed(precision, NAME if device == "cuda" else device)
+    flat_weights.require()

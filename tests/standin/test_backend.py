@@ -105,3 +105,12 @@ def test_what_was_too_small_grows_as_on_the_cpu(device):
     torch.add(x, 1, out=out)
     assert torch.equal(out, x + 1)
     assert x.resize_(8)[:6].tolist() == list(range(6))
+
+
+def test_a_recurrent_layer_whose_weights_are_in_pieces_is_refused(device):
+    layer, x = nn.LSTM(4, 5), torch.ones(2, 3, 4, device=device)
+    wanted = layer(x.cpu())[0]
+    layer.to(device)
+    torch.testing.assert_close(layer(x)[0].cpu(), wanted)
+    with pytest.raises(RuntimeError, match="in 4 pieces"):
+        copy.deepcopy(layer)(x)

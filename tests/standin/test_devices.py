@@ -11,6 +11,7 @@ from prunekit.app.config import resolve
 from prunekit.latency import medians
 from prunekit.models.backbone import FEATURES, FrozenBackbone
 from prunekit.random_state import random_state, undisturbed
+from prunekit.units.compaction import compact
 from tests import standin
 from tests.conftest import SHORT, compose_config
 from tests.prunekit.test_precision import IEEE, settings
@@ -90,3 +91,9 @@ def test_features_are_ieees_and_their_recipe_names_the_kind_of_device(device, mi
         recipes.append(sum(path.is_dir() for path in (tmp_path / "features").iterdir()))
     assert seen == {(on, *IEEE) for on in ("cpu", "standin")}
     assert recipes == [1, 2]
+
+
+def test_copies_of_recurrent_layers_have_their_weights_in_one_piece(device):
+    layer = nn.LSTM(4, 5).to(device)
+    network = nn.ModuleDict({"lstm": layer, "head": nn.Linear(5, 2).to(device)})
+    compact(network, []).module["lstm"](torch.ones(2, 3, 4, device=device))
