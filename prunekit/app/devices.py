@@ -105,7 +105,8 @@ def free_gpu(
         finally:
             lock.release()
         return
-    yield first[0] if first else job % len(gpus)
+    _used[:] = [first[0] if first else job % len(gpus)]
+    yield _used[0]
 
 
 def _has_room(number: int, each: int) -> bool:
@@ -115,7 +116,9 @@ def _has_room(number: int, each: int) -> bool:
 
 def current(number: int | None) -> AbstractContextManager[None]:
     """Make a GPU the one that ``cuda`` without a number means, such as for features; nothing for None."""
-    return nullcontext() if number is None else gpu.module().device(number)
+    # A process begins with the first one; asking for it would take memory on it even where nothing is to be done.
+    is_it = number is None or (number == 0 and not gpu.module().is_initialized())
+    return nullcontext() if is_it else gpu.module().device(number)
 
 
 def visible_gpus() -> list[str]:

@@ -1,10 +1,10 @@
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from prunekit import gpu
-from prunekit.app.devices import check_one_device, free_gpu
+from prunekit.app.devices import check_one_device, current, free_gpu
 from prunekit.errors import ArgumentError
 
 GPUS = [f"test-{i}" for i in range(3)]
@@ -78,3 +78,14 @@ def test_a_gpu_takes_several_jobs_while_it_has_memory_for_them(monkeypatch):
         free[0] = 1
         monkeypatch.setattr("prunekit.app.devices._used", [])
         assert jobs.enter_context(free_gpu(TRAINER, 1, GPUS[:2], each=4)) == 1  # by turns, as all are full
+
+
+def test_a_gpu_that_is_the_current_one_anyway_is_left_alone(monkeypatch):
+    """Asked for, it would be given memory by a process that has nothing to do."""
+    asked = []
+    cuda = SimpleNamespace(is_initialized=lambda: False, device=lambda number: asked.append(number) or nullcontext())
+    monkeypatch.setattr(gpu, "module", lambda: cuda)
+    for number in (None, 0, 1):
+        with current(number):
+            pass
+    assert asked == [1]

@@ -62,6 +62,8 @@ def _built() -> Path:
             compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
             if compiler is None:
                 raise NoCompilerError("the stand-in for a GPU wants a C++ compiler: apt-get install g++")
+            if not Path(sysconfig.get_path("include"), "Python.h").exists():
+                raise NoCompilerError("the stand-in for a GPU wants Python's headers: apt-get install python3-dev")
             aside = library.with_suffix(".part")
             flags = ["-std=c++20", "-O1", "-w", "-fPIC", "-shared", f"-DTORCH_EXTENSION_NAME={NAME}"]
             flags += [f"-D_GLIBCXX_USE_CXX11_ABI={int(torch._C._GLIBCXX_USE_CXX11_ABI)}"]
