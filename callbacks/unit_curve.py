@@ -1,21 +1,21 @@
 """Accuracy against the rate of removed units: criteria x orders x rates on one trained network."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.cache import Cache
 from prunekit.calibration import Seen
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
-from prunekit.callbacks.measure import TEST, Data, accuracy
+from prunekit.callbacks.measure import TEST, Data, accuracy, evaluating
 from prunekit.callbacks.pruning import pruning_callbacks
 from prunekit.callbacks.scoring import Scored, leave_scores, look_at_first, score
 from prunekit.callbacks.unit_mask import parts_of
@@ -166,16 +166,16 @@ class UnitCurve(PruningObserver):
             *self.grouping.parameters(module),
             *(self.repair.changes(module, self.grouping) if self.repair else ()),
         }
-        saved = {name: find_parameter(module, name).detach().clone() for name in names}
         self.rows = []
-        try:
+        # After a fit the network is on the CPU: it is moved once, not for each point.
+        with evaluating(module, trainer.strategy.root_device), _put_back(module, names) as put_back:
             for name, order, rate in ((n, o, r) for n, o in self._lines() for r in self.rates):
                 row = done.get((name, order, rate))
                 if row is None:
                     goes = select(scored.scores[name].values, groups.sizes, rate, order=order)
                     key = goes.numpy().tobytes()
                     if key not in measured:
-                        _restore(module, saved)
+                        put_back()
                         remove(module, self.grouping, groups, goes, before, self.repair, scored.seen).apply(module)
                         measured[key] = accuracy(trainer, module, TEST, self._predict, self._data)
                     removed = int(goes.sum())
@@ -190,8 +190,6 @@ class UnitCurve(PruningObserver):
                     if trainer.is_global_zero:
                         write_record(path, {"of": of, "rows": [*self.rows, row]})
                 self.rows.append(row)
-        finally:
-            _restore(module, saved)
 
     def _show(self, trainer: pl.Trainer, scores: Mapping[str, Scores], seen: Seen) -> None:
         folder = Path(trainer.default_root_dir)
@@ -227,7 +225,17 @@ def _point(row: Row) -> tuple[str, str, float]:
     return row["criterion"], row["order"], row["rate"]
 
 
-@torch.no_grad()
-def _restore(module: pl.LightningModule, saved: Mapping[str, Tensor]) -> None:
-    for name, value in saved.items():
-        find_parameter(module, name).copy_(value)
+@contextmanager
+def _put_back(module: pl.LightningModule, names: Iterable[str]) -> Iterator[Callable[[], None]]:
+    """Something to call that makes parameters what they are now, to the bit; it is called at the end."""
+    saved = {name: find_parameter(module, name).detach().clone() for name in names}
+
+    @torch.no_grad()
+    def put_back() -> None:
+        for name, value in saved.items():
+            find_parameter(module, name).copy_(value)
+
+    try:
+        yield put_back
+    finally:
+        put_back()

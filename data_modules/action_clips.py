@@ -14,6 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prunekit import gpu
 from prunekit.cache import Cache
 from prunekit.data_modules.clip_frames import ClipFrames
 from prunekit.data_modules.clips import Clip, ClipSource
@@ -23,6 +24,7 @@ from prunekit.data_modules.splits import SPLITS, Split, make_split
 from prunekit.digests import digest
 from prunekit.errors import ArgumentError, check_choice, check_count, owned_by
 from prunekit.models.backbone import FEATURES, FrozenBackbone
+from prunekit.precision import ieee
 
 log = logging.getLogger("prunekit")
 SHARD = re.compile(r"(\d+)/(\d+)")
@@ -92,15 +94,14 @@ class ActionClips(InMemoryDataModule):
         if not (backbone.trained or source.synthetic):
             accepted = "trained weights (imagenet or a file); untrained ones are for synthetic_actions alone"
             raise ArgumentError("backbone.weights", backbone.weights, accepted)
-        if device == "cuda" and not torch.cuda.is_available():
+        if device == "cuda" and not gpu.available():
             raise ArgumentError("device", device, "auto or cpu: there is no GPU")
         self.source, self.backbone, self.cache_dir = source, backbone, Path(cache_dir)
         self.split, self.split_seed = split, check_count("split_seed", split_seed)
         self.sampling = Sampling(check_count("frames", frames, least=1), (height, width))
         self.serve, self.allow_missing, self.on_bad_clip = serve, allow_missing, on_bad_clip
         self.shard = _parse_shard(shard)
-        gpu = device != "cpu" and torch.cuda.is_available()
-        self.device = torch.device("cuda" if gpu else "cpu")
+        self.device = torch.device(gpu.KIND if device != "cpu" and gpu.available() else "cpu")
         self.decoders = check_count("decoders", decoders, least=1) if decoders is not None else os.cpu_count() or 1
         self.bad: dict[str, str] = {}
         self._hashes: ClipHashes
@@ -208,7 +209,9 @@ class ActionClips(InMemoryDataModule):
     def _recipe(self) -> dict[str, Any]:
         sampling = {"frames": self.sampling.frames, "size": list(self.sampling.size), "taken": "middles of equal parts"}
         network = self.backbone.recipe() if self.serve == "features" else {"network": None}
-        return {**sampling, **network}
+        # On a GPU sums have another order, so that the last bits are others.
+        on = {"device": self.device.type} if self.device.type != "cpu" and self.serve == "features" else {}
+        return {**sampling, **network, **on}
 
     @property
     def _cache(self) -> Cache:
@@ -224,7 +227,8 @@ class ActionClips(InMemoryDataModule):
 
         @torch.no_grad()
         def encode(frames: Tensor) -> Tensor:
-            features: Tensor = encoder(frames.to(self.device)).cpu()
+            with ieee():
+                features: Tensor = encoder(frames.to(self.device)).cpu()
             return features
 
         return encode

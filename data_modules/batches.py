@@ -95,30 +95,36 @@ class TensorBatches:
         # A generator: the epoch is read at the first batch, after Lightning has set it.
         first, self._skip = self._skip, 0
         if self._seed is None:
-            yield from self._take(self._in_order())
+            yield from self._take((part, part) for part in self._in_order())
             return
-        order = epoch_order(len(self._y), self._seed, self._epoch)[: self._samples].to(self._y.device)
-        parts = (
-            order[number * self._batch_size : (number + 1) * self._batch_size] for number in range(first, len(self))
-        )
-        for number, batch in enumerate(self._take(part[self._rank :: self._world] for part in parts), start=first + 1):
+        order = epoch_order(len(self._y), self._seed, self._epoch)[: self._samples]
+        there = order.to(self._y.device)
+        # Lazy samples are looked up on the host, which would have to wait for numbers that lie on a GPU.
+        orders = there if isinstance(self._x, Tensor) else order, there
+        starts = range(first * self._batch_size, self._samples, self._batch_size)
+        parts = ((self._own_part(orders[0], start), self._own_part(orders[1], start)) for start in starts)
+        for number, batch in enumerate(self._take(parts), start=first + 1):
             self._given = number
             yield batch
+
+    def _own_part(self, order: Tensor, start: int) -> Tensor:
+        """This rank's part of the batch that begins at ``start``."""
+        return order[start : start + self._batch_size][self._rank :: self._world]
 
     def _in_order(self) -> Iterator[slice]:
         """This rank's part of each batch, unshuffled."""
         for start in range(0, self._samples, self._batch_size):
             yield slice(start + self._rank, min(start + self._batch_size, self._samples), self._world)
 
-    def _take(self, indices: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _take(self, indices: Iterable[tuple[Tensor | slice, Tensor | slice]]) -> Iterator[tuple[Tensor, Tensor]]:
         if isinstance(self._x, Tensor):
-            for index in indices:
-                yield self._x[index], self._y[index]
+            for of_x, of_y in indices:
+                yield self._x[of_x], self._y[of_y]
             return
         with ThreadPoolExecutor(1) as ahead:
             making: deque[tuple[Future[Tensor], Tensor]] = deque()
-            for index in indices:
-                making.append((ahead.submit(self._x.__getitem__, index), self._y[index]))
+            for of_x, of_y in indices:
+                making.append((ahead.submit(self._x.__getitem__, of_x), self._y[of_y]))
                 if len(making) > 1:
                     x, y = making.popleft()
                     yield x.result(), y

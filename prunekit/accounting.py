@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunekit.exports import serialized
 from prunekit.latency import medians
+from prunekit.precision import ieee
 from prunekit.units.compaction import compact, difference
 from prunekit.units.links import network_links
 
@@ -86,7 +87,7 @@ def _compacted(
 ) -> tuple[nn.Module, dict[str, Any], int]:
     try:
         made = compact(module, network_links(module, recurrent))
-        with _steps(made.module) as steps, torch.no_grad():
+        with _steps(made.module) as steps, torch.no_grad(), ieee():
             apart = difference(predict(module, example), predict(made.module, example))
         if not apart <= MOST_DIFFERENCE:
             raise ValueError(f"outputs differ by {apart:.2g}: layers are connected otherwise than by name or sequence")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunekit.digests import digest, tensor_digest
 from prunekit.files import write_whole
-from prunekit.rank import is_rank_zero, on_rank_zero
+from prunekit.rank import is_rank_zero, locked_on_rank_zero
 
 Content = dict[str, Tensor]
 SECONDS_A_WRITE_MAY_TAKE = 3600.0
@@ -56,7 +56,7 @@ class Cache:
         if path is None:
             return make()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with on_rank_zero(FileLock(path.with_name(f".{path.stem}.lock"))):
+        with locked_on_rank_zero(FileLock(path.with_name(f".{path.stem}.lock")), share):
             found: Content | None = share(self.load(inputs) if is_rank_zero() else None)
             if found is not None:
                 log.info("taken from %s", path)

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-import torch
+from prunekit.gpu import wait
 
 
 def medians(rivals: Mapping[str, Callable[[], object]], repeats: int, warm: bool = False) -> dict[str, float]:
@@ -27,15 +27,10 @@ def medians(rivals: Mapping[str, Callable[[], object]], repeats: int, warm: bool
         for name, rival in rivals.items():
             if warm:
                 rival()
-            _wait()
+            wait()
             started = time.perf_counter()
             rival()
-            _wait()
+            wait()
             if turn > 0:
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def _wait() -> None:
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize()

@@ -18,7 +18,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
         "numpy": [kind, np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state(),
     }
-    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+    return state if device.type == "cpu" else state | {device.type: _of(device).get_rng_state(*_which(device))}
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
@@ -27,8 +27,17 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    if device.type != "cpu" and device.type in state:
+        _of(device).set_rng_state(state[device.type], *_which(device))
+
+
+def _of(device: torch.device) -> Any:
+    return torch.get_device_module(device)
+
+
+def _which(device: torch.device) -> list[torch.device]:
+    """The device as an argument; of a Mac's, which is one, torch does not want to be told."""
+    return [] if device.type == "mps" else [device]
 
 
 @contextmanager

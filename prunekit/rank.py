@@ -1,8 +1,13 @@
 """Which of a run's processes writes."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
+from filelock import BaseFileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_only
+
+SECONDS_OF_SILENCE = 60.0  # after which ranks that wait for one hear from it; minutes, and they would give up
 
 
 def is_rank_zero() -> bool:
@@ -13,3 +18,30 @@ def is_rank_zero() -> bool:
 def on_rank_zero(guard: AbstractContextManager[object]) -> AbstractContextManager[object]:
     """``guard`` in the process that writes, nothing to enter in the others."""
     return guard if is_rank_zero() else nullcontext()
+
+
+@contextmanager
+def locked_on_rank_zero(lock: BaseFileLock, share: Callable[[Any], Any]) -> Iterator[None]:
+    """Hold a lock in the process that writes, while the others wait for it to have it.
+
+    They wait in a collective, which gives up after some minutes: so they are told now and then that it still waits.
+
+    Args:
+        lock: another run's process may hold it for as long as it likes.
+        share: gives all ranks what rank 0 hands it.
+    """
+    while not share(is_rank_zero() and _acquired(lock)):
+        pass
+    try:
+        yield
+    finally:
+        if is_rank_zero():
+            lock.release()
+
+
+def _acquired(lock: BaseFileLock) -> bool:
+    try:
+        lock.acquire(timeout=SECONDS_OF_SILENCE)
+    except Timeout:
+        return False
+    return True

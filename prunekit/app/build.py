@@ -10,6 +10,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from prunekit.app.builder import Builder, find_target, parameters_of
 from prunekit.app.checkpoint_file import CheckpointFile
 from prunekit.app.config import Config
+from prunekit.app.devices import accelerator
 from prunekit.app.errors import ConfigError
 from prunekit.callbacks.checkpoints import WholeCheckpointIO
 from prunekit.callbacks.profiling import NoProfiler
@@ -88,8 +89,9 @@ def build_trainer(
 ) -> pl.Trainer:
     """A trainer that writes into ``folder``, stops after ``max_epochs`` and need not read ``start`` again."""
     builder = builder or Builder()
+    kind = accelerator(config["trainer"].get("accelerator", "auto"))
     trainer = builder.build(
-        {**config["trainer"], "max_epochs": max_epochs},
+        {**config["trainer"], "accelerator": kind, "max_epochs": max_epochs},
         "trainer",
         **({} if config["trainer"].get("profiler") else {"profiler": NoProfiler()}),
         callbacks=callbacks,

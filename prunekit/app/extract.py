@@ -8,7 +8,7 @@ from prunekit.app.config import references, resolve
 from prunekit.app.devices import current, free_gpu
 from prunekit.app.door import errors_told
 from prunekit.app.errors import ConfigError
-from prunekit.app.sweep import Outcome, in_sweep, run_job, summed_up
+from prunekit.app.sweep import Outcome, in_sweep, jobs_per_gpu, run_job, summed_up
 
 
 def extract_once(cfg: DictConfig) -> None:
@@ -24,7 +24,8 @@ def extract_once(cfg: DictConfig) -> None:
 
 
 def _job(cfg: DictConfig, number: int) -> Outcome:
-    with free_gpu({"accelerator": cfg.trainer.accelerator, "devices": 1}, number) as gpu, current(gpu):
+    trainer = {"accelerator": cfg.trainer.accelerator, "devices": 1}
+    with free_gpu(trainer, number, each=jobs_per_gpu()) as gpu, current(gpu):
         return Outcome(run=None, words=_extract(cfg))
 
 

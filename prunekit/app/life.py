@@ -14,6 +14,7 @@ from prunekit.app import phases
 from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, read_checkpoint
 from prunekit.app.config import read_config, references, resolve, with_references
+from prunekit.app.devices import current, own_gpu
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.results import RESULTS
@@ -80,7 +81,8 @@ class Run:
             ConfigError: before any training, if the folder is in use or holds another run, or if the config, the
                 data or a checkpoint cannot work.
         """
-        with on_rank_zero(locked(self.folder, self._folder_key, wait=wait)):
+        own = current(own_gpu(self.config["trainer"]))  # features too are computed there
+        with own, on_rank_zero(locked(self.folder, self._folder_key, wait=wait)):
             if self.config["force"] and is_rank_zero():
                 clear(self.folder)
             results: dict[str, Any] | None = read_record(self.folder / RESULTS, self._folder_key)
@@ -92,9 +94,9 @@ class Run:
                 log.info("this run had finished; force=true would start it anew")
                 return results
             builder = Builder(self._references)
-            own = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home, self._given)
+            parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home, self._given)
             with builder.naming():
-                return phases.run(phases.Setting(*own, builder), self._shared or phases.Shared())
+                return phases.run(phases.Setting(*parts, builder), self._shared or phases.Shared())
 
     def _refuse_another_run(self) -> None:
         stored = read_config(self.folder / CONFIG, self._folder_key)

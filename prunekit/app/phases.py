@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
+from prunekit import gpu
 from prunekit.accounting import account
 from prunekit.app import results as leave
 from prunekit.app.build import build_callbacks, build_model, build_trainer, fit, schedule_end
@@ -232,7 +233,7 @@ def measured(
         "config_hash": setting.config_hash,
         **leave.provenance(),
         **({"data": report} if (report := getattr(data, "report", dict)()) else {}),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": device.type if device.type == "cpu" else gpu.name(device),
         "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
         "metrics": {"dense/test_acc": dense, "pruned/test_acc": pruned, "final/test_acc": curves.final_test_acc},
         "sparsity": sparsity,

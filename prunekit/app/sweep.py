@@ -12,16 +12,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypedDict
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from prunekit import gpu
 from prunekit.app.door import describe, stop_told
 from prunekit.app.errors import ConfigError
 from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan
+from prunekit.app.launcher import register
 from prunekit.errors import ArgumentError
 
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
@@ -44,7 +45,9 @@ class Sweep(Callback):  # type: ignore[misc]
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Called in the process that starts the sweep, before any job."""
         Sweep.folder = Path(config.hydra.sweep.dir).absolute()
+        register()
         package = str(config.hydra.launcher._target_).split(".")[1]
+        package = "hydra_joblib_launcher" if package == "prunekit" else package  # which ours builds on
         if package in EXTRAS and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
             extra = EXTRAS[package]
             error = ConfigError("hydra/launcher", extra, f"one that is installed: pip install 'prunekit[{extra}]'")
@@ -70,6 +73,11 @@ def planned(config: DictConfig) -> list[list[str]]:
 def in_sweep() -> bool:
     """Whether this process runs a job of a sweep."""
     return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def jobs_per_gpu() -> int:
+    """How many jobs the launcher of this sweep may have on one GPU at once."""
+    return int(HydraConfig.get().launcher.get("jobs_per_gpu") or 1)
 
 
 def run_job(work: Callable[[int], Outcome]) -> None:
@@ -108,8 +116,8 @@ def _free() -> None:
     What lives on, such as all imported code, is looked at once only: it would take most of a short job's time.
     """
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if gpu.available():
+        gpu.module().empty_cache()
     global _settled  # noqa: PLW0603 - of this process, however many sweeps
     if not _settled:  # once: what a later job still holds now would never be given back
         _settled = True

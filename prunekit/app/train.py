@@ -4,12 +4,12 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from prunekit.app.devices import check_one_device, current, free_gpu
+from prunekit.app.devices import check_one_device, free_gpu
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.life import Run
 from prunekit.app.phases import Shared
 from prunekit.app.results import summary_table
-from prunekit.app.sweep import Outcome, in_sweep, run_job, summed_up
+from prunekit.app.sweep import Outcome, in_sweep, jobs_per_gpu, run_job, summed_up
 from prunekit.rank import is_rank_zero
 
 _shared = Shared()  # of the jobs of a sweep that run in this process
@@ -36,7 +36,7 @@ def run_once(cfg: DictConfig) -> None:
 def _job(cfg: DictConfig, number: int) -> Outcome:
     run = Run(cfg, _shared)
     check_one_device(run.config["trainer"])
-    with free_gpu(run.config["trainer"], number) as gpu, current(gpu):
+    with free_gpu(run.config["trainer"], number, each=jobs_per_gpu()) as gpu:
         if gpu is not None:
             run.use_gpu(gpu)
         results = run.go(wait=True)  # two sweeps may have a job in common

@@ -33,6 +33,6 @@ class L1Norm(Criterion):
         for name, number in groups.numbers.items():
             if number.dim() > 1:
                 first, last = int(number.min()), int(number.max())
-                norms = find_parameter(module, name).detach().double().cpu().abs().sum(1)
+                norms = find_parameter(module, name).detach().cpu().double().abs().sum(1)
                 rows[first], units[first] = rows.get(first, 0.0) + norms, last - first + 1
         return Scores(torch.cat([rows[first].view(-1, units[first]).sum(0) for first in sorted(rows)]))

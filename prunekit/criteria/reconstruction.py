@@ -40,7 +40,7 @@ class Reconstruction(Criterion):
         covariance = seen.moments.fed_back.covariance().cpu()
         wanted = torch.zeros_like(covariance)
         for weight in seen.readers:
-            reads = weight.detach().double().cpu()
+            reads = weight.detach().cpu().double()
             reads = reads.T @ reads
             wanted += reads / (reads * covariance).sum().clamp(min=torch.finfo(torch.float64).tiny)
         order = forward_selection(covariance, wanted, self.ridge)

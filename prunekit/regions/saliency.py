@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from prunekit.calibration import Calibration
+from prunekit.gpu import float64
 
 
 def weight_saliency(module: nn.Module, layer: nn.Linear, calibration: Calibration) -> tuple[Tensor, int]:
@@ -56,10 +57,10 @@ def weight_saliency(module: nn.Module, layer: nn.Linear, calibration: Calibratio
                     raise ValueError(f"the layer was called {len(seen)} times, or with something else than a matrix")
                 came_in, went_out = seen[0]
                 (slope,) = torch.autograd.grad(loss, went_out)
-            total += (slope.double().abs().T @ came_in.detach().double().abs()).cpu()
+            total += (float64(slope).abs().T @ float64(came_in.detach()).abs()).cpu()
             samples += len(y)
     finally:
         handle.remove()
     if not samples:
         raise ValueError("no samples to take saliencies on")
-    return total * layer.weight.detach().double().abs().cpu(), samples
+    return total * layer.weight.detach().cpu().double().abs(), samples

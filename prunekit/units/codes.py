@@ -35,10 +35,10 @@ def encode_outputs(h: Tensor) -> Tensor:
     codes = torch.empty(h.shape, dtype=torch.uint8, device=h.device)
     flat, out = h.reshape(-1), codes.view(-1)
     half = LEVELS // 2
-    total = torch.zeros((), device=h.device)
+    total = torch.zeros((), device=h.device)  # in float32: the sum of many float16 is infinite
     for part, target in zip(torch.split(flat, BLOCK), torch.split(out, BLOCK), strict=True):
         level = part.mul(half).floor_().clamp_(-half, half - 1)
-        total += level.sum()  # a NaN, which no integer can be, shows in it
+        total += level.sum(dtype=total.dtype)  # a NaN, which no integer can be, shows in it
         # As a byte with a sign, the level from -128 on; turning that bit over adds 128.
         target.copy_(level.to(torch.int8).view(torch.uint8)).bitwise_xor_(half)
     if total.isnan():

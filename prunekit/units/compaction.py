@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from prunekit.gpu import float64
 from prunekit.units.layers import (
     Indices,
     Kept,
@@ -126,6 +127,9 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
         _check(module, link)
         readers[link.source].append(link)
     smaller = copy.deepcopy(module)
+    for part in smaller.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()  # which a copy has in pieces, that cuDNN would gather at every call
     with torch.no_grad():
         _clear_unread(smaller, readers)
         _fold_constants(smaller, readers)
@@ -216,7 +220,7 @@ def _fold_constants(module: nn.Module, readers: Mapping[str, Sequence[Link]]) ->
                     folded = folded & (value == 0)
         for weight, bias, value in places:
             if bias is not None:
-                bias.add_(weight[:, folded].double() @ value[folded].double())
+                bias.copy_(float64(bias) + float64(weight[:, folded]) @ float64(value[folded]))
             weight[:, folded] = 0.0
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.errors import ArgumentError
+from prunekit.gpu import float64
 from prunekit.units.moments import Moments, OutputMoments
 
 RIDGE = 1e-4
@@ -75,10 +76,10 @@ def fold(weight: Tensor, bias: Tensor | None, found: Fit, kept: Tensor, removed:
         kept: as it was fitted.
         removed: as it was fitted.
     """
-    given = weight[:, removed].double()
-    weight[:, kept] += (given @ found.coefficients.to(given.device)).to(weight.dtype)
+    given = float64(weight[:, removed])
+    weight[:, kept] += (given @ found.coefficients.to(given.device)).to(weight)
     if bias is not None:
-        bias += (given @ found.constant.to(given.device)).to(bias.dtype)
+        bias += (given @ found.constant.to(given.device)).to(bias)
 
 
 def compensate(

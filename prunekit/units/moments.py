@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunekit.gpu import float64
+
 SUMS = ("count", "total", "products")
 
 
@@ -32,7 +34,7 @@ class Moments:
             tensor([[10., 14.],
                     [14., 20.]], dtype=torch.float64)
         """
-        rows = x.reshape(-1, x.shape[-1]).double()  # products of float32 would differ from batch size to batch size
+        rows = float64(x.reshape(-1, x.shape[-1]))  # products of float32 would differ from batch size to batch size
         return cls(rows.new_tensor(float(len(rows) + zeros)), rows.sum(0), rows.T @ rows)
 
     def __add__(self, other: "Moments") -> "Moments":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunekit.calibration import Calibration, alone
+from prunekit.gpu import float64
 from prunekit.units.codes import encode_outputs
 from prunekit.units.gates import gate_activations, on_one_scale
 from prunekit.units.moments import OutputMoments
@@ -126,8 +127,8 @@ class Recorder:
 
     def _take(self, h: Tensor, y: Tensor | None, watched: Tensor) -> None:
         self._levels.append(encode_outputs(on_one_scale(watched) if self._gates else watched).cpu())
-        self._magnitude = self._magnitude + watched.abs().sum(0).double().cpu()
-        self._total = self._total + watched.sum((0, 1), dtype=torch.float64).cpu()
+        self._magnitude = self._magnitude + watched.abs().sum(0).cpu().double()
+        self._total = self._total + float64(watched).sum((0, 1)).cpu()
         if self._head is not None:
             if y is None or y.shape != h.shape[:1]:
                 raise ValueError("success at each step wants one class for each sequence of a batch")

@@ -9,7 +9,10 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 import conf
+from prunekit.app import launcher
 from tests.conftest import compose_config
+
+launcher.register()
 
 FOLDER = Path(conf.__file__).parent
 FILES = sorted(FOLDER.rglob("*.yaml"))

@@ -180,7 +180,9 @@ def test_all_ranks_have_what_rank_zero_finds_or_make_it_together(there, tmp_path
             if number == 0:
                 sent["found"] = found
             meet.wait()
-            return sent["found"]
+            shared = sent["found"]
+            meet.wait()  # before anything else is sent
+            return shared
 
         def make():
             meet.wait()  # as sums over ranks do

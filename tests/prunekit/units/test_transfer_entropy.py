@@ -10,7 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunekit.units.codes import LEVELS, count_levels, encode_outputs, encode_target, entropy, equal_width, quantile
+from prunekit.units.codes import (
+    BLOCK,
+    LEVELS,
+    count_levels,
+    encode_outputs,
+    encode_target,
+    entropy,
+    equal_width,
+    quantile,
+)
 from prunekit.units.transfer_entropy import count_transitions, miller_madow, surrogates, transfer_entropy
 
 
@@ -214,3 +223,8 @@ def test_the_surrogate_keeps_what_y_does_tell():
     assert (constant.mean.item(), constant.p_value.item()) == (0.0, 1.0)  # every surrogate reaches the 0
     again = surrogates(x, y, 2, 2, number=19, seed=0)
     assert torch.equal(again.mean, rows.mean)
+
+
+def test_outputs_in_half_precision_are_no_nan_however_many_they_are():
+    one = torch.full((BLOCK,), 0.9, dtype=torch.float16)
+    assert encode_outputs(torch.cat([one, -one])).unique().tolist() == [12, 243]
