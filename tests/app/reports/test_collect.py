@@ -109,7 +109,7 @@ def test_what_is_missing_unfinished_or_damaged_is_named_and_the_rest_is_reported
     assert [line.split(" ")[0] for line in runs.problems] == ["damaged:", "not"]
     lines = "\n".join(state(runs))
     assert "Incomplete" in lines
-    assert "entropy-descending-0.6-0 (JSONDecodeError" in lines
+    assert "entropy-descending-0.6-0 (ArgumentError: file: got" in lines
     assert f"not finished: {tmp_path / 'random-ascending-0.2-0'}" in lines
     assert "6 combinations" in lines
     assert "seed=0,1,2 criterion=entropy order=ascending rate=0.6" in lines
