@@ -286,7 +286,10 @@ def equal_on_ranks(trainer: pl.Trainer, module: pl.LightningModule, names: Itera
     """Give all ranks rank 0's values: what each has computed may differ in the last bits on unequal machines."""
     if trainer.world_size > 1:
         for name in names:
-            torch.distributed.broadcast(find_parameter(module, name).detach(), src=0)  # in place, and nothing pickled
+            parameter = find_parameter(module, name)
+            value = parameter.detach().to(trainer.strategy.root_device)  # after a fit the network is on the CPU
+            torch.distributed.broadcast(value, src=0)  # in place, and nothing is pickled
+            parameter.copy_(value)
 
 
 def _equal_on_ranks(trainer: pl.Trainer, mask: Mask) -> Mask:
