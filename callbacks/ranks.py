@@ -13,7 +13,10 @@ def give_parameters(trainer: pl.Trainer, module: pl.LightningModule, names: Iter
     """Give all ranks rank 0's values: what each has computed may differ in the last bits on unequal machines."""
     if trainer.world_size > 1:
         for name in names:
-            torch.distributed.broadcast(find_parameter(module, name).detach(), src=0)  # in place, and nothing pickled
+            parameter = find_parameter(module, name)
+            value = parameter.detach().to(trainer.strategy.root_device)  # after a fit the network is on the CPU
+            torch.distributed.broadcast(value, src=0)  # in place, and nothing is pickled
+            parameter.copy_(value)
 
 
 def same_on_ranks(trainer: pl.Trainer, mask: Mask) -> Mask:

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from prunekit.callbacks.pruning import equal_on_ranks
+from prunekit.callbacks.ranks import give_parameters
 from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.data_modules.batches import TensorBatches
 from tests.callbacks.lightning import trainer
@@ -69,10 +69,14 @@ def test_the_order_of_lazy_samples_is_not_fetched_from_the_device(device):
         assert torch.equal(classes.cpu(), their_classes)
 
 
-def test_ranks_are_sent_parameters_as_they_lie(device, monkeypatch):
-    layer, sent = nn.Linear(2, 1).to(device), []
+@pytest.mark.parametrize("after_fit", [False, True])
+def test_ranks_are_sent_parameters_on_their_device_and_nothing_is_pickled(after_fit, device, monkeypatch):
+    """NCCL knows of GPUs alone, and after a fit the network is on the CPU."""
+    layer, sent = nn.Linear(2, 1).to("cpu" if after_fit else device), []
+    ranks = SimpleNamespace(world_size=2, strategy=SimpleNamespace(root_device=device))
     monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, src: sent.append(tensor.fill_(3.0)))
     with watching() as seen:
-        equal_on_ranks(SimpleNamespace(world_size=2, strategy=None), layer, ["weight"])
-    assert not seen.lines
+        give_parameters(ranks, layer, ["weight"])
+    assert [tensor.device for tensor in sent] == [device]
+    assert after_fit or not seen.lines
     assert layer.weight.tolist() == [[3.0, 3.0]]
