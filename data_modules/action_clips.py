@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from prunekit.data_modules.clip_frames import ClipFrames
 from prunekit.data_modules.clips import Clip, ClipSource
 from prunekit.data_modules.features import ClipHashes, Sampling, extract, feature_cache, read_clip
 from prunekit.data_modules.in_memory import Arrays, InMemoryDataModule
+from prunekit.data_modules.shards import parse_shard
 from prunekit.data_modules.splits import SPLITS, Split, make_split
 from prunekit.digests import digest
 from prunekit.errors import ArgumentError, check_choice, check_count, owned_by
@@ -27,7 +27,6 @@ from prunekit.models.backbone import FEATURES, FrozenBackbone
 from prunekit.precision import ieee
 
 log = logging.getLogger("prunekit")
-SHARD = re.compile(r"(\d+)/(\d+)")
 SHOWN = 10
 
 
@@ -100,7 +99,7 @@ class ActionClips(InMemoryDataModule):
         self.split, self.split_seed = split, check_count("split_seed", split_seed)
         self.sampling = Sampling(check_count("frames", frames, least=1), (height, width))
         self.serve, self.allow_missing, self.on_bad_clip = serve, allow_missing, on_bad_clip
-        self.shard = _parse_shard(shard)
+        self.shard = parse_shard(shard)
         self.device = torch.device(gpu.KIND if device != "cpu" and gpu.available() else "cpu")
         self.decoders = check_count("decoders", decoders, least=1) if decoders is not None else os.cpu_count() or 1
         self.bad: dict[str, str] = {}
@@ -249,12 +248,3 @@ class ActionClips(InMemoryDataModule):
             got = f"clips of which {len(bad)} cannot be read"
             raise ArgumentError("source", got, "some that can, in each part", self)
         self._made = Split(train, test, self.made_split.missing, self.made_split.unused)
-
-
-def _parse_shard(shard: str | None) -> tuple[int, int]:
-    if shard is None:
-        return 0, 1
-    match = SHARD.fullmatch(shard)
-    if match is None or int(match[1]) >= int(match[2]):
-        raise ArgumentError("shard", shard, "null, or i/n for the i-th of n jobs, from 0/n to (n-1)/n")
-    return int(match[1]), int(match[2])
