@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -110,6 +111,10 @@ def read_clip(path: Path, sampling: Sampling, known: Callable[[str], bool] = lam
         ClipError: if it cannot be opened or decoded, or changes meanwhile.
     """
     try:
+        if (
+            not stat.S_ISREG(path.stat().st_mode) and not path.is_dir()
+        ):  # a pipe would be waited for, a device has no end
+            raise ClipError("it is no regular file")
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             sha = hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,9 +2,10 @@
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -58,6 +59,8 @@ def locked(folder: Path, argument: str, wait: bool) -> Iterator[None]:
 def replaced(out: Path, marker: str, what: str) -> Iterator[Path]:
     """A new folder, which takes the place of ``out`` when it has been filled; on an error the old one stays.
 
+    What processes that were killed have left of this is deleted by the next.
+
     Args:
         out: where it will lie.
         marker: a file by which such a folder is known: one that has it is replaced.
@@ -81,20 +84,39 @@ def replaced(out: Path, marker: str, what: str) -> Iterator[Path]:
     old = aside.with_name(f"{aside.name}-old")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(out)
         aside.mkdir()
     except OSError as error:
         raise ArgumentError("out", f"{out} ({error})", "a folder that can be written") from error
+    lives = FileLock(aside / LOCK)
+    lives.acquire()
     try:
         yield aside
         if out.exists():
             out.rename(old)
         aside.rename(out)
+        (out / LOCK).unlink()
         bring_to_disk(out.parent)
     finally:
         if old.exists() and not out.exists():
             old.rename(out)
+        lives.release()
         for left in (aside, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Delete what killed processes have left beside ``out``: folders whose lock nobody holds any more."""
+    form = re.compile(rf"(\.{re.escape(out.name)}-\d+)(-old)?")
+    for name in sorted({match[1] for path in out.parent.iterdir() if (match := form.fullmatch(path.name))}):
+        aside, old = out.with_name(name), out.with_name(f"{name}-old")
+        with suppress(Timeout):
+            if aside.exists():
+                with FileLock(aside / LOCK).acquire(timeout=0):
+                    shutil.rmtree(aside)
+            if old.exists() and not out.exists():
+                old.rename(out)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def clear(folder: Path) -> None:

@@ -124,6 +124,16 @@ def test_bad_clips_are_named_and_the_others_computed(run, paths, caplog):
     assert run()[0] == bad  # named again, not forgotten
 
 
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_named_and_not_waited_for(run, paths):
+    for path, make in ((paths[0], os.mkfifo), (paths[1], lambda path: path.symlink_to("/dev/zero"))):
+        path.unlink()
+        make(path)
+    bad, computed, _ = run()
+    assert bad == dict.fromkeys(paths[:2], "it is no regular file")
+    assert computed == 8
+
+
 def test_a_clip_that_changes_while_it_is_read_is_refused(paths, monkeypatch):
     read = module.read_frames
 

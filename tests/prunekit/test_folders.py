@@ -1,4 +1,8 @@
+import os
+import signal
 from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +47,56 @@ def test_what_is_something_else_stays_and_what_cannot_be_made_is_told(tmp_path):
     for out, message in (("mine", "which is there and no list"), ("file", "no list"), ("file/sub", "can be written")):
         with pytest.raises(ArgumentError, match=rf"^out: .*{message}"):
             fill(tmp_path / out)
+
+
+def die_while_filling(out, moment):
+    """In a child."""
+    with replaced(out, "done", "list") as folder:
+        (folder / "done").write_text("half")
+        if moment == "filling":
+            os.kill(os.getpid(), signal.SIGKILL)
+        Path.unlink = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        if moment == "swapping":
+            rename, calls = Path.rename, []
+
+            def second_dies(self, target):
+                calls.append(target)
+                return os.kill(os.getpid(), signal.SIGKILL) if len(calls) == 2 else rename(self, target)
+
+            Path.rename = second_dies
+
+
+@pytest.mark.parametrize("moment", ["filling", "swapping", "cleaning"])
+def test_what_a_killed_process_left_is_cleared_by_the_next(moment, tmp_path):
+    out = tmp_path / "out"
+    fill(out, "old")
+    child = get_context("fork").Process(target=die_while_filling, args=(out, moment))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2 or moment == "swapping"
+    fill(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "done").read_text() == "new"
+    assert [path.name for path in out.iterdir()] == ["done"]
+
+
+def test_a_folder_that_another_process_is_filling_is_left_alone(tmp_path):
+    out = tmp_path / "out"
+    with replaced(out, "done", "list") as folder:
+        (folder / "done").write_text("first")
+        child = get_context("fork").Process(target=fill, args=(out, "second"))
+        child.start()
+        child.join()
+        assert folder.exists()
+        assert (out / "done").read_text() == "second"
+    assert (out / "done").read_text() == "first"
+
+
+def test_an_old_one_that_a_killed_process_had_moved_away_comes_back(tmp_path):
+    (tmp_path / ".out-77-old").mkdir()
+    (tmp_path / ".out-77-old" / "done").write_text("old")
+    with suppress(ZeroDivisionError), replaced(tmp_path / "out", "done", "list"):
+        raise ZeroDivisionError
+    assert (tmp_path / "out" / "done").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
