@@ -31,7 +31,7 @@ class Cache:
         context: plain values that all contents depend on, such as a fingerprint of the data.
 
     Example:
-        >>> import tempfile
+        >>> import tempfile, torch
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     cache = Cache(Path(folder))
         ...     first = cache.get({"what": "one"}, lambda: {"x": torch.ones(2)})

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prunekit.callbacks.checkpoints import list_checkpoints
+from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 from prunekit.folders import locked
 
@@ -31,6 +32,7 @@ def test_a_run_leaves_what_the_design_says(short_run):
         "", "changes", "checkpoints", "config", "events", "figures", "masks", "results",
     }  # fmt: skip
     results = json.loads((run.folder / "results.json").read_text())
+    assert results.pop("digest") == digest(returned)
     assert results == returned
     assert set(results) >= {
         "experiment", "seed", "config_hash", "git_sha", "versions", "device", "seconds", "metrics", "sparsity",
