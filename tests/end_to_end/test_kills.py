@@ -90,7 +90,7 @@ MOMENTS = {
     "while the masks are written": (killing.die_in_the_middle_of_a_write, ("masks.safetensors", 1)),
     "while the changes are written": (killing.die_in_the_middle_of_a_write, ("changes.safetensors", 1)),
     "while the results are written": (killing.die_in_the_middle_of_a_write, ("results.json", 1)),
-    "before the results are written": (killing.die_before, ("prunekit.app.phases", "write_json", 1)),
+    "before the results are written": (killing.die_before, ("prunekit.app.phases", "write_record", 1)),
 }
 
 

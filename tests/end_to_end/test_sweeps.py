@@ -283,6 +283,7 @@ def test_two_equal_sweeps_at_once_share_their_jobs(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Ray takes long to start beside other tests
 @pytest.mark.parametrize(
     ("launcher", "extra"),
     [("processes", ["hydra.launcher.n_jobs=2"]), ("queue", ["hydra.sweeper.max_batch_size=2"]), ("ray_tasks", [])],

@@ -117,7 +117,7 @@ MOMENTS = {
     "when scored": (killing.die_after, ("prunekit.callbacks.unit_curve", "score", 1)),
     "at a row": (killing.die_before, ("prunekit.callbacks.unit_curve", "accuracy", 7)),
     "while a row is written": (killing.die_in_the_middle_of_a_write, ("unit_curve.json", 9)),
-    "when a row was written": (killing.die_after, ("prunekit.callbacks.unit_curve", "write_json", 11)),
+    "when a row was written": (killing.die_after, ("prunekit.callbacks.unit_curve", "write_record", 11)),
     "when all rows are there": (killing.die_before, ("prunekit.callbacks.unit_curve.UnitCurve", "_show", 1)),
     "at the mask": (killing.die_before, ("prunekit.callbacks.pruning.Pruning", "_prune", 1)),
     "at the second mask": (killing.die_after, ("prunekit.callbacks.pruning.Pruning", "_prune", 2)),
