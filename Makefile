@@ -32,14 +32,17 @@ run: .venv  ## train and prune on embedded data, no download; figures in runs/
 run-actions: .venv  ## train and prune an action recogniser on videos written by a program, no download
 	$(BIN)/prunekit train experiment=synthetic_te
 
+# The stand-in for a GPU is in all of a process that has loaded it: its tests have processes of their own.
 test: .venv  ## the quick tests, offline
-	$(PYTEST)
+	$(PYTEST) -m "not slow and not standin"
+	$(PYTEST) -m "not slow and standin"
 
 test-slow: .venv  ## the slow tests: whole runs, kills, several processes
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not standin"
+	$(PYTEST) -m "slow and standin"
 
 test-lowest: .venv-lowest/ready  ## the quick tests with the lowest versions that pyproject.toml names
-	$(PYTEST:.venv/%=.venv-lowest/%) $(OLD_AND_NEW)
+	$(PYTEST:.venv/%=.venv-lowest/%) $(OLD_AND_NEW) -m "not slow and not standin"
 
 lint: .venv  ## style, formatting and who imports whom
 	$(BIN)/ruff check .
