@@ -111,9 +111,8 @@ def read_clip(path: Path, sampling: Sampling, known: Callable[[str], bool] = lam
         ClipError: if it cannot be opened or decoded, or changes meanwhile.
     """
     try:
-        if (
-            not stat.S_ISREG(path.stat().st_mode) and not path.is_dir()
-        ):  # a pipe would be waited for, a device has no end
+        # A pipe would be waited for, and a device has no end.
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             raise ClipError("it is no regular file")
         with path.open("rb") as file:
             before = os.fstat(file.fileno())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from prunekit.digests import digest
 from prunekit.errors import ArgumentError, check_choice
-from prunekit.files import write_json, write_whole
+from prunekit.files import write_record, write_whole
 from prunekit.models.networks import READOUTS, MlpNetwork, RecognizerNetwork
 from prunekit.units.layers import GATES, resized
 from prunekit.units.links import ELEMENTWISE
@@ -83,7 +83,7 @@ def save_compact(folder: Path, network: nn.Module, more: Mapping[str, Any] | Non
     sha = write_weights(folder / WEIGHTS, network)
     said = {"format": FORMAT, "network": _kind(network), "class": type(network).__name__, "weights_sha256": sha}
     said |= more or {}
-    write_json(folder / NETWORK, said | {"digest": digest(said)})
+    write_record(folder / NETWORK, said)
     return said
 
 

@@ -21,7 +21,7 @@ from prunekit.app.export import main as export_main
 from prunekit.app.identity import config_hash
 from prunekit.app.life import Run
 from prunekit.app.rebuild import rebuild
-from prunekit.app.trust import require_trusted
+from prunekit.app.trust import _is_own, _targets, require_trusted
 from tests.conftest import SHORT, compose_config
 
 
@@ -173,4 +173,6 @@ def test_all_that_our_own_configs_name_is_trusted():
     for experiment in ("mnist_region", "ucf101_te", "hmdb51_te", "synthetic_te", "digits_region"):
         config, _ = resolve(compose_config(f"experiment={experiment}", "paths.data_dir=/nowhere"))
         for part in ("data", "model"):
-            require_trusted(config[part], part, "run")
+            names = {name for _, name in _targets(config[part], part)}
+            assert config[part]["_target_"] in names
+            assert all(_is_own(name) for name in names), names

@@ -298,9 +298,11 @@ READS = {
 @pytest.mark.parametrize("name", READS)
 def test_readers_of_outputs_or_of_sums_over_steps_are_repaired(name):
     torch.manual_seed(0)
-    prune(
-        Rectified(READS[name]), Units("memory", "say"), Reconstruction(), 0.5, [torch.randn(9, 6, 3)], repair=Linear()
-    )
+    net, batches = Rectified(READS[name]), [torch.randn(9, 6, 3)]
+    before = net.say.weight.detach().clone()
+    gone = prune(net, Units("memory", "say"), Reconstruction(), 0.5, batches, repair=Linear()).goes
+    assert int(gone.sum()) == 16
+    assert (net.say.weight != before)[:, ~gone].all()  # what stays says what the others said
 
 
 @pytest.mark.parametrize("read", [lambda h: h[:, -1].relu(), lambda h: h.square().mean(1), lambda h: h.amax(1)])

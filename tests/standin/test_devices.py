@@ -96,4 +96,5 @@ def test_features_are_ieees_and_their_recipe_names_the_kind_of_device(device, mi
 def test_copies_of_recurrent_layers_have_their_weights_in_one_piece(device):
     layer = nn.LSTM(4, 5).to(device)
     network = nn.ModuleDict({"lstm": layer, "head": nn.Linear(5, 2).to(device)})
-    compact(network, []).module["lstm"](torch.ones(2, 3, 4, device=device))
+    outputs, _ = compact(network, []).module["lstm"](torch.ones(2, 3, 4, device=device))  # refused in pieces
+    assert torch.equal(outputs.cpu(), layer(torch.ones(2, 3, 4, device=device))[0].cpu())
