@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache as once
 from itertools import islice
 from pathlib import Path
@@ -101,13 +102,12 @@ def score(
         seen = look() if watch else Seen()
         wanted = repair.needs if repair is not None else frozenset()
         if "moments" in wanted:
-            seen = Seen(
-                seen.outputs, OutputMoments.of_content(take({"seen": "moments"}, lambda: _moments(look()), wanted))
-            )
+            content = take({"seen": "moments"}, lambda: _moments(look()), wanted)
+            seen = replace(seen, moments=OutputMoments.of_parts(content))
         if "means" in wanted:
-            seen = Seen(
-                seen.outputs, seen.moments, means=take({"seen": "means"}, lambda: _means(look()), wanted)["means"]
-            )
+            seen = replace(seen, means=take({"seen": "means"}, lambda: _means(look()), wanted)["means"])
+        if "calibration" in wanted:
+            seen = replace(seen, calibration=_calibration(module, predict, data))
     for name, (values, _) in scores.items():
         if len(values) > 1 and bool((values == values[0]).all()):
             log.warning(
@@ -152,7 +152,7 @@ def _content(scores: Scores) -> dict[str, Tensor]:
 
 def _moments(seen: Seen) -> dict[str, Tensor]:
     assert seen.moments is not None
-    return seen.moments.content()
+    return OutputMoments.content_of(seen.moments)
 
 
 def _means(seen: Seen) -> dict[str, Tensor]:
@@ -179,21 +179,33 @@ def _observe(
     batches: int | None = None,
 ) -> Seen:
     trainer = module.trainer
+    with evaluating(module, trainer.strategy.root_device), trainer.precision_plugin.forward_context():
+        return grouping.observe(module, needs, _calibration(module, predict, data, batches))
+
+
+def _calibration(
+    module: pl.LightningModule, predict: Predict | None, data: Data | None, batches: int | None = None
+) -> Calibration:
+    """The training data, in the same order each time they are gone through."""
+    trainer = module.trainer
     device, loader = trainer.strategy.root_device, scoring_loader(trainer, data)
+
+    class Batches:
+        def __iter__(self) -> Iterator[Any]:
+            return iter(on_device(trainer, islice(loader, batches)))
 
     def add_up(local: Tensor) -> Tensor:
         total: Tensor = trainer.strategy.reduce(local.to(device), reduce_op="sum")
         return total.cpu()
 
-    given = Calibration(on_device(trainer, islice(loader, batches)), predict or predict_batch)
+    given = Calibration(Batches(), predict or predict_batch)
     if trainer.world_size > 1:
         if not hasattr(loader, "rows"):
             accepted = "on several devices one whose scoring_dataloader says which rows are a rank's, as prunekit's do"
             raise ArgumentError("datamodule", type(trainer.datamodule).__name__, accepted)  # type: ignore[attr-defined]
         rows = loader.rows()
         given = Calibration(given.batches, given.predict, rows, int(add_up(torch.tensor(len(rows)))), add_up)
-    with evaluating(module, device), trainer.precision_plugin.forward_context():
-        return grouping.observe(module, needs, given)
+    return given
 
 
 def leave_scores(trainer: pl.Trainer, file_name: str, scores: Mapping[str, Scores]) -> None:

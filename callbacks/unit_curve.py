@@ -30,6 +30,7 @@ from prunekit.measuring import Predict
 from prunekit.pruning import all_needs, remove
 from prunekit.selection import ORDERS, select
 from prunekit.units.compensation import RIDGE
+from prunekit.units.series import UnitSeries
 
 ROWS = "unit_curve.json"
 RENAMED = {"layer": "lstm", "criterion": "criteria"}
@@ -197,7 +198,7 @@ class UnitCurve(PruningObserver):
         log_png(trainer, draw_unit_curves(self.rows), folder / "figures" / "unit_curve.png", "unit_curve", 0)
         log_png(trainer, draw_scores(values), folder / "figures" / "scores.png", "scores", 0)
         first = next(iter(values))
-        if seen.outputs is not None:
+        if isinstance(seen.outputs, UnitSeries):
             states = draw_states(seen.outputs.magnitude.numpy(), values[first], first)
             log_png(trainer, states, folder / "figures" / "states.png", "states", 0)
         if len(values) > 1:

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from prunekit.masks import Mask
     from prunekit.pruning import prune
     from prunekit.regions.grouping import Regions
+    from prunekit.shrinking import shrink
     from prunekit.units.compaction import compact
     from prunekit.units.grouping import Gates, Units
+    from prunekit.units.network_units import NetworkUnits
+    from prunekit.units.repair import ClosedLoop
 
 _HOMES = {
     "callbacks.l2_mask": ["L2Mask"],
@@ -38,12 +41,15 @@ _HOMES = {
     "masks": ["Mask"],
     "pruning": ["prune"],
     "regions.grouping": ["Regions"],
+    "shrinking": ["shrink"],
     "units.compaction": ["compact"],
     "units.grouping": ["Gates", "Units"],
+    "units.network_units": ["NetworkUnits"],
+    "units.repair": ["ClosedLoop"],
 }
 __all__ = [
-    "ArgumentError", "Gates", "HeldMask", "L2Mask", "Mask", "Pruning", "RegionMeanMask", "Regions", "UnitMask", "Units",
-    "Weights", "compact", "load_compact", "prune",
+    "ArgumentError", "ClosedLoop", "Gates", "HeldMask", "L2Mask", "Mask", "NetworkUnits", "Pruning", "RegionMeanMask",
+    "Regions", "UnitMask", "Units", "Weights", "compact", "load_compact", "prune", "shrink",
 ]  # fmt: skip
 try:
     __version__ = metadata.version("prunekit")

@@ -1,6 +1,7 @@
 """What is looked at before groups are scored or repaired: batches that pass through the module, and what was seen."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from prunekit.errors import ArgumentError
 
 if TYPE_CHECKING:
     from prunekit.units.moments import OutputMoments
-    from prunekit.units.series import UnitSeries
+    from prunekit.units.series import Levels
 
 Predict = Callable[[nn.Module, Any], tuple[Tensor, Tensor | None]]
 
@@ -39,7 +40,7 @@ class Calibration:
     """Batches, and how a module takes them.
 
     Attributes:
-        batches: of training data, on the module's device.
+        batches: of training data, on the module's device; they can be gone through again and again.
         predict: module, batch -> outputs and classes ``(n,)``; None for classes where nobody asks for them.
         rows: under DDP, which of all samples pass here, in order.
         samples: how many there are over all ranks; None to count them.
@@ -57,19 +58,35 @@ class Calibration:
 class Seen:
     """What was seen; a criterion or repair is handed what it declares to need, and no more.
 
+    What is said of each part is in the order of the grouping's parts: layers and directions whose units they are.
+
     Attributes:
         outputs: what units or gates did over time; where ``success`` is needed, with how well the network did then.
-        moments: of units' outputs, for least squares.
-        readers: ``(m, units)`` each: the weights that read the units, their own recurrent ones first.
+        moments: of each part's outputs, for least squares.
+        readers: for each part, ``(m, units)`` each: the weights that read its units, their own recurrent ones first.
         means: ``(G,)`` float64, what each gate was on average.
         saliency: parameter name -> float64 of its shape, mean of ``abs(w * dL_i/dw)`` over samples.
+        calibration: the batches themselves.
     """
 
-    outputs: "UnitSeries | None" = None
-    moments: "OutputMoments | None" = None
-    readers: tuple[Tensor, ...] | None = None
+    outputs: "Levels | None" = None
+    moments: "Sequence[OutputMoments] | None" = None
+    readers: Sequence[Sequence[Tensor]] | None = None
     means: Tensor | None = None
     saliency: Mapping[str, Tensor] | None = None
+    calibration: Calibration | None = None
 
 
-NEEDS = frozenset({field.name for field in fields(Seen)} - {"readers"} | {"success"})  # what may be asked for
+NEEDS = frozenset({field.name for field in fields(Seen)} | {"success"})  # what may be asked for
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode meanwhile; then each part in its own again, since a frozen one may be in evaluation mode."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

@@ -20,7 +20,7 @@ from prunekit.digests import digest
 from prunekit.errors import ArgumentError, check_choice
 from prunekit.files import write_record, write_whole
 from prunekit.models.networks import READOUTS, MlpNetwork, RecognizerNetwork
-from prunekit.units.layers import GATES, resized
+from prunekit.units.layers import CELLS, GATES, resized
 from prunekit.units.links import ELEMENTWISE
 
 M = TypeVar("M", bound=nn.Module)
@@ -171,7 +171,8 @@ def _fit(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Replace the linear and recurrent layers for which there are weights of other sizes."""
     for name, layer in [*network.named_modules()]:
         own = {key.removeprefix(f"{name}."): tensor for key, tensor in weights.items() if key.startswith(f"{name}.")}
-        if name and type(layer) in (nn.Linear, *GATES) and _sizes(layer, own) != _sizes(layer, layer.state_dict()):
+        known = name and type(layer) in (nn.Linear, *GATES, *CELLS)
+        if known and _sizes(layer, own) != _sizes(layer, layer.state_dict()):
             made = resized(layer, *_sizes(layer, own))
             made.load_state_dict(own, assign=True)  # takes no memory, and is refused if shapes do not agree
             made.requires_grad_(any(parameter.requires_grad for parameter in layer.parameters()))
@@ -180,6 +181,8 @@ def _fit(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def _sizes(layer: nn.Module, own: Mapping[str, Tensor]) -> tuple[int, list[int]]:
     """How many inputs a layer has that has these weights, and how many outputs or, for each layer, units."""
+    if isinstance(layer, nn.RNNCellBase):
+        return own["weight_ih"].shape[1], [own["weight_hh"].shape[1]]
     if not isinstance(layer, nn.RNNBase):
         return own["weight"].shape[1], [own["weight"].shape[0]]
     form = "weight_{0}_l{1}" if "weight_hh_l0" in own else "layers.{1}.weight_{0}_l0"

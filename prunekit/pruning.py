@@ -1,12 +1,12 @@
 """Pruning a module: groups, scores, selection, repair, mask. The same steps that the Lightning callback takes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from prunekit.calibration import NEEDS, Calibration, Predict, Seen, predict_batch
+from prunekit.calibration import NEEDS, Calibration, Predict, Seen, evaluating, predict_batch
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError
 from prunekit.groups import Grouping, Groups
@@ -87,13 +87,10 @@ def prune(
     groups.check(before)
     seen = Seen()
     if needs and batches is not None:
-        modes = {part: part.training for part in module.modules()}  # a frozen part may be in evaluation mode
-        module.eval()
-        try:
+        if isinstance(batches, Iterator):
+            batches = list(batches)  # what can be gone through once
+        with evaluating(module):
             seen = grouping.observe(module, needs, Calibration(batches, predict))
-        finally:
-            for part, training in modes.items():
-                part.training = training
     scores = criterion.scores(module, groups, seen)
     goes = select(
         scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone,

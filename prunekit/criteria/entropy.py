@@ -6,7 +6,7 @@ from prunekit.calibration import Seen
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import check_choice
 from prunekit.groups import Groups
-from prunekit.units.codes import count_levels, entropy, equal_width
+from prunekit.units.codes import entropy
 
 
 class Entropy(Criterion):
@@ -29,5 +29,4 @@ class Entropy(Criterion):
     def scores(self, module: nn.Module, groups: Groups, seen: Seen) -> Scores:
         """Bits."""
         assert seen.outputs is not None
-        counts = count_levels(equal_width(seen.outputs.levels, self.bins), self.bins)
-        return Scores(entropy(seen.outputs.sum_over_ranks(counts)))
+        return Scores(entropy(seen.outputs.counts(self.bins)))

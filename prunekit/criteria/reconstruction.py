@@ -1,13 +1,16 @@
 """Which units to keep so that a linear map of them says best what all of them said."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.calibration import Seen
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.groups import Groups
 from prunekit.units.compensation import RIDGE, check_ridge
 from prunekit.units.forward_selection import forward_selection
+from prunekit.units.moments import OutputMoments
 
 
 class Reconstruction(Criterion):
@@ -26,7 +29,7 @@ class Reconstruction(Criterion):
     """
 
     name = "reconstruction"
-    needs = frozenset({"moments"})
+    needs = frozenset({"moments", "readers"})
     words = ("unit",)
     orders = ("ascending",)
 
@@ -34,16 +37,20 @@ class Reconstruction(Criterion):
         self.ridge = check_ridge(ridge)
 
     def scores(self, module: nn.Module, groups: Groups, seen: Seen) -> Scores:
-        """Places, counted from the end."""
+        """Places, counted from the end; where there are several parts, as shares of how many units a part has."""
         assert seen.moments is not None
         assert seen.readers is not None
-        covariance = seen.moments.fed_back.covariance().cpu()
+        places = [self._places(*part) for part in zip(seen.moments, seen.readers, strict=True)]
+        return Scores(places[0] if len(places) == 1 else torch.cat([each / len(each) for each in places]))
+
+    def _places(self, moments: OutputMoments, readers: Sequence[Tensor]) -> Tensor:
+        covariance = moments.fed_back.covariance().cpu()
         wanted = torch.zeros_like(covariance)
-        for weight in seen.readers:
+        for weight in readers:
             reads = weight.detach().cpu().double()
             reads = reads.T @ reads
             wanted += reads / (reads * covariance).sum().clamp(min=torch.finfo(torch.float64).tiny)
         order = forward_selection(covariance, wanted, self.ridge)
         values = torch.empty(len(order), dtype=torch.float64)
         values[order] = torch.arange(len(order), 0, -1, dtype=torch.float64)
-        return Scores(values)
+        return values

@@ -9,7 +9,7 @@ from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError, check_choice, check_count
 from prunekit.groups import Groups
 from prunekit.units.codes import count_levels, encode_target, equal_width, quantile
-from prunekit.units.series import TARGETS
+from prunekit.units.series import TARGETS, UnitSeries
 from prunekit.units.transfer_entropy import count_transitions, miller_madow, surrogates, transfer_entropy
 
 
@@ -58,7 +58,7 @@ class TransferEntropy(Criterion):
     def scores(self, module: nn.Module, groups: Groups, seen: Seen) -> Scores:
         """Bits, and p-values with ``correction=surrogate``."""
         series = seen.outputs
-        assert series is not None
+        assert isinstance(series, UnitSeries)
         if self.edges == "quantile":
             totals = series.sum_over_ranks(count_levels(series.levels))
             x = quantile(series.levels, self.bins, totals)

@@ -1,7 +1,9 @@
 """Recurrent layers of different widths, one after the other."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence
@@ -31,28 +33,40 @@ class RecurrentStack(nn.Module):
         self.batch_first, self.bidirectional = layers[0].batch_first, layers[0].bidirectional
 
     def forward(
-        self, x: Tensor | PackedSequence, hx: None = None
+        self, x: Tensor | PackedSequence, hx: Any = None
     ) -> tuple[Tensor | PackedSequence, tuple[Tensor, ...] | tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
         """Outputs as of the one recurrent layer; final states as a tuple, indexed by layer and direction as there.
 
         Args:
             x: a batch of sequences, padded or packed.
-            hx: None: states begin at 0.
+            hx: states to begin with, as an earlier call gave them; None for 0.
 
         Raises:
-            ValueError: if states to begin with are given.
+            ValueError: if they are of another form.
         """
-        if hx is not None:
-            raise ValueError("a RecurrentStack begins with states of 0; got others")
+        starts = [None] * self.num_layers if hx is None else self._of_layers(hx)
         finals: list[State] = []
-        for number, layer in enumerate(self.layers):
-            x, final = layer(x if number == 0 else self._dropped(x))
+        for number, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
+            x, final = layer(x if number == 0 else self._dropped(x), start)
             finals.append(final)
         hidden = [final[0] if isinstance(final, tuple) else final for final in finals]
         h = tuple(state for layer in hidden for state in layer)
         if not isinstance(finals[0], tuple):
             return x, h
         return x, (h, tuple(state for final in finals for state in final[1]))
+
+    def _of_layers(self, hx: Any) -> list[Any]:
+        """States by layer, each as its layer wants them."""
+        pair = isinstance(self.layers[0], nn.LSTM)
+        kinds = hx if pair else (hx,)
+        directions = 2 if self.bidirectional else 1
+        widths = [layer.hidden_size for layer in self.layers for _ in range(directions)]
+        if len(kinds) != 1 + pair or any([state.shape[-1] for state in each] != widths for each in kinds):
+            raise ValueError("a RecurrentStack begins with states of 0, or with what an earlier call gave")
+        split = [
+            [torch.stack(tuple(each[n : n + directions])) for n in range(0, len(each), directions)] for each in kinds
+        ]
+        return [tuple(layer) if pair else layer[0] for layer in zip(*split, strict=True)]
 
     def _dropped(self, x: Tensor | PackedSequence) -> Tensor | PackedSequence:
         if not isinstance(x, PackedSequence):

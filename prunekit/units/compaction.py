@@ -9,7 +9,7 @@ nobody reads it.
 import copy
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,7 @@ from prunekit.units.layers import (
     check_layer,
     count_inputs,
     count_outputs,
+    count_units,
     cut,
     everything,
     outputs_kept,
@@ -32,6 +33,7 @@ from prunekit.units.layers import (
 )
 from prunekit.units.leftovers import alive, leftovers, weights
 from prunekit.units.links import Link, default_links
+from prunekit.units.parts import Key
 
 M = TypeVar("M", bound=nn.Module)
 log = logging.getLogger("prunekit")
@@ -86,7 +88,7 @@ def _carried(key: str, value: object, parameter: Tensor, indices: Indices) -> ob
     return cut(value, indices)
 
 
-def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
+def compact(module: M, links: Sequence[Link] | None = None, whole: Collection[Key] = ()) -> Compaction[M]:
     """A copy of a network without the units and neurons that a mask has removed.
 
     A recurrent layer keeps in each layer the units that live there, in two directions as many as the larger of both
@@ -94,13 +96,15 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
     neuron stays if its constant is not 0 and a reader has no bias to take it up. Where layers come to differ in width
     an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` becomes a :class:`~prunekit.models.recurrent_stack.RecurrentStack`.
 
-    Recurrent layers must be called without states to start with, and a source must have no readers but those named.
-    Whether that holds shows when outputs are compared: :func:`difference`.
+    Recurrent layers must be called without states to start with, or with those that they gave before, and a source must
+    have no readers but those named. Whether that holds shows when outputs are compared: :func:`difference`.
 
     Args:
         module: masked.
         links: the layers to make smaller, each with all that read it; None for those of prunekit's own networks,
             :func:`~prunekit.units.links.default_links`.
+        whole: layer, number and direction of parts of recurrent layers all of whose units stay, as where something else
+            reads them; inner layers of such a module are made smaller all the same.
 
     Returns:
         The compact network; its outputs are equal up to rounding in evaluation mode. What was cut and what was left
@@ -126,6 +130,9 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
     for link in links:
         _check(module, link)
         readers[link.source].append(link)
+    for name, _, _ in whole:
+        check_layer(name, module.get_submodule(name))
+        readers.setdefault(name, [])
     smaller = copy.deepcopy(module)
     for part in smaller.modules():
         if isinstance(part, nn.RNNBase):
@@ -133,8 +140,8 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
     with torch.no_grad():
         _clear_unread(smaller, readers)
         _fold_constants(smaller, readers)
-    kept = {name: _kept(smaller, name, read) for name, read in readers.items()}
-    heard = {link.reader: outputs_kept(smaller.get_submodule(link.source), kept[link.source]) for link in links}
+    kept = {name: _kept(smaller, name, read, whole) for name, read in readers.items()}
+    heard = _heard(smaller, links, kept)
     origin = {name: (name, tuple(map(torch.arange, p.shape))) for name, p in smaller.named_parameters()}
     for name in dict.fromkeys([*readers, *heard]):
         layer = smaller.get_submodule(name)
@@ -150,6 +157,21 @@ def compact(module: M, links: Sequence[Link] | None = None) -> Compaction[M]:
     found = Compaction(smaller, made_of, changed, leftovers(smaller, kept))
     _tell(found, masked=any(bool((w == 0).any()) for part in module.modules() for w in weights(part)))
     return found
+
+
+def _heard(module: nn.Module, links: Sequence[Link], kept: Mapping[str, Kept]) -> dict[str, Tensor]:
+    """Of each reader the inputs that stay: all but those that are units that go."""
+    stays: dict[str, Tensor] = {}
+    for link in links:
+        source, inputs = module.get_submodule(link.source), count_inputs(module.get_submodule(link.reader))
+        if link.part is None:
+            count, column, indices = inputs, 0, outputs_kept(source, kept[link.source])
+        else:
+            number, direction = link.part
+            count, column, indices = count_units(source), link.column, kept[link.source][number][direction]
+        own = stays.setdefault(link.reader, torch.ones(inputs, dtype=torch.bool))
+        own[column : column + count] &= torch.zeros(count, dtype=torch.bool).index_fill_(0, indices, True)
+    return {name: own.nonzero().flatten() for name, own in stays.items()}
 
 
 def _count(kept: Kept) -> int:
@@ -180,7 +202,10 @@ def _check(module: nn.Module, link: Link) -> None:
     source, reader = module.get_submodule(link.source), module.get_submodule(link.reader)
     for name, layer in ((link.source, source), (link.reader, reader)):
         check_layer(name, layer)
-    if count_outputs(source) != count_inputs(reader):
+    if link.part is not None:
+        if link.column + count_units(source) > count_inputs(reader):
+            raise ValueError(f"{link.reader} has no {count_units(source)} inputs from number {link.column} on")
+    elif count_outputs(source) != count_inputs(reader):
         got = f"{link.reader} reads {count_inputs(reader)} numbers, {link.source} gives {count_outputs(source)}"
         raise ValueError(f"{got}: the one does not read the other")
 
@@ -224,13 +249,16 @@ def _fold_constants(module: nn.Module, readers: Mapping[str, Sequence[Link]]) ->
             weight[:, folded] = 0.0
 
 
-def _kept(module: nn.Module, name: str, links: Sequence[Link]) -> list[list[Tensor]]:
+def _kept(module: nn.Module, name: str, links: Sequence[Link], whole: Collection[Key]) -> list[list[Tensor]]:
     """The indices of what stays of a source, for each layer and direction; a linear layer has one of each."""
     layer = module.get_submodule(name)
     if isinstance(layer, nn.Linear):
         return [_first((layer.weight != 0).any(1)[None] | _read(module, links)[None])]
-    assert isinstance(layer, nn.RNNBase)
-    return [_first(directions) for directions in alive(layer)]
+    assert isinstance(layer, nn.RNNBase | nn.RNNCellBase)
+    lives = alive(layer)
+    for _, number, direction in (key for key in whole if key[0] == name):
+        lives[number, direction] = True
+    return [_first(directions) for directions in lives]
 
 
 def _first(alive: Tensor) -> list[Tensor]:

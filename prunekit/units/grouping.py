@@ -1,33 +1,21 @@
 """Units and gates of recurrent layers, and outputs of linear ones, as groups."""
 
-from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from prunekit.calibration import Calibration, Seen
 from prunekit.errors import ArgumentError
-from prunekit.groups import Grouping, Groups
-from prunekit.masks import Mask
 from prunekit.units.gates import check_gates
-from prunekit.units.layers import GATES, suffixes
+from prunekit.units.layers import GATES
 from prunekit.units.links import recurrent_link
+from prunekit.units.parts import Part, parts_of
 from prunekit.units.series import Recorder
+from prunekit.units.unit_grouping import UnitGrouping
 
-KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-OBSERVED = frozenset({"outputs", "success", "moments", "means"})
-
-
-class Rows(NamedTuple):
-    """The parameters with a row for each gate of each unit, of one layer and direction; a linear layer has one gate."""
-
-    names: list[str]
-    gates: int
-    units: int
+OBSERVED = frozenset({"outputs", "success", "moments", "readers", "means", "calibration"})
 
 
-class Units(Grouping):
+class Units(UnitGrouping):
     """The units of a layer: of each its rows in every gate, weights and biases, so that its output is 0 at every step.
 
     With all of these at 0 an LSTM's gates are sigmoid(0), its candidate tanh(0) = 0, so the cell stays at its 0 and
@@ -43,14 +31,12 @@ class Units(Grouping):
             others see.
 
     Example:
+        >>> from prunekit.masks import Mask
         >>> net = nn.ModuleDict({"gru": nn.GRU(2, 3)})
         >>> units = Units("gru")
         >>> units(net, Mask.full(net, units.parameters(net))).numbers["gru.bias_ih_l0"].tolist()
         [0, 1, 2, 0, 1, 2, 0, 1, 2]
     """
-
-    word = "unit"
-    constants_live: ClassVar[bool] = True
 
     def __init__(self, layer: str, head: str | None = None, every: bool = False) -> None:
         self.layer, self.head, self.every = layer, head, every
@@ -71,25 +57,11 @@ class Units(Grouping):
             raise ArgumentError("layer", self.layer, "a layer without projection")
         return found  # type: ignore[return-value]
 
-    def rows(self, module: nn.Module) -> Iterator[Rows]:
-        """What has rows of units, layer by layer and direction by direction."""
+    def parts(self, module: nn.Module) -> list[Part]:
+        """The layer's, of all its layers or of the last one."""
         layer = self.find(module)
-        if isinstance(layer, nn.Linear):
-            own = [self._name(name) for name, _ in layer.named_parameters(recurse=False)]
-            yield Rows(own, 1, layer.out_features)
-            return
-        for number in range(0 if self.every else layer.num_layers - 1, layer.num_layers):
-            for suffix in suffixes(layer):
-                names = [f"{kind}_l{number}{suffix}" for kind in KINDS]
-                there = [self._name(name) for name in names if hasattr(layer, name)]
-                yield Rows(there, GATES[type(layer)][0], layer.hidden_size)
-
-    def _name(self, own: str) -> str:
-        return f"{self.layer}.{own}".removeprefix(".")
-
-    def parameters(self, module: nn.Module) -> list[str]:
-        """The names of those parameters."""
-        return [name for rows in self.rows(module) for name in rows.names]
+        first = 0 if self.every or not isinstance(layer, nn.RNNBase) else layer.num_layers - 1
+        return parts_of(module, self.layer, first)
 
     def check(self, module: nn.Module, needs: frozenset[str]) -> None:
         """Refuse a module without the layer, or without a head where one is needed."""
@@ -97,7 +69,7 @@ class Units(Grouping):
         if not needs <= OBSERVED:
             got = f"one that looks at {', '.join(sorted(needs - OBSERVED))}"
             raise ArgumentError("criterion", got, f"one that looks at what each {self.word} does, or at weights alone")
-        if needs:
+        if needs - {"calibration"}:
             layer = self.find(module)
             alone = "; else a criterion of weights alone, and no repair"
             if not isinstance(layer, nn.RNNBase):
@@ -105,35 +77,10 @@ class Units(Grouping):
             if layer.bidirectional or (self.every and layer.num_layers > 1):
                 got = f"{self.layer}, of {'two directions' if layer.bidirectional else 'which every layer is meant'}"
                 raise ArgumentError("layer", got, f"the last layer of one direction, whose outputs are seen{alone}")
-        if (needs and self.head is not None) or needs & {"success", "moments"}:
+        if (needs and self.head is not None) or needs & {"success", "readers"}:
             self._head(module)
-        if "moments" in needs:
+        if "readers" in needs:
             self.reader(module)
-
-    def __call__(self, module: nn.Module, mask: Mask) -> Groups:
-        """A unit is gone if nothing of it is kept and none of its gates is held at a constant."""
-        numbers: dict[str, Tensor] = {}
-        sizes: list[Tensor] = []
-        there: list[Tensor] = []
-        for rows in self.rows(module):
-            number = self._number(rows)
-            first, count = sum(map(len, sizes)), int(number.max()) + 1
-            size, alive = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.bool)
-            for name in rows.names:
-                kept = mask[name].reshape(len(number), -1)
-                size.index_add_(0, number, torch.full_like(number, kept.shape[1]))
-                alive[number[kept.any(1)]] = True
-                if self.constants_live and name in mask.held:
-                    alive[number[mask.held[name].reshape(len(number), -1).any(1)]] = True
-                numbers[name] = (number + first).view(-1, *[1] * (mask[name].dim() - 1))
-            sizes.append(size)
-            there.append(alive)
-        within = torch.arange(len(sizes)).repeat_interleave(torch.tensor([len(size) for size in sizes]))
-        return Groups(numbers, torch.cat(sizes), within, ~torch.cat(there))
-
-    def _number(self, rows: Rows) -> Tensor:
-        """The group of each row, ``(gates * units,)`` int64, from 0."""
-        return torch.arange(rows.units).repeat(rows.gates)
 
     def reader(self, module: nn.Module) -> tuple[str, nn.Linear]:
         """The linear layer that reads the layer's outputs as they are, or means of them over steps, and its name.
@@ -168,20 +115,22 @@ class Units(Grouping):
         Raises:
             ValueError: if the module does not call the layer once a batch, with states of 0 to start with.
         """
+        if not needs - {"calibration"}:
+            return Seen(calibration=calibration)
         layer = self.find(module)
         assert isinstance(layer, nn.RNNBase)
         head = module.get_submodule(self._head(module)) if "success" in needs else None
-        reader = self.reader(module)[1] if "moments" in needs else None
-        recorder = Recorder(layer, head, reader is not None, self.word == "gate", reader)
+        reader = self.reader(module)[1] if "readers" in needs else None
+        recorder = Recorder(layer, head, "moments" in needs, self.word == "gate", reader)
         recorder.run(module, calibration)
         series, moments, means = recorder.series(calibration)
         own = layer.get_parameter(f"weight_hh_l{layer.num_layers - 1}").detach()
-        readers = None if reader is None else (own, reader.weight.detach())
-        return Seen(series, moments, readers, means)
+        readers = None if reader is None else [(own, reader.weight.detach())]
+        return Seen(series, None if moments is None else [moments], readers, means, calibration=calibration)
 
     def label(self) -> str:
         """Such as ``lstm.units``."""
-        return self._name(f"{self.word}s")
+        return f"{self.layer}.{self.word}s".removeprefix(".")
 
     def saved_share(self, module: nn.Module, removed: int) -> float:
         """The share of the last layer's multiply-adds that need no longer be done when so many groups are removed.
@@ -194,10 +143,10 @@ class Units(Grouping):
             >>> Units("lstm").saved_share(net, 1), Gates("lstm").saved_share(net, 4)
             (0.625, 0.5)
         """
-        *_, rows = self.rows(module)
-        inputs = module.get_parameter(rows.names[0]).shape[1]
-        left = rows.units - removed
-        return 1 - left * (inputs + left) / (rows.units * (inputs + rows.units))
+        part = self.parts(module)[-1]
+        inputs = module.get_parameter(part.names[0]).shape[1]
+        left = part.units - removed
+        return 1 - left * (inputs + left) / (part.units * (inputs + part.units))
 
 
 class Gates(Units):
@@ -208,6 +157,7 @@ class Gates(Units):
         head: as for units.
 
     Example:
+        >>> from prunekit.masks import Mask
         >>> net = nn.ModuleDict({"lstm": nn.LSTM(2, 1)})
         >>> gates = Gates("lstm")
         >>> gates(net, Mask.full(net, gates.parameters(net))).numbers["lstm.bias_ih_l0"].tolist()
@@ -231,9 +181,9 @@ class Gates(Units):
             ) from None
         return layer
 
-    def _number(self, rows: Rows) -> Tensor:
-        return torch.arange(rows.gates * rows.units)
+    def _number(self, part: Part) -> Tensor:
+        return torch.arange(part.gates * part.units)
 
     def saved_share(self, module: nn.Module, removed: int) -> float:
         """One row each."""
-        return removed / len(self._number(next(self.rows(module))))
+        return removed / len(self._number(self.parts(module)[0]))

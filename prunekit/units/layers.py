@@ -11,6 +11,7 @@ from prunekit.models.recurrent_stack import RecurrentStack
 
 # Gates of a kind, and which of them is the candidate: what the state moves towards.
 GATES: dict[type[nn.RNNBase], tuple[int, int]] = {nn.LSTM: (4, 2), nn.GRU: (3, 2), nn.RNN: (1, 0)}
+CELLS: dict[type[nn.RNNCellBase], tuple[int, int]] = {nn.LSTMCell: (4, 2), nn.GRUCell: (3, 2), nn.RNNCell: (1, 0)}
 Kept = Sequence[Sequence[Tensor]]  # for each layer and direction the units that stay; a linear layer has one of each
 Indices = tuple[Tensor, ...]  # for each dimension of a parameter those that stay of it
 Origin = Mapping[str, tuple[str, Indices]]  # parameter name -> the parameter that it is a part of, and which part
@@ -22,13 +23,26 @@ def check_layer(name: str, layer: nn.Module) -> None:
     Raises:
         ValueError: if it is of another kind, or has a projection or reparametrised weights.
     """
-    if type(layer) is not nn.Linear and type(layer) not in GATES:
-        raise ValueError(f"{name} is a {type(layer).__name__}; accepted: nn.Linear, nn.LSTM, nn.GRU, nn.RNN")
+    if type(layer) is not nn.Linear and type(layer) not in (*GATES, *CELLS):
+        kinds = "nn.Linear, nn.LSTM, nn.GRU, nn.RNN and their cells"
+        raise ValueError(f"{name} is a {type(layer).__name__}; accepted: {kinds}")
     if getattr(layer, "proj_size", 0):
         raise ValueError(f"{name} has a projection, so that its outputs are not its units'")
-    wanted = ["weight"] if isinstance(layer, nn.Linear) else ["weight_ih_l0", "weight_hh_l0"]
+    wanted = ["weight"]
+    if not isinstance(layer, nn.Linear):
+        wanted = [kind + level(layer, 0) for kind in ("weight_ih", "weight_hh")]
     if not all(isinstance(layer._parameters.get(own), nn.Parameter) for own in wanted):
         raise ValueError(f"{name} has reparametrised weights; make them plain parameters first")
+
+
+def gates_of(layer: nn.Module) -> tuple[int, int]:
+    """How many gates a recurrent module or a cell has, and which is the candidate."""
+    return GATES[type(layer)] if isinstance(layer, nn.RNNBase) else CELLS[type(layer)]  # type: ignore[index]
+
+
+def level(layer: nn.Module, number: int, suffix: str = "") -> str:
+    """How the names of the parameters of one layer and direction of a recurrent module end; a cell has one of each."""
+    return f"_l{number}{suffix}" if isinstance(layer, nn.RNNBase) else ""
 
 
 def count_inputs(layer: nn.Module) -> int:
@@ -40,7 +54,14 @@ def count_outputs(layer: nn.Module) -> int:
     """How many numbers a layer gives, at a step."""
     if isinstance(layer, nn.RNNBase):
         return layer.hidden_size * len(suffixes(layer))
+    if isinstance(layer, nn.RNNCellBase):
+        return layer.hidden_size
     return int(layer.out_features)  # type: ignore[arg-type]
+
+
+def count_units(layer: nn.Module) -> int:
+    """How many units a layer has in each of its layers and directions."""
+    return int(getattr(layer, "hidden_size", 0) or layer.out_features)  # type: ignore[arg-type]
 
 
 def suffixes(layer: nn.RNNBase) -> list[str]:
@@ -50,9 +71,11 @@ def suffixes(layer: nn.RNNBase) -> list[str]:
 
 def reading(layer: nn.Module) -> list[tuple[Tensor, Tensor | None]]:
     """The weights with a column for each input, and the biases beside them."""
-    if not isinstance(layer, nn.RNNBase):
-        return [(layer.get_parameter("weight"), layer._parameters["bias"])]
     own = layer._parameters
+    if isinstance(layer, nn.RNNCellBase):
+        return [(layer.get_parameter("weight_ih"), own["bias_ih"])]
+    if not isinstance(layer, nn.RNNBase):
+        return [(layer.get_parameter("weight"), own["bias"])]
     return [(layer.get_parameter(f"weight_ih_l0{s}"), own.get(f"bias_ih_l0{s}")) for s in suffixes(layer)]
 
 
@@ -79,6 +102,10 @@ def resized(layer: nn.Module, inputs: int, widths: Sequence[int]) -> nn.Module:
         GRU(4, 2, num_layers=2)
     """
     dtype = next(layer.parameters()).dtype
+    if isinstance(layer, nn.RNNCellBase):
+        how: dict[str, Any] = {"bias": layer.bias, "device": "meta", "dtype": dtype}
+        how |= {"nonlinearity": layer.nonlinearity} if isinstance(layer, nn.RNNCell) else {}
+        return type(layer)(inputs, widths[0], **how)
     if not isinstance(layer, nn.RNNBase):
         return nn.Linear(inputs, widths[0], bias=layer.bias is not None, device="meta", dtype=dtype)
     names = ["bias", "batch_first", "bidirectional", *(["nonlinearity"] if isinstance(layer, nn.RNN) else [])]
@@ -115,21 +142,23 @@ def cut(tensor: Tensor, indices: Indices) -> Tensor:
 def everything(layer: Any) -> Kept:
     """All units of a layer."""
     if not isinstance(layer, nn.RNNBase):
-        return [[torch.arange(layer.out_features)]]
+        return [[torch.arange(count_outputs(layer))]]
     return [[torch.arange(layer.hidden_size)] * len(suffixes(layer))] * layer.num_layers
 
 
 def _origin(layer: nn.Module, inputs: Tensor, kept: Kept, stacked: bool) -> Origin:
-    if not isinstance(layer, nn.RNNBase):
+    if isinstance(layer, nn.Linear):
         return {"weight": ("weight", (kept[0][0], inputs)), "bias": ("bias", (kept[0][0],))}
-    units, gates = layer.hidden_size, GATES[type(layer)][0]
+    assert isinstance(layer, nn.RNNBase | nn.RNNCellBase)
+    units, gates = layer.hidden_size, gates_of(layer)[0]
     origin: dict[str, tuple[str, Indices]] = {}
     for number, directions in enumerate(kept):
-        for name, indices in zip(suffixes(layer), directions, strict=True):
+        names = suffixes(layer) if isinstance(layer, nn.RNNBase) else [""]
+        for name, indices in zip(names, directions, strict=True):
             rows = torch.cat([indices + gate * units for gate in range(gates)])
             parts = {"weight_ih": (rows, inputs), "weight_hh": (rows, indices), "bias_ih": (rows,), "bias_hh": (rows,)}
             for kind, part in parts.items():
-                old = f"{kind}_l{number}{name}"
+                old = f"{kind}{level(layer, number, name)}"
                 origin[f"layers.{number}.{kind}_l0{name}" if stacked else old] = (old, part)
         inputs = _beside(directions, units)
     return origin

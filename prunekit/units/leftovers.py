@@ -5,11 +5,12 @@ from collections.abc import Container
 import torch
 from torch import Tensor, nn
 
-from prunekit.units.layers import GATES, suffixes
+from prunekit.units.layers import CELLS, GATES, gates_of
+from prunekit.units.parts import parts_of
 
 
-def alive(layer: nn.RNNBase) -> Tensor:
-    """Which units have a candidate, ``(layers, directions, units)`` bool.
+def alive(layer: nn.RNNBase | nn.RNNCellBase) -> Tensor:
+    """Which units have a candidate, ``(layers, directions, units)`` bool; a cell has one layer and direction.
 
     Example:
         >>> layer = nn.RNN(2, 3)
@@ -19,12 +20,12 @@ def alive(layer: nn.RNNBase) -> Tensor:
         >>> alive(layer)
         tensor([[[ True, False,  True]]])
     """
-    gates, candidate = GATES[type(layer)]
+    gates, candidate = gates_of(layer)
     found = []
-    for suffix in [f"_l{number}{direction}" for number in range(layer.num_layers) for direction in suffixes(layer)]:
-        own = [p.view(gates, layer.hidden_size, -1) for name, p in layer.named_parameters() if name.endswith(suffix)]
+    for part in parts_of(layer, ""):
+        own = [layer.get_parameter(name).view(gates, layer.hidden_size, -1) for name in part.names]
         found.append(torch.stack([(rows[candidate] != 0).any(1) for rows in own]).any(0))
-    return torch.stack(found).view(layer.num_layers, -1, layer.hidden_size)
+    return torch.stack(found).view(part.number + 1, -1, layer.hidden_size)
 
 
 def leftovers(module: nn.Module, read: Container[str]) -> dict[str, str]:
@@ -58,13 +59,13 @@ def weights(layer: nn.Module) -> list[Tensor]:
 
 
 def _empty(layer: nn.Module) -> Tensor:
-    if type(layer) in GATES and not layer.proj_size:
+    if type(layer) in (*GATES, *CELLS) and not getattr(layer, "proj_size", 0):
         return ~alive(layer)  # type: ignore[arg-type]
     return torch.cat([torch.zeros(0).bool(), *((own.cpu().flatten(1) == 0).all(1) for own in weights(layer))])
 
 
 def _why(layer: nn.Module, is_read: bool) -> str:
-    if type(layer) is not nn.Linear and type(layer) not in GATES:
+    if type(layer) is not nn.Linear and type(layer) not in (*GATES, *CELLS):
         return f"an nn.{type(layer).__name__} is not cut"
     if not is_read:
         return "no link says which layer reads it; only what is elementwise may lie between, not a normalisation"

@@ -17,14 +17,18 @@ class Link:
     """Which layer reads another's outputs.
 
     Attributes:
-        source: name of an ``nn.Linear``, ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``.
-        reader: name of one of these, each of whose inputs is one of the source's outputs.
+        source: name of an ``nn.Linear``, of an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``, or of their cells.
+        reader: name of one of these. If no more is said, each of its inputs is one of the source's outputs.
         between: names of elementwise modules, in order. Picking a step or averaging over steps is no part of a link.
+        part: layer and direction of the source whose units are read, where it is not the whole of the last layer.
+        column: of the reader's inputs the one that is the part's first unit; the others follow.
     """
 
     source: str
     reader: str
     between: tuple[str, ...] = ()
+    part: tuple[int, int] | None = None
+    column: int = 0
 
 
 def sequential_links(module: nn.Module) -> list[Link]:
@@ -32,7 +36,7 @@ def sequential_links(module: nn.Module) -> list[Link]:
 
     Example:
         >>> sequential_links(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)))
-        [Link(source='0', reader='2', between=('1',))]
+        [Link(source='0', reader='2', between=('1',), part=None, column=0)]
     """
     links: list[Link] = []
     inner: set[nn.Module] = set()
@@ -73,7 +77,7 @@ def recurrent_link(module: nn.Module, source: str, head: str) -> Link:
     Example:
         >>> net = nn.ModuleDict({"memory": nn.GRU(2, 3), "say": nn.Sequential(nn.ReLU(), nn.Linear(3, 1))})
         >>> recurrent_link(net, "memory", "say")
-        Link(source='memory', reader='say.1', between=('say.0',))
+        Link(source='memory', reader='say.1', between=('say.0',), part=None, column=0)
     """
     between: list[str] = []
     for name, layer in _leaves(head, module.get_submodule(head)):
@@ -99,7 +103,7 @@ def network_links(module: nn.Module, recurrent: Iterable[tuple[str, str]]) -> li
     Example:
         >>> net = nn.ModuleDict({"memory": nn.GRU(2, 3), "say": nn.Linear(3, 1)})
         >>> network_links(net, [("memory", "say"), ("memory", "say")])
-        [Link(source='memory', reader='say', between=())]
+        [Link(source='memory', reader='say', between=(), part=None, column=0)]
     """
     return [*(recurrent_link(module, *names) for names in dict.fromkeys(recurrent)), *sequential_links(module)]
 
@@ -110,7 +114,7 @@ def default_links(module: nn.Module) -> list[Link]:
     Example:
         >>> net = nn.ModuleDict({"lstm": nn.LSTM(2, 3), "head": nn.Linear(3, 1)})
         >>> default_links(net)
-        [Link(source='lstm', reader='head', between=())]
+        [Link(source='lstm', reader='head', between=(), part=None, column=0)]
     """
     own = dict(module.named_children())
     return network_links(module, [("lstm", "head")] if isinstance(own.get("lstm"), nn.RNNBase) else [])

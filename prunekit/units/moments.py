@@ -1,6 +1,6 @@
 """What least squares needs to know of a layer's outputs: counts, sums and sums of products, additive over clips."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from prunekit.gpu import float64
 
-SUMS = ("count", "total", "products")
+SUMS, PARTS = ("count", "total", "products"), ("read", "fed_back")
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,23 @@ class OutputMoments:
     def __add__(self, other: "OutputMoments") -> "OutputMoments":
         return OutputMoments(self.read + other.read, self.fed_back + other.fed_back)
 
-    def content(self) -> dict[str, Tensor]:
-        """All sums by name."""
-        parts = {"read": self.read, "fed_back": self.fed_back}
-        return {f"{part}.{name}": getattr(sums, name) for part, sums in parts.items() for name in SUMS}
+    @staticmethod
+    def content_of(parts: "Sequence[OutputMoments]") -> dict[str, Tensor]:
+        """All sums of several layers by name."""
+        return {
+            f"{number}.{part}.{name}": getattr(getattr(each, part), name)
+            for number, each in enumerate(parts)
+            for part in PARTS
+            for name in SUMS
+        }
 
     @classmethod
-    def of_content(cls, content: Mapping[str, Tensor]) -> "OutputMoments":
-        """What :meth:`content` gave."""
-        return cls(*(Moments(*(content[f"{part}.{name}"] for name in SUMS)) for part in ("read", "fed_back")))
+    def of_parts(cls, content: Mapping[str, Tensor]) -> "list[OutputMoments]":
+        """What :meth:`content_of` gave."""
+        return [
+            cls(*(Moments(*(content[f"{number}.{part}.{name}"] for name in SUMS)) for part in PARTS))
+            for number in range(len(content) // (len(PARTS) * len(SUMS)))
+        ]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "OutputMoments":
         """The same function of all sums."""

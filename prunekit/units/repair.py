@@ -1,15 +1,24 @@
 """What makes up for units and gates that go: a linear map of the units that stay, a gate's own mean."""
 
+import logging
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
-from prunekit.calibration import Seen
+from prunekit.calibration import Seen, evaluating
+from prunekit.errors import check_count
 from prunekit.groups import Grouping, Groups
 from prunekit.repair import Repair
+from prunekit.units import closed_loop
+from prunekit.units.closed_loop import HOLD_OUT, REFITTED, close_loop
 from prunekit.units.compensation import RIDGE, check_ridge, compensate
 from prunekit.units.gates import gate_constants
 from prunekit.units.grouping import Units
+from prunekit.units.parts import parts_of
+from prunekit.units.unit_grouping import UnitGrouping
+
+log = logging.getLogger("prunekit")
 
 
 class Linear(Repair):
@@ -25,7 +34,7 @@ class Linear(Repair):
     """
 
     name = "linear"
-    needs = frozenset({"moments"})
+    needs = frozenset({"moments", "readers"})
     words = ("unit",)
 
     def __init__(self, ridge: float = RIDGE) -> None:
@@ -39,7 +48,7 @@ class Linear(Repair):
         layer = grouping.find(module)
         assert isinstance(layer, nn.RNNBase)
         assert seen.moments is not None
-        compensate(layer, [grouping.reader(module)[1]], seen.moments, ~goes, ~groups.gone, self.ridge)
+        compensate(layer, [grouping.reader(module)[1]], seen.moments[0], ~goes, ~groups.gone, self.ridge)
         return {}
 
     def changes(self, module: nn.Module, grouping: Grouping) -> list[str]:
@@ -47,6 +56,61 @@ class Linear(Repair):
         assert isinstance(grouping, Units)
         name, reader = grouping.reader(module)
         return [*grouping.parameters(module), *(f"{name}.{own}" for own, _ in reader.named_parameters())]
+
+
+class ClosedLoop(Repair):
+    """What stays learns to say, on what it reads in the pruned network, what it said before.
+
+    See :mod:`prunekit.units.closed_loop`.
+
+    For units of any recurrent layers. All recurrent and linear layers from the first that loses units on may change.
+    Batches are held out whole to say which pass was best: where sequences come in kinds, of speakers say, a batch
+    should have those of one.
+
+    Args:
+        ridge: towards the present weights, relative to the mean square of what is read, above 0.
+        passes: over all layers, at most.
+        hold_out: of so many batches one is held out.
+
+    Raises:
+        ArgumentError: if a value is not accepted.
+    """
+
+    name = "closed_loop"
+    needs = frozenset({"calibration"})
+    words = ("unit",)
+
+    def __init__(
+        self, ridge: float = closed_loop.RIDGE, passes: int = closed_loop.PASSES, hold_out: int = HOLD_OUT
+    ) -> None:
+        self.ridge = check_ridge(ridge)
+        self.passes = check_count("passes", passes, least=1)
+        self.hold_out = check_count("hold_out", hold_out, least=2)
+
+    def __call__(
+        self, module: nn.Module, grouping: Grouping, groups: Groups, goes: Tensor, seen: Seen
+    ) -> Mapping[str, Tensor]:
+        """Refit layer after layer; what came of it is logged."""
+        assert isinstance(grouping, UnitGrouping)
+        assert seen.calibration is not None
+        parts = grouping.parts(module)
+        own = torch.split(goes.cpu(), [part.units for part in parts])
+        gone = {part.key: each for part, each in zip(parts, own, strict=True)}
+        with evaluating(module):
+            found = close_loop(module, gone, seen.calibration, self.ridge, self.passes, self.hold_out)
+        log.info(
+            "closed loop: squared difference of outputs on held-out batches, relative: %s; kept: %s",
+            ", ".join(f"{error:.3g}" for error in found.errors),
+            f"pass {found.best}" if found.best else "no pass",
+        )
+        for name, why in found.left.items():
+            log.warning("closed loop left %s as it is: it %s", name, why)
+        return {}
+
+    def changes(self, module: nn.Module, grouping: Grouping) -> list[str]:
+        """The parameters of all layers that may be refitted."""
+        layers = [name for name, part in module.named_modules() if type(part) in REFITTED]
+        return [name for layer in layers for part in parts_of(module, layer) for name in part.names]
 
 
 class Mean(Repair):

@@ -1,5 +1,6 @@
 """What a layer's units and the network's success did over time, in one forward pass over clips."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from prunekit.calibration import Calibration, alone
 from prunekit.gpu import float64
-from prunekit.units.codes import encode_outputs
+from prunekit.units.codes import count_levels, encode_outputs, equal_width
 from prunekit.units.gates import gate_activations, on_one_scale
 from prunekit.units.moments import OutputMoments
 
@@ -18,8 +19,20 @@ MOST_COMPARED, ROWS_COMPARED = 64, 4  # sequences, and what is read of them
 SAME = 0.03  # relative; half precision is in it
 
 
+class Levels(ABC):
+    """Which levels, as of :func:`encode_outputs`, outputs were at, and how often."""
+
+    @abstractmethod
+    def counts(self, bins: int) -> Tensor:
+        """How often each unit was in each of some bins of equal width, ``(G, bins)`` int64, over all ranks.
+
+        Args:
+            bins: 2, 4, 8 or 16.
+        """
+
+
 @dataclass(frozen=True)
-class UnitSeries:
+class UnitSeries(Levels):
     """Time series over training clips: of units' outputs, or of gates' activations, four times as many.
 
     Gates come in the order of the LSTM's rows; levels are of activations on the scale of outputs, magnitudes of
@@ -41,6 +54,10 @@ class UnitSeries:
     probability: Tensor | None = None
     hit: Tensor | None = None
     sum_over_ranks: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
+
+    def counts(self, bins: int) -> Tensor:
+        """Counted in the series."""
+        return self.sum_over_ranks(count_levels(equal_width(self.levels, bins), bins))
 
     def target(self, name: str) -> Tensor:
         """The series y of all clips, ``(clips, T)`` float in [0, 1].

@@ -226,11 +226,11 @@ def test_reconstruction_keeps_what_the_rest_can_be_said_by():
     assert sorted(scores.tolist()) == list(range(1, UNITS + 1))
     first = scores.argsort(descending=True)[:6].tolist()
     assert {unit if unit < 6 else unit - 6 for unit in first} == set(range(6))  # of a unit and its copy one
-    fed_back = seen.moments.fed_back.covariance()
+    fed_back = seen.moments[0].fed_back.covariance()
     best = []
     for unit in range(UNITS):
         kept, removed = torch.tensor([unit]), torch.tensor([u for u in range(UNITS) if u != unit])
-        a, _ = fit(seen.moments.fed_back, kept, removed, 1e-9)
+        a, _ = fit(seen.moments[0].fed_back, kept, removed, 1e-9)
         share = 0.0
         for weight in (net.lstm.weight_hh_l0.detach(), net.head.hidden.weight.detach()):
             all_of_it = torch.einsum("mi,ij,mj->", weight, fed_back, weight)
@@ -253,7 +253,7 @@ def test_units_are_chosen_alike_whatever_the_batches(size):
 def test_reconstruction_wants_batches_and_a_ridge():
     net = network()
     for repair in (None, Linear()):
-        with pytest.raises(ArgumentError, match=r"^batches: got None; accepted: batches .*: moments have to be seen"):
+        with pytest.raises(ArgumentError, match=r"^batches: got None; accepted: .*: moments, readers have to be seen"):
             prune(net, GROUPING, Reconstruction(), 0.5, repair=repair)
     for make in (Reconstruction, Linear):
         for ridge in (0.0, -1.0, 1e-16, float("inf"), float("nan"), True):

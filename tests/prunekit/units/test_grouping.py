@@ -109,8 +109,8 @@ NET = {"a": nn.LSTM(2, 3), "stack": nn.GRU(2, 3, 2, bidirectional=True), "say": 
         (Units("b"), (), r"^layer: got 'b'; accepted: the name of an nn\.LSTM.*; recurrent ones: p, a, stack"),
         (Units("p"), (), r"^layer: got 'p'; accepted: a layer without projection"),
         (Units("a"), ("success",), r"^head: got None; accepted: the part of the model .*; p, a, stack, say"),
-        (Units("a", "b"), ("moments",), r"^head: got 'b'; accepted: the part of the model"),
-        (Units("a", "a"), ("moments",), r"^head: got 'a: .*; accepted: a head that begins with an nn\.Linear"),
+        (Units("a", "b"), ("readers",), r"^head: got 'b'; accepted: the part of the model"),
+        (Units("a", "a"), ("readers",), r"^head: got 'a: .*; accepted: a head that begins with an nn\.Linear"),
         (Units("stack", "say"), ("outputs",), r"^layer: got 'stack, of two directions'; accepted: the last layer"),
         (Units("say"), ("outputs",), r"^layer: got 'say'; accepted: a recurrent layer, .* weights alone"),
         (
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused(grouping, needs, message):
 
 def test_what_fits_is_not():
     net = nn.ModuleDict(NET)
-    Units("a", "say").check(net, frozenset({"outputs", "success", "moments"}))
+    Units("a", "say").check(net, frozenset({"outputs", "success", "moments", "readers"}))
     Gates("a", "say").check(net, frozenset({"outputs", "success", "means"}))
     for grouping in (Units("stack"), Units("stack", every=True), Units("say")):
         grouping.check(net, frozenset())

@@ -1,0 +1,146 @@
+"""What recurrent and linear layers of a network read and give while a batch passes, one row a valid step."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from prunekit.units.layers import suffixes
+from prunekit.units.parts import KINDS, Key
+
+FUNCTIONS: dict[str, Any] = {
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+}
+
+
+class Steps(NamedTuple):
+    """What a part did at the steps of one call.
+
+    Attributes:
+        inputs: ``(n, inputs)``, what it read at each step.
+        earlier: ``(n, units)``, its own outputs one step before, or the states that it was handed; a linear layer has
+            none, ``(n, 0)``.
+        outputs: ``(n, units)``.
+    """
+
+    inputs: Tensor
+    earlier: Tensor
+    outputs: Tensor
+
+
+@contextmanager
+def watching(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[Key, list[Steps]]]:
+    """Take down meanwhile what layers do, call by call; steps of packed sequences are the valid ones alone.
+
+    Of a recurrent module of several layers the inner ones are computed once more, without dropout.
+
+    Args:
+        module: the network.
+        layers: names of ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` without projection, of their cells, or of ``nn.Linear``.
+
+    Yields:
+        What fills as the module is called: the part's layer, number and direction -> its calls.
+
+    Example:
+        >>> net = nn.GRU(2, 3, num_layers=2)
+        >>> with torch.no_grad(), watching(net, [""]) as seen:
+        ...     _ = net(torch.zeros(5, 4, 2))
+        >>> [(key, call.inputs.shape[1], len(call.outputs)) for key, (call,) in seen.items()]
+        [(('', 0, 0), 2, 20), (('', 1, 0), 3, 20)]
+    """
+    seen: dict[Key, list[Steps]] = {}
+
+    def take(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], outputs: Any) -> None:
+            x = inputs[0] if inputs else named["input"]
+            hx = named.get("hx", inputs[1] if len(inputs) > 1 else None)
+            if isinstance(layer, nn.RNNBase):
+                for key, steps in stack_steps(layer, x, hx).items():
+                    seen.setdefault((name, *key), []).append(steps)
+            elif isinstance(layer, nn.RNNCellBase):
+                seen.setdefault((name, 0, 0), []).append(_cell_steps(layer, x, hx, outputs))
+            else:
+                rows = x.reshape(-1, x.shape[-1])
+                seen.setdefault((name, 0, 0), []).append(
+                    Steps(rows, rows[:, :0], outputs.reshape(-1, outputs.shape[-1]))
+                )
+
+        return hook
+
+    hooks = [module.get_submodule(name).register_forward_hook(take(name), with_kwargs=True) for name in layers]
+    try:
+        yield seen
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def stack_steps(layer: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> dict[tuple[int, int], Steps]:
+    """What each layer and direction of a recurrent module does with a batch.
+
+    Args:
+        layer: without projection.
+        x: what it is called with: a batch of sequences, padded or packed, or one sequence.
+        hx: the states that it is called with; None for 0.
+    """
+    run, found = FUNCTIONS[layer.mode], {}
+    lengths = x.batch_sizes if isinstance(x, PackedSequence) else None
+    data = x.data if isinstance(x, PackedSequence) else x
+    single = lengths is None and data.dim() == 2  # one sequence, without a batch's dimension
+    if single:
+        data = data[None]
+    elif lengths is None and not layer.batch_first:
+        data = data.transpose(0, 1)
+    samples = int(lengths[0]) if lengths is not None else len(data)
+    directions = len(suffixes(layer))
+    if hx is None:
+        zero = data.new_zeros(layer.num_layers * directions, samples, layer.hidden_size)
+        states = [zero, zero] if isinstance(layer, nn.LSTM) else [zero]
+    else:
+        states = [each[:, None] if single else each for each in (hx if isinstance(hx, tuple) else (hx,))]
+        if isinstance(x, PackedSequence) and x.sorted_indices is not None:
+            states = [each.index_select(1, x.sorted_indices) for each in states]
+    for number in range(layer.num_layers):
+        own = [
+            layer.get_parameter(f"{kind}_l{number}{suffix}")
+            for suffix in suffixes(layer)
+            for kind in (KINDS if layer.bias else KINDS[:2])
+        ]
+        first = [each[number * directions : (number + 1) * directions].contiguous() for each in states]
+        start: Any = tuple(first) if isinstance(layer, nn.LSTM) else first[0]
+        how = (own, layer.bias, 1, 0.0, False, layer.bidirectional)
+        outputs = run(data, start, *how, True)[0] if lengths is None else run(data, lengths, start, *how)[0]
+        for direction, each in enumerate(torch.split(outputs, layer.hidden_size, dim=-1)):
+            earlier = _earlier(each, first[0][direction], lengths, reverse=direction == 1)
+            rows = [part.reshape(-1, part.shape[-1]) for part in (data, earlier, each)]
+            found[number, direction] = Steps(*rows)
+        data = outputs
+    return found
+
+
+def _earlier(outputs: Tensor, start: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """Outputs one step before: ``(N, T, units)`` of padded sequences, ``(steps, units)`` of packed ones."""
+    if lengths is None:
+        begin = start[:, None]
+        return torch.cat([outputs[:, 1:], begin] if reverse else [begin, outputs[:, :-1]], 1)
+    steps = torch.split(outputs, lengths.tolist())  # of each step the sequences that are so long, longest first
+    if reverse:
+        later = [*steps[1:], start[:0]]
+        return torch.cat(
+            [torch.cat([after, start[len(after) : len(now)]]) for now, after in zip(steps, later, strict=True)]
+        )
+    return torch.cat([start, *(before[: len(now)] for before, now in pairwise(steps))])
+
+
+def _cell_steps(cell: nn.RNNCellBase, x: Tensor, hx: Any, outputs: Any) -> Steps:
+    h = outputs[0] if isinstance(outputs, tuple) else outputs
+    before = hx[0] if isinstance(hx, tuple) else hx
+    before = torch.zeros_like(h) if before is None else before
+    return Steps(*(each.reshape(-1, each.shape[-1]) for each in (x, before, h)))

@@ -1,0 +1,161 @@
+"""One call from a network and batches to a smaller network."""
+
+import copy
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from prunekit.criteria.standard_deviation import StandardDeviation
+from prunekit.errors import ArgumentError
+from prunekit.exports import load_compact
+from prunekit.shrinking import shrink
+from prunekit.units.repair import Mean
+from tests.strangers.recurrent import STEPS, Plan, Stranger
+
+
+class Tagger(nn.Module):
+    """Two-way LSTM over tokens, a class at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.memory = nn.Embedding(30, 8), nn.LSTM(8, 12, 2, bidirectional=True, batch_first=True)
+        self.say = nn.Linear(24, 4)
+
+    def forward(self, tokens, lengths):
+        packed = pack_padded_sequence(self.embed(tokens), lengths, batch_first=True, enforce_sorted=False)
+        return self.say(pad_packed_sequence(self.memory(packed)[0], batch_first=True)[0])
+
+
+class Looped(nn.Module):
+    """An LSTM cell step by step."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.say = nn.LSTMCell(4, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        h = c = x.new_zeros(len(x), self.cell.hidden_size)
+        for t in range(x.shape[1]):
+            h, c = self.cell(x[:, t], (h, c))
+        return self.say(h)
+
+
+def sequences(count=8, width=4, steps=6):
+    return [torch.randn(16, steps, width) for _ in range(count)]
+
+
+def test_a_tagger_of_packed_tokens():
+    torch.manual_seed(0)
+    batches = [(torch.randint(0, 30, (8, 7)), torch.tensor([7, 6, 5, 4, 3, 2, 1, 7])) for _ in range(8)]
+    small = shrink(Tagger(), batches, rate=0.5, predict=lambda net, batch: (net(*batch), None))
+    assert type(small.module) is Tagger
+    assert (small.module.memory.hidden_size, small.module.say.in_features) == (6, 12)
+    assert small.difference < 0.3
+    assert small.parameters == tuple(sum(p.numel() for p in net.parameters()) for net in (Tagger(), small.module))
+
+
+def test_a_cell_in_a_loop_and_a_network_of_linear_layers():
+    torch.manual_seed(0)
+    looped = shrink(Looped(), sequences(), rate=0.5, show=False).module
+    assert (looped.cell.hidden_size, looped.say.in_features) == (8, 8)
+    plain = nn.Sequential(nn.Linear(4, 20), nn.Sigmoid(), nn.Linear(20, 10), nn.GELU(), nn.Linear(10, 2))
+    small = shrink(plain, [torch.randn(64, 4) for _ in range(8)], rate=0.5, show=False)
+    assert (small.module[0].out_features, small.module[2].out_features, small.module[4].out_features) == (10, 5, 2)
+    assert small.difference < 0.2
+
+
+def test_the_model_that_was_given_stays_as_it_was_training_mode_and_all():
+    torch.manual_seed(0)
+    net = Stranger(Plan("gru", 2, looped=True)).train()
+    before = copy.deepcopy(net.state_dict())
+    small = shrink(net, [torch.randn(16, STEPS, 3) for _ in range(4)], rate=0.5, show=False)
+    assert net.training
+    assert not small.module.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_the_table_says_what_was_cut_and_what_was_left_and_why(capsys):
+    torch.manual_seed(0)
+
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.GRU(4, 8, batch_first=True), nn.GRU(8, 8, batch_first=True)
+            self.norm, self.say = nn.LayerNorm(8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.say(self.norm(self.second(self.first(x)[0])[0][:, -1]))
+
+    small = shrink(Normed(), sequences(), rate=0.5)
+    told = capsys.readouterr().out
+    assert re.search(r"^first +GRU +8 -> 4 ", told, re.M)
+    assert re.search(r"^second +GRU +8 -> 8 .*norm, an nn\.LayerNorm, reads them", told, re.M)
+    assert re.search(r"^norm +LayerNorm +- -> - .*nn\.LayerNorm is left as it is", told, re.M)
+    before, after = small.parameters
+    assert f"parameters    {before:,} -> {after:,}" in told
+    assert after == sum(p.numel() for p in small.module.parameters()) < before
+    assert f"outputs differ by {small.difference:.2%}" in told
+
+
+def test_zero_states_of_a_written_size_cannot_be_cut_and_are_left_masked():
+    torch.manual_seed(0)
+
+    class Written(Looped):
+        def forward(self, x):
+            h, c = torch.zeros(len(x), 16), torch.zeros(len(x), 16)
+            for t in range(x.shape[1]):
+                h, c = self.cell(x[:, t], (h, c))
+            return self.say(h)
+
+    small = shrink(Written(), sequences(), rate=0.5, show=False)
+    assert small.module.cell.hidden_size == 16
+    (row,) = [row for row in small.rows if row.layer == "cell"]
+    assert "could not be cut out" in row.why
+
+
+def test_a_tolerance_finds_the_smallest_network_within_it():
+    torch.manual_seed(0)
+    net = Stranger(Plan("lstm"), units=16)
+    batches = [torch.randn(40, STEPS, 3) for _ in range(8)]
+    loose, tight = (shrink(net, batches, tolerance=value, show=False) for value in (0.5, 0.05))
+    assert loose.difference <= 0.5
+    assert tight.difference <= 0.05
+    assert loose.rate > tight.rate
+
+
+def test_it_is_saved_and_loaded_without_pickle(tmp_path):
+    torch.manual_seed(0)
+    small = shrink(Looped(), sequences(), rate=0.5, show=False)
+    small.save(tmp_path)
+    loaded = load_compact(tmp_path, into=Looped())
+    x = torch.randn(3, 5, 4)
+    assert torch.equal(loaded(x), small.module(x))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compact.safetensors", "network.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "rate: got None; accepted: a share"),
+        ({"rate": 0.5, "tolerance": 0.1}, "rate: got 0.5; accepted: a share"),
+        ({"rate": 1.5}, "rate: got 1.5"),
+        ({"tolerance": -1}, "tolerance: got -1"),
+        ({"rate": 0.5, "batches": []}, "batches: got 'none'"),
+        ({"rate": 0.5, "layers": ["nothing"]}, "layers: got 'nothing'; accepted: recurrent layers.*: cell"),
+        ({"rate": 0.5, "model": nn.Linear(4, 4)}, "model: got 'one of which no layer can be cut"),
+        ({"rate": 0.5, "repair": Mean()}, "repair: got 'mean'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(arguments, message):
+    given = {"model": Looped(), "batches": sequences(4), "show": False} | arguments
+    with pytest.raises(ArgumentError, match=message):
+        shrink(**given)
+
+
+def test_batches_may_be_an_iterator_and_a_criterion_be_given():
+    torch.manual_seed(0)
+    small = shrink(Looped(), iter(sequences()), rate=0.25, criterion=StandardDeviation(), show=False)
+    assert small.module.cell.hidden_size == 12
