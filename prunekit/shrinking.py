@@ -22,7 +22,8 @@ from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.precision import ieee
 from prunekit.pruning import prune
 from prunekit.repair import Repair
-from prunekit.units.closed_loop import HOLD_OUT, REFITTED, floats
+from prunekit.units.before_and_now import floats
+from prunekit.units.closed_loop import HOLD_OUT, REFITTED
 from prunekit.units.compaction import compact, difference
 from prunekit.units.layers import count_outputs
 from prunekit.units.links import Link

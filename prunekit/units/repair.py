@@ -10,12 +10,12 @@ from prunekit.calibration import Seen, evaluating
 from prunekit.errors import check_count
 from prunekit.groups import Grouping, Groups
 from prunekit.repair import Repair
-from prunekit.units import closed_loop
-from prunekit.units.closed_loop import HOLD_OUT, REFITTED, close_loop
+from prunekit.units.closed_loop import HOLD_OUT, PASSES, REFITTED, TURNS, close_loop
 from prunekit.units.compensation import RIDGE, check_ridge, compensate
 from prunekit.units.gates import gate_constants
 from prunekit.units.grouping import Units
 from prunekit.units.parts import parts_of
+from prunekit.units.refitting import RIDGES
 from prunekit.units.unit_grouping import UnitGrouping
 
 log = logging.getLogger("prunekit")
@@ -68,8 +68,10 @@ class ClosedLoop(Repair):
     should have those of one.
 
     Args:
-        ridge: towards the present weights, relative to the mean square of what is read, above 0.
-        passes: over all layers, at most.
+        ridge: towards the present weights, relative to the mean square of what is read, above 0; None for the one that
+            does best on held-out batches, for each layer.
+        passes: over all layers.
+        turns: how often a layer is fitted to its own new trajectory in a pass.
         hold_out: of so many batches one is held out.
 
     Raises:
@@ -81,10 +83,11 @@ class ClosedLoop(Repair):
     words = ("unit",)
 
     def __init__(
-        self, ridge: float = closed_loop.RIDGE, passes: int = closed_loop.PASSES, hold_out: int = HOLD_OUT
+        self, ridge: float | None = None, passes: int = PASSES, turns: int = TURNS, hold_out: int = HOLD_OUT
     ) -> None:
-        self.ridge = check_ridge(ridge)
+        self.ridge = None if ridge is None else check_ridge(ridge)
         self.passes = check_count("passes", passes, least=1)
+        self.turns = check_count("turns", turns, least=1)
         self.hold_out = check_count("hold_out", hold_out, least=2)
 
     def __call__(
@@ -97,7 +100,8 @@ class ClosedLoop(Repair):
         own = torch.split(goes.cpu(), [part.units for part in parts])
         gone = {part.key: each for part, each in zip(parts, own, strict=True)}
         with evaluating(module):
-            found = close_loop(module, gone, seen.calibration, self.ridge, self.passes, self.hold_out)
+            ridges = RIDGES if self.ridge is None else (self.ridge,)
+            found = close_loop(module, gone, seen.calibration, ridges, self.passes, self.turns, self.hold_out)
         log.info(
             "closed loop: squared difference of outputs on held-out batches, relative: %s; kept: %s",
             ", ".join(f"{error:.3g}" for error in found.errors),

@@ -1,0 +1,112 @@
+"""A network with its weights before a repair and with those that it has now, run on the same batches."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from prunekit.calibration import Calibration
+from prunekit.gpu import float64
+from prunekit.units.parts import Key
+from prunekit.units.watching import Steps, watching
+
+
+class _Enough(Exception):  # noqa: N818 - nothing is wrong
+    """Raised to end a pass through a network when all that is wanted of it has been seen."""
+
+
+class BeforeAndNow:
+    """A network before and as it is now: one module, whose weights are changed to and fro.
+
+    Args:
+        module: as it is before.
+        names: of the parameters that may change.
+        calibration: batches that can be passed over again and again.
+        hold_out: of so many batches one is held out; of fewer the last one, of one none.
+    """
+
+    def __init__(self, module: nn.Module, names: set[str], calibration: Calibration, hold_out: int) -> None:
+        self.module, self._calibration, self._hold_out = module, calibration, hold_out
+        self._own = {name: module.get_parameter(name) for name in names}
+        self._before = self.weights()
+        self._several = any(number > 0 for number, _ in enumerate(calibration.batches))
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of what may change."""
+        return {name: parameter.clone() for name, parameter in self._own.items()}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take up such a copy."""
+        for name, parameter in self._own.items():
+            parameter.copy_(weights[name])
+
+    def batches(self) -> Iterator[tuple[Any, bool]]:
+        """All batches, and whether each is held out."""
+        last = None
+        for number, batch in enumerate(self._calibration.batches):
+            if last is not None:
+                yield last
+            last = batch, number % self._hold_out == self._hold_out - 1
+        if last is not None:
+            few = self._several and number < self._hold_out - 1
+            yield last[0], last[1] or few
+
+    @contextmanager
+    def before(self) -> Iterator[None]:
+        """As it was, meanwhile."""
+        now = self.weights()
+        self.load(self._before)
+        try:
+            yield
+        finally:
+            self.load(now)
+
+    def see(self, batch: Any, layer: str, calls: int | None) -> dict[Key, list[Steps]]:
+        """What a layer does with a batch; the rest is spared if it is known how often the layer is called."""
+        left = calls
+
+        def stop(*_: Any) -> None:
+            nonlocal left
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    raise _Enough
+
+        with watching(self.module, [layer]) as seen:
+            hook = self.module.get_submodule(layer).register_forward_hook(stop)
+            try:
+                self._calibration.predict(self.module, batch)
+            except _Enough:
+                pass
+            finally:
+                hook.remove()
+        return seen
+
+    def add_up(self, local: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        return self._calibration.sum_over_ranks(local)
+
+    def error(self) -> float:
+        """Of the outputs on held-out batches: sum of squared differences over the sum of squares before."""
+        total = torch.zeros(2, dtype=torch.float64)
+        for batch, held in self.batches():
+            if held or not self._several:
+                with self.before():
+                    wanted = floats(self._calibration.predict(self.module, batch)[0])
+                for one, other in zip(wanted, floats(self._calibration.predict(self.module, batch)[0]), strict=True):
+                    total += torch.stack([(one - other).square().sum(), one.square().sum()]).cpu()
+        apart, size = self.add_up(total)
+        return float(apart / size.clamp(min=torch.finfo(torch.float64).tiny))
+
+
+def floats(outputs: Any) -> list[Tensor]:
+    """The floating tensors among a network's outputs, in float64.
+
+    Example:
+        >>> [tuple(each.shape) for each in floats((torch.zeros(2), {"loss": torch.ones(()), "class": torch.tensor(1)}))]
+        [(2,), ()]
+    """
+    return [float64(leaf) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
