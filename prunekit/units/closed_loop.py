@@ -33,7 +33,7 @@ from prunekit.units.parts import Key, Part, parts_of
 from prunekit.units.refitting import RIDGES, Fold, Sums, best_refit, folds_of, take_apart, together
 from prunekit.units.watching import watching
 
-PASSES, TURNS, HOLD_OUT = 1, 3, 4
+PASSES, TURNS, HOLD_OUT = 1, 5, 4
 REFITTED = (*GATES, *CELLS, nn.Linear)
 MOST_KEPT = 2**31  # bytes of what a layer said before, which is computed anew for each turn beyond that
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+import prunekit
 from prunekit import Pruning, prune
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.magnitude import Magnitude
 from prunekit.criteria.saliency import Saliency
 from prunekit.errors import ArgumentError
 from prunekit.groups import Groups
+from tests.prunekit.test_shrinking import Tagger
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +33,20 @@ def test_the_gru_of_the_readme_is_pruned_and_repaired():
     assert int(names["pruned"].goes.sum()) == 32
     outputs = names["model"].memory(torch.rand(2, 28, 28))[0]
     assert (outputs[..., names["pruned"].goes] == 0).all()
+
+
+def test_the_tagger_of_the_readme_is_shrunk_and_its_table_is_what_is_printed(tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    monkeypatch.chdir(tmp_path)
+    batches = [{"tokens": torch.randint(0, 30, (8, 7)), "lengths": torch.arange(8) % 7 + 1} for _ in range(8)]
+    text = block("README.md", "prunekit.shrink(model, batches")
+    (predict,) = re.findall(r"`(predict=lambda .*?None\))`", (ROOT / "README.md").read_text())
+    names = {"prunekit": prunekit, "Tagger": Tagger, "model": Tagger(), "batches": batches}
+    exec(text.replace("rate=0.5", f"rate=0.5, {predict}"), names)
+    assert names["model"].memory.hidden_size == 6
+    told = capsys.readouterr().out.splitlines()
+    (table,) = re.findall(r"```\n(layer .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert told[: len(table.splitlines())] == table.splitlines()
 
 
 @pytest.fixture
