@@ -107,7 +107,7 @@ def score(
         if "means" in wanted:
             seen = replace(seen, means=take({"seen": "means"}, lambda: _means(look()), wanted)["means"])
         if "calibration" in wanted:
-            seen = replace(seen, calibration=_calibration(module, predict, data))
+            seen = replace(seen, calibration=_calibration(module, predict, data, again=True))
     for name, (values, _) in scores.items():
         if len(values) > 1 and bool((values == values[0]).all()):
             log.warning(
@@ -184,15 +184,24 @@ def _observe(
 
 
 def _calibration(
-    module: pl.LightningModule, predict: Predict | None, data: Data | None, batches: int | None = None
+    module: pl.LightningModule,
+    predict: Predict | None,
+    data: Data | None,
+    batches: int | None = None,
+    again: bool = False,
 ) -> Calibration:
     """The training data, in the same order each time they are gone through."""
     trainer = module.trainer
     device, loader = trainer.strategy.root_device, scoring_loader(trainer, data)
+    kept: list[Any] = []
 
     class Batches:
         def __iter__(self) -> Iterator[Any]:
-            return iter(on_device(trainer, islice(loader, batches)))
+            if not again:
+                return iter(on_device(trainer, islice(loader, batches)))
+            if not kept:  # somebody's loader may shuffle each time
+                kept.extend(islice(loader, batches))
+            return iter(on_device(trainer, kept))
 
     def add_up(local: Tensor) -> Tensor:
         total: Tensor = trainer.strategy.reduce(local.to(device), reduce_op="sum")

@@ -63,8 +63,8 @@ class UnitCurve(PruningObserver):
         orders: ``ascending``, ``descending`` or both; a criterion that makes sense in one only is measured in that one.
         lstm: name of an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` in the model, whose last layer's units these are.
         head: name of the part that makes logits of its outputs, at any step.
-        compensation: ``none``, or ``linear``: at each point what removed units said is said by a
-            linear map of the rest.
+        compensation: ``none``; ``linear``: at each point what removed units said is said by a linear map of those that
+            stay; or ``closed_loop``, which takes seconds a point: every layer from this one on is refitted.
         ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
         granularity: what is removed, each ``unit`` or each ``gate``, which then becomes its mean.
         predict: how the module takes a batch, and the batch's classes; None for ``module(x)`` of ``(x, classes)``.
@@ -82,7 +82,7 @@ class UnitCurve(PruningObserver):
         orders: Sequence[Literal["ascending", "descending"]] = ("descending", "ascending"),
         lstm: str = "lstm",
         head: str | None = "head",
-        compensation: Literal["none", "linear"] = "none",
+        compensation: Literal["none", "linear", "closed_loop"] = "none",
         ridge: float = RIDGE,
         granularity: Literal["unit", "gate"] = "unit",
         predict: Predict | None = None,

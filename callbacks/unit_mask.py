@@ -11,10 +11,10 @@ from prunekit.errors import ArgumentError, check_choice
 from prunekit.repair import Repair
 from prunekit.units.compensation import RIDGE, check_ridge
 from prunekit.units.grouping import Gates, Units
-from prunekit.units.repair import Linear, Mean
+from prunekit.units.repair import ClosedLoop, Linear, Mean
 
 GRANULARITIES = ("unit", "gate")
-COMPENSATIONS = ("none", "linear")
+COMPENSATIONS = ("none", "linear", "closed_loop")
 
 
 class UnitMask(Pruning):
@@ -23,7 +23,8 @@ class UnitMask(Pruning):
     Exactly ``round(rate * units)`` are gone after the last round, ties by index; of several rounds each removes the
     same share of what is left. A removed unit's output is exactly 0 at every step. Leaves ``scores.safetensors``, the
     last round's scores by criterion. With linear compensation the layers that read the units change as well, in the
-    columns of those that stay and in their biases: see :mod:`prunekit.units.compensation`.
+    columns of those that stay and in their biases: see :mod:`prunekit.units.compensation`; in closed loop all weights of
+    these layers do: :mod:`prunekit.units.closed_loop`.
 
     With ``granularity=gate`` it is gates that go, of four times as many: a removed gate is at every step the mean that
     it was over the training clips, and is held there (:mod:`prunekit.units.gates`).
@@ -34,8 +35,9 @@ class UnitMask(Pruning):
         order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
         lstm: name of an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` in the model.
         head: name of the part that makes logits of its outputs, at any step; None where nobody looks at these.
-        compensation: ``none``, or ``linear``: what removed units said is said by a linear map of those that stay.
-        ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
+        compensation: ``none``; ``linear``: what removed units said is said by a linear map of those that stay; or
+            ``closed_loop``: every layer from this one on is refitted on what it reads in the pruned network.
+        ridge: of the linear map's least squares, relative to the outputs' mean variance, above 0.
         granularity: what goes, each ``unit`` or each ``gate``; gates of an LSTM of one layer, without compensation.
         rounds: number of events.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
@@ -59,7 +61,7 @@ class UnitMask(Pruning):
         order: Literal["ascending", "descending"] = "descending",
         lstm: str = "lstm",
         head: str | None = "head",
-        compensation: Literal["none", "linear"] = "none",
+        compensation: Literal["none", "linear", "closed_loop"] = "none",
         ridge: float = RIDGE,
         granularity: Literal["unit", "gate"] = "unit",
         rounds: int = 1,
@@ -97,4 +99,5 @@ def parts_of(
         raise ArgumentError("compensation", compensation, accepted)
     if granularity == "gate":
         return Gates(lstm, head), Mean()
-    return Units(lstm, head), Linear(ridge) if compensation == "linear" else None
+    repairs: dict[str, Repair] = {"linear": Linear(ridge), "closed_loop": ClosedLoop()}
+    return Units(lstm, head), repairs.get(compensation)

@@ -1,6 +1,6 @@
 """Pruning a module: groups, scores, selection, repair, mask. The same steps that the Lightning callback takes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -53,7 +53,8 @@ def prune(
         grouping: what goes together.
         criterion: which groups go first.
         rate: the share that is gone afterwards, in [0, 1]; what it counts is ``of``.
-        batches: of training data, on the module's device; wanted where criterion or repair look at what groups do.
+        batches: of training data, on the module's device; wanted where criterion or repair look at what groups do. A
+            repair in closed loop passes over them again and again, and holds them in memory.
         repair: what makes up for what goes; None for nothing.
         predict: how the module takes a batch, and the batch's classes: ``(module, batch) -> (outputs, classes)``.
         order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
@@ -87,8 +88,8 @@ def prune(
     groups.check(before)
     seen = Seen()
     if needs and batches is not None:
-        if isinstance(batches, Iterator):
-            batches = list(batches)  # what can be gone through once
+        if "calibration" in needs and not isinstance(batches, list | tuple):
+            batches = list(batches)  # a loader may shuffle, an iterator be gone through once
         with evaluating(module):
             seen = grouping.observe(module, needs, Calibration(batches, predict))
     scores = criterion.scores(module, groups, seen)

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,8 +112,8 @@ def shrink(
 
     Args:
         model: any; it is not changed.
-        batches: what it is called with, labels not needed; on its device. Every fourth is held out of the refitting, so
-            sequences of one kind, such as one speaker's, belong into one batch.
+        batches: what it is called with, labels not needed; on its device, and held in memory. Every fourth is held out
+            of the refitting, so sequences of one kind, such as one speaker's, belong into one batch.
         rate: the share of units that goes, in [0, 1).
         tolerance: instead of a rate: as many go as leave ``difference`` at most this.
         layers: names of those whose units go; None for all.
@@ -138,7 +138,7 @@ def shrink(
         check_rate("rate", rate)
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise ArgumentError("tolerance", tolerance, "a number above 0, such as 0.05")
-    given = Calibration(list(batches) if isinstance(batches, Iterator) else batches, predict)
+    given = Calibration(list(batches), predict)  # a loader may shuffle, an iterator be gone through once
     first = next(iter(given.batches), None)
     if first is None:
         raise ArgumentError("batches", "none", "batches that the model is called with")

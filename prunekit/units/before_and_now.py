@@ -33,6 +33,7 @@ class BeforeAndNow:
         self._own = {name: module.get_parameter(name) for name in names}
         self._before = self.weights()
         self._several = any(number > 0 for number, _ in enumerate(calibration.batches))
+        self._prints: list[list[float]] = []  # of the batches, so that others are noticed
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of what may change."""
@@ -47,6 +48,12 @@ class BeforeAndNow:
         """All batches, and whether each is held out."""
         last = None
         for number, batch in enumerate(self._calibration.batches):
+            if number == len(self._prints):
+                self._prints.append(_print(batch))
+            if self._prints[number] != _print(batch):
+                raise ValueError(
+                    "batches that come in the same order, and as they are, each time they are gone through"
+                )
             if last is not None:
                 yield last
             last = batch, number % self._hold_out == self._hold_out - 1
@@ -100,6 +107,10 @@ class BeforeAndNow:
                     total += torch.stack([(one - other).square().sum(), one.square().sum()]).cpu()
         apart, size = self.add_up(total)
         return float(apart / size.clamp(min=torch.finfo(torch.float64).tiny))
+
+
+def _print(batch: Any) -> list[float]:
+    return [float(leaf.sum()) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and not leaf.is_complex()]
 
 
 def floats(outputs: Any) -> list[Tensor]:

@@ -61,7 +61,7 @@ def test_points_of_a_compensated_curve_are_those_of_single_runs(tmp_path):
     assert len({row["test_acc"] for row in curve.rows}) > 2
 
 
-@pytest.mark.parametrize("compensation", ["none", "linear"])
+@pytest.mark.parametrize("compensation", ["none", "linear", "closed_loop"])
 def test_a_curve_leaves_the_network_as_it_was(compensation, tmp_path):
     plain, _ = fit(tmp_path / "plain", [], 2)
     module, _ = fit(tmp_path / "curve", [UnitCurve(CRITERIA, RATES, **NAMES, compensation=compensation)], 2)

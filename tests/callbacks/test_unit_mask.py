@@ -151,7 +151,7 @@ def test_rounds_with_retraining_hold_their_units_and_remove_more_each_time(tmp_p
     assert mask.report()["units"]["removed"] == 9
 
 
-@pytest.mark.parametrize("compensation", ["none", "linear"])
+@pytest.mark.parametrize("compensation", ["none", "linear", "closed_loop"])
 def test_a_run_resumes_to_the_same_units_and_weights(compensation, tmp_path):
     def make():
         arguments = {"rounds": 2, "retrain_epochs": 2, "start_epoch": 1, "compensation": compensation}
@@ -175,7 +175,7 @@ def test_a_run_resumes_to_the_same_units_and_weights(compensation, tmp_path):
         ),
         (
             lambda: UnitMask(Random(0), 0.5, compensation="ridge"),
-            r"^compensation: got 'ridge'; accepted: one of 'none', 'linear'",
+            r"^compensation: got 'ridge'; accepted: one of 'none', 'linear', 'closed_loop'",
         ),
         (lambda: UnitMask(Random(0), 0.5, ridge=0.0), r"^ridge: got 0.0"),
         (lambda: UnitMask(Random(0), 0.5, ridge=1e-16), r"^ridge: got 1e-16; accepted: a number of at least 1e-12"),

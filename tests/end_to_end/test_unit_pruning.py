@@ -73,7 +73,7 @@ def test_criteria_orders_and_rates_share_the_dense_network(new_run, miniature):
         ("criterion.bins=3", r"criterion.bins: got 3"),
         ("criterion.target=loss", r"target: got 'loss'; accepted: probability \| hit \| accuracy"),
         ("criterion=reconstruction", r"callbacks\.unit_mask\.order: got 'descending'; accepted: ascending for recon"),
-        ("callbacks.unit_mask.compensation=some", r"compensation: got 'some'; accepted: none \| linear"),
+        ("callbacks.unit_mask.compensation=some", r"compensation: got 'some'; accepted: none \| linear \| closed_loop"),
         ("callbacks.unit_curve.ridge=0", r"callbacks\.unit_curve\.ridge: got 0"),
         ("~criterion", r"callbacks\.unit_mask\.criterion: got .*Interpolation key 'criterion' not found"),
         ("callbacks.unit_curve.criteria.entropy.bins=5", r"bins: got 5"),

@@ -129,3 +129,17 @@ def test_closed_loop_brings_outputs_nearer_than_cutting_alone(plan):
         with torch.no_grad():
             apart[name] = float((net(fresh) - dense(fresh)).square().sum())
     assert apart["closed"] < 0.6 * apart["none"], apart
+
+
+def test_batches_in_another_order_each_time_are_refused_where_they_are_not_kept():
+    from prunekit.units.closed_loop import close_loop
+
+    class Shuffled:
+        def __iter__(self):
+            return iter([torch.randn(4, STEPS, 3) for _ in range(4)])
+
+    torch.manual_seed(0)
+    net = Stranger(Plan("gru")).eval()
+    gone = {("memory", 0, 0): torch.arange(6) < 3}
+    with pytest.raises(ValueError, match="the same order"):
+        close_loop(net, gone, Calibration(Shuffled()))
