@@ -23,8 +23,8 @@ class UnitMask(Pruning):
     Exactly ``round(rate * units)`` are gone after the last round, ties by index; of several rounds each removes the
     same share of what is left. A removed unit's output is exactly 0 at every step. Leaves ``scores.safetensors``, the
     last round's scores by criterion. With linear compensation the layers that read the units change as well, in the
-    columns of those that stay and in their biases: see :mod:`prunekit.units.compensation`; in closed loop all weights of
-    these layers do: :mod:`prunekit.units.closed_loop`.
+    columns of those that stay and in their biases: see :mod:`prunekit.units.compensation`; in closed loop all weights
+    of these layers do: :mod:`prunekit.units.closed_loop`.
 
     With ``granularity=gate`` it is gates that go, of four times as many: a removed gate is at every step the mean that
     it was over the training clips, and is held there (:mod:`prunekit.units.gates`).

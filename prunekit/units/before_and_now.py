@@ -51,9 +51,7 @@ class BeforeAndNow:
             if number == len(self._prints):
                 self._prints.append(_print(batch))
             if self._prints[number] != _print(batch):
-                raise ValueError(
-                    "batches that come in the same order, and as they are, each time they are gone through"
-                )
+                raise ValueError("batches that are not the same, in the same order, each time they are gone through")
             if last is not None:
                 yield last
             last = batch, number % self._hold_out == self._hold_out - 1
@@ -110,7 +108,8 @@ class BeforeAndNow:
 
 
 def _print(batch: Any) -> list[float]:
-    return [float(leaf.sum()) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and not leaf.is_complex()]
+    tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and not leaf.is_complex()]
+    return [float(float64(each).nan_to_num().sum()) for each in tensors]
 
 
 def floats(outputs: Any) -> list[Tensor]:

@@ -141,5 +141,5 @@ def test_batches_in_another_order_each_time_are_refused_where_they_are_not_kept(
     torch.manual_seed(0)
     net = Stranger(Plan("gru")).eval()
     gone = {("memory", 0, 0): torch.arange(6) < 3}
-    with pytest.raises(ValueError, match="the same order"):
+    with pytest.raises(ValueError, match="same, in the same order"):
         close_loop(net, gone, Calibration(Shuffled()))
