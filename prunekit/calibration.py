@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prunekit.units.series import Levels
 
 Predict = Callable[[nn.Module, Any], tuple[Tensor, Tensor | None]]
+Valid = Callable[[Any], Tensor]  # of a batch of padded sequences which steps are valid, (N, T) bool
 
 
 def alone(local: Tensor) -> Tensor:
@@ -45,6 +46,8 @@ class Calibration:
         rows: under DDP, which of all samples pass here, in order.
         samples: how many there are over all ranks; None to count them.
         sum_over_ranks: adds a tensor up over all ranks.
+        valid: of a batch of padded sequences which steps are no padding, ``(N, T)`` bool; None where all are, or where
+            sequences are packed.
     """
 
     batches: Iterable[Any]
@@ -52,6 +55,7 @@ class Calibration:
     rows: Tensor | None = None
     samples: int | None = None
     sum_over_ranks: Callable[[Tensor], Tensor] = alone
+    valid: Valid | None = None
 
 
 @dataclass(frozen=True)

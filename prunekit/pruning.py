@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prunekit.calibration import NEEDS, Calibration, Predict, Seen, evaluating, predict_batch
+from prunekit.calibration import NEEDS, Calibration, Predict, Seen, Valid, evaluating, predict_batch
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError
 from prunekit.groups import Grouping, Groups
@@ -40,6 +40,7 @@ def prune(
     *,
     repair: Repair | None = None,
     predict: Predict = predict_batch,
+    valid: Valid | None = None,
     order: str = "ascending",
     of: str = "groups",
     scope: str = "all",
@@ -57,6 +58,8 @@ def prune(
             repair in closed loop passes over them again and again, and holds them in memory.
         repair: what makes up for what goes; None for nothing.
         predict: how the module takes a batch, and the batch's classes: ``(module, batch) -> (outputs, classes)``.
+        valid: of a batch of padded sequences which steps are no padding, ``(N, T)`` bool; heeded where any layer is
+            looked at, as by :class:`~prunekit.units.network_units.NetworkUnits`.
         order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
         of: as in :func:`~prunekit.selection.select`, as ``scope`` and ``floor`` are.
         scope: likewise.
@@ -91,7 +94,7 @@ def prune(
         if "calibration" in needs and not isinstance(batches, list | tuple):
             batches = list(batches)  # a loader may shuffle, an iterator be gone through once
         with evaluating(module):
-            seen = grouping.observe(module, needs, Calibration(batches, predict))
+            seen = grouping.observe(module, needs, Calibration(batches, predict, valid=valid))
     scores = criterion.scores(module, groups, seen)
     goes = select(
         scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone,

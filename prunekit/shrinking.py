@@ -3,29 +3,21 @@
 import copy
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 
-from prunekit.accounting import macs
-from prunekit.calibration import Calibration, Predict, evaluating, predict_batch
+from prunekit.calibration import Calibration, Predict, Valid, evaluating, predict_batch
 from prunekit.criteria.criterion import Criterion
 from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.errors import ArgumentError, check_rate
-from prunekit.exports import save_compact
-from prunekit.latency import medians
-from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.precision import ieee
 from prunekit.pruning import prune
 from prunekit.repair import Repair
+from prunekit.shrunk import Shrunk, measure, relative_difference
 from prunekit.units.before_and_now import floats
-from prunekit.units.closed_loop import HOLD_OUT, REFITTED
 from prunekit.units.compaction import compact, difference
-from prunekit.units.layers import count_outputs
 from prunekit.units.links import Link
 from prunekit.units.network_units import NetworkUnits, hidden_linear
 from prunekit.units.parts import Key, Part, parts_of, recurrent_layers
@@ -39,59 +31,6 @@ TURNS = 5
 log = logging.getLogger("prunekit")
 
 
-class Row(NamedTuple):
-    """What became of a layer: its outputs and parameters before and after, and why it was left if it was."""
-
-    layer: str
-    kind: str
-    outputs: tuple[str, str]
-    parameters: tuple[int, int]
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Shrunk(Generic[M]):
-    """A smaller network, and what it costs.
-
-    Attributes:
-        module: the network, in evaluation mode; an ordinary module, of the class that was given.
-        rate: the share of units that is gone of each layer.
-        difference: of its outputs on held-out batches: root of the mean square, relative to the outputs' own.
-        rows: layer by layer.
-        parameters: before and after, as the next two are.
-        macs: multiply-adds of the first batch.
-        milliseconds: of the first batch, median of a few turns.
-    """
-
-    module: M
-    rate: float
-    difference: float
-    rows: list[Row]
-    parameters: tuple[int, int]
-    macs: tuple[int, int]
-    milliseconds: tuple[float, float]
-
-    def save(self, folder: str | Path) -> None:
-        """Write it as safetensors and JSON; :func:`~prunekit.exports.load_compact` reads it ``into`` a dense module."""
-        save_compact(Path(folder), self.module)
-
-    def __str__(self) -> str:
-        """A table."""
-        head = [("layer", "kind", "outputs", "parameters", "")]
-        body = [(r.layer, r.kind, "{} -> {}".format(*r.outputs), "{:,} -> {:,}".format(*r.parameters), r.why)
-                for r in self.rows]  # fmt: skip
-        widths = [max(len(line[column]) for line in head + body) for column in range(4)]
-        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[4]]).rstrip()
-                 for line in head + body]  # fmt: skip
-        totals = [
-            "parameters    {:,} -> {:,}".format(*self.parameters),
-            "multiply-adds {:,} -> {:,}".format(*self.macs),
-            "milliseconds  {:.2f} -> {:.2f}".format(*self.milliseconds),
-            f"outputs differ by {self.difference:.2%} on held-out batches",
-        ]
-        return "\n".join([*lines, *totals])
-
-
 def shrink(
     model: M,
     batches: Iterable[Any],
@@ -102,6 +41,8 @@ def shrink(
     criterion: Criterion | None = None,
     repair: Repair | None = None,
     predict: Predict = predict_batch,
+    valid: Valid | None = None,
+    scope: str = "within",
     show: bool = True,
 ) -> Shrunk[M]:
     """Make a network smaller: units go, what stays is refitted without labels, and what is gone is cut out.
@@ -121,6 +62,8 @@ def shrink(
         repair: None for :class:`~prunekit.units.repair.ClosedLoop`.
         predict: how the model takes a batch, ``(module, batch) -> (outputs, classes or None)``; by default a batch is
             ``x`` or ``(x, ...)`` and the model is called with x.
+        valid: of a batch of padded sequences which steps are no padding, ``(N, T)`` bool; packed ones tell it.
+        scope: ``within``: each layer and direction loses the share; ``all``: they are ranked together.
         show: whether to print the table.
 
     Raises:
@@ -138,7 +81,7 @@ def shrink(
         check_rate("rate", rate)
     if tolerance is not None and not 0 < tolerance < float("inf"):
         raise ArgumentError("tolerance", tolerance, "a number above 0, such as 0.05")
-    given = Calibration(list(batches), predict)  # a loader may shuffle, an iterator be gone through once
+    given = Calibration(list(batches), predict, valid=valid)  # a loader may shuffle, an iterator be gone through once
     first = next(iter(given.batches), None)
     if first is None:
         raise ArgumentError("batches", "none", "batches that the model is called with")
@@ -155,13 +98,13 @@ def shrink(
             made = copy.deepcopy(model).eval()
             prune(
                 made, grouping, criterion or Reconstruction(), share, given.batches,
-                repair=repair or ClosedLoop(), predict=predict, scope="within", floor=True,
+                repair=repair or ClosedLoop(), predict=predict, valid=valid, scope=scope, floor=True,
             )  # fmt: skip
             small, left = _cut(made, connected, given, first)
             return Attempt(small, share, relative_difference(model, small, given), left)
 
         best = attempt(rate) if rate is not None else _largest(attempt, tolerance or 0.0)
-        found = _measured(model, best, predict, first)
+        found = measure(model, best.module, best.rate, best.difference, best.left, predict, first)
     if show:
         print(found)
     return found
@@ -182,18 +125,6 @@ class Connected(NamedTuple):
     parts: list[Part]
     links: list[Link]
     left: dict[Key, str]
-
-
-def relative_difference(one: nn.Module, other: nn.Module, calibration: Calibration) -> float:
-    """How far two networks' outputs are apart on held-out batches: ``sqrt(sum (a - b)^2 / sum a^2)``."""
-    apart = size = 0.0
-    batches = list(enumerate(calibration.batches))
-    for number, batch in batches:
-        if len(batches) == 1 or number % HOLD_OUT == HOLD_OUT - 1 or len(batches) < HOLD_OUT:
-            pairs = zip(*(floats(calibration.predict(each, batch)[0]) for each in (one, other)), strict=True)
-            for a, b in pairs:
-                apart, size = apart + float((a - b).square().sum()), size + float(a.square().sum())
-    return (apart / size) ** 0.5 if size else 0.0
 
 
 def label(key: Key) -> str:
@@ -265,42 +196,3 @@ def _largest(attempt: Callable[[float], Attempt[M]], tolerance: float) -> Attemp
         else:
             high = tried.rate
     return best
-
-
-def _measured(model: M, best: Attempt[M], predict: Predict, first: Any) -> Shrunk[M]:
-    after = dict(best.module.named_modules())
-    rows = []
-    for name, layer in model.named_modules():
-        own = sum(p.numel() for p in layer.parameters(recurse=False))
-        if own:
-            there = after[name]
-            outputs = (_outputs(layer), _outputs(there))
-            count = sum(p.numel() for p in there.parameters())
-            why = best.left.get(name, "" if type(layer) in REFITTED else f"nn.{type(layer).__name__} is left as it is")
-            rows.append(Row(name or "(model)", type(layer).__name__, outputs, (own, count), why))
-    pair = (model, best.module)
-    timed = medians({str(n): partial(predict, each, first) for n, each in enumerate(pair)}, TURNS)
-
-    def call(module: nn.Module, batch: Any) -> Any:
-        return predict(module, batch)[0]
-
-    return Shrunk(
-        best.module,
-        best.rate,
-        best.difference,
-        rows,
-        (_count(model), _count(best.module)),
-        (macs(model, first, call), macs(best.module, first, call)),
-        (1000 * timed["0"], 1000 * timed["1"]),
-    )
-
-
-def _outputs(layer: nn.Module) -> str:
-    """How many outputs a layer has, of each of its layers where these differ; nothing where that is not a number."""
-    if isinstance(layer, RecurrentStack):
-        return "+".join(str(count_outputs(each)) for each in layer.layers)
-    return str(count_outputs(layer)) if type(layer) in REFITTED else "-"
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -80,7 +80,8 @@ class BeforeAndNow:
                 if left == 0:
                     raise _Enough
 
-        with watching(self.module, [layer]) as seen:
+        valid = None if self._calibration.valid is None else self._calibration.valid(batch)
+        with watching(self.module, [layer], valid) as seen:
             hook = self.module.get_submodule(layer).register_forward_hook(stop)
             try:
                 self._calibration.predict(self.module, batch)

@@ -119,7 +119,8 @@ class NetworkUnits(UnitGrouping):
         hidden = hidden_linear(module)
         watched = {part.layer: hidden[part.layer].reader if part.layer in hidden else part.layer for part in parts}
         for batch in calibration.batches:
-            with watching(module, list(dict.fromkeys(watched.values()))) as seen:
+            valid = None if calibration.valid is None else calibration.valid(batch)
+            with watching(module, list(dict.fromkeys(watched.values())), valid) as seen:
                 calibration.predict(module, batch)
             for part in parts:
                 for call in seen.get((watched[part.layer], part.number, part.direction), []):

@@ -36,7 +36,7 @@ class Steps(NamedTuple):
 
 
 @contextmanager
-def watching(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[Key, list[Steps]]]:
+def watching(module: nn.Module, layers: Sequence[str], valid: Tensor | None = None) -> Iterator[dict[Key, list[Steps]]]:
     """Take down meanwhile what layers do, call by call; steps of packed sequences are the valid ones alone.
 
     Of a recurrent module of several layers the inner ones are computed once more, without dropout.
@@ -44,6 +44,8 @@ def watching(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[Key, lis
     Args:
         module: the network.
         layers: names of ``nn.LSTM``, ``nn.GRU``, ``nn.RNN`` without projection, of their cells, or of ``nn.Linear``.
+        valid: ``(N, T)`` bool, which steps of padded sequences are no padding; the others are left out. A cell's n-th
+            call is taken for the n-th step.
 
     Yields:
         What fills as the module is called: the part's layer, number and direction -> its calls.
@@ -63,14 +65,17 @@ def watching(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[Key, lis
             hx = named.get("hx", inputs[1] if len(inputs) > 1 else None)
             if isinstance(layer, nn.RNNBase):
                 for key, steps in stack_steps(layer, x, hx).items():
-                    seen.setdefault((name, *key), []).append(steps)
-            elif isinstance(layer, nn.RNNCellBase):
-                seen.setdefault((name, 0, 0), []).append(_cell_steps(layer, x, hx, outputs))
+                    padded = None if isinstance(x, PackedSequence) else valid
+                    seen.setdefault((name, *key), []).append(_only(steps, padded))
+                return
+            calls = seen.setdefault((name, 0, 0), [])
+            if isinstance(layer, nn.RNNCellBase):
+                step = valid[:, len(calls)] if valid is not None and len(calls) < valid.shape[1] else None
+                calls.append(_only(_cell_steps(layer, x, hx, outputs), step))
             else:
                 rows = x.reshape(-1, x.shape[-1])
-                seen.setdefault((name, 0, 0), []).append(
-                    Steps(rows, rows[:, :0], outputs.reshape(-1, outputs.shape[-1]))
-                )
+                turned = valid.T if valid is not None and x.shape[:-1] == valid.T.shape != valid.shape else valid
+                calls.append(_only(Steps(rows, rows[:, :0], outputs.reshape(-1, outputs.shape[-1])), turned))
 
         return hook
 
@@ -80,6 +85,13 @@ def watching(module: nn.Module, layers: Sequence[str]) -> Iterator[dict[Key, lis
     finally:
         for handle in hooks:
             handle.remove()
+
+
+def _only(steps: Steps, valid: Tensor | None) -> Steps:
+    """The valid steps, where there are as many as are told of."""
+    if valid is None or valid.numel() != len(steps.inputs):
+        return steps
+    return Steps(*(each[valid.reshape(-1).to(each.device)] for each in steps))
 
 
 def stack_steps(layer: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> dict[tuple[int, int], Steps]:

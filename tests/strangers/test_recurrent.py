@@ -143,3 +143,23 @@ def test_batches_in_another_order_each_time_are_refused_where_they_are_not_kept(
     gone = {("memory", 0, 0): torch.arange(6) < 3}
     with pytest.raises(ValueError, match="same, in the same order"):
         close_loop(net, gone, Calibration(Shuffled()))
+
+
+@pytest.mark.parametrize("plan", [
+    Plan("lstm", 2), Plan("gru", batch_first=False, readout="each step"), Plan("rnn", looped=True, readout="each step"),
+])  # fmt: skip
+def test_padding_counts_for_nothing_where_valid_steps_are_told(plan):
+    torch.manual_seed(0)
+    net = Stranger(plan).double().eval()
+    x = torch.randn(4, STEPS, 3, dtype=torch.float64)
+    valid = torch.arange(STEPS) < torch.tensor([5, 3, 2, 4])[:, None]
+    wanted = frozenset({"moments", "outputs"})
+    told, other = (
+        NetworkUnits().observe(net, wanted, Calibration([batch], valid=lambda _: valid))
+        for batch in (x, torch.where(valid[..., None], x, 9.0))
+    )
+    for one, two in zip(told.moments, other.moments, strict=True):
+        assert int(one.read.count) == int(valid.sum())
+        assert torch.allclose(one.read.products, two.read.products)
+    alone = NetworkUnits().observe(net, wanted, Calibration([x]))
+    assert int(alone.moments[0].read.count) == 4 * STEPS

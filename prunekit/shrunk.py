@@ -1,0 +1,138 @@
+"""A smaller network and what it costs, as a table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from torch import nn
+
+from prunekit.accounting import macs
+from prunekit.calibration import Calibration, Predict
+from prunekit.exports import save_compact
+from prunekit.latency import medians
+from prunekit.models.recurrent_stack import RecurrentStack
+from prunekit.units.before_and_now import floats
+from prunekit.units.closed_loop import HOLD_OUT, REFITTED
+from prunekit.units.layers import count_outputs
+
+M = TypeVar("M", bound=nn.Module)
+TURNS = 5
+
+
+class Row(NamedTuple):
+    """What became of a layer: its outputs and parameters before and after, and why it was left if it was."""
+
+    layer: str
+    kind: str
+    outputs: tuple[str, str]
+    parameters: tuple[int, int]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Shrunk(Generic[M]):
+    """A smaller network, and what it costs.
+
+    Attributes:
+        module: the network, in evaluation mode; an ordinary module, of the class that was given.
+        rate: the share of units that is gone of each layer.
+        difference: of its outputs on held-out batches: root of the mean square, relative to the outputs' own.
+        rows: layer by layer.
+        parameters: before and after, as the next two are.
+        macs: multiply-adds of the first batch.
+        milliseconds: of the first batch, median of a few turns.
+    """
+
+    module: M
+    rate: float
+    difference: float
+    rows: list[Row]
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+    milliseconds: tuple[float, float]
+
+    def save(self, folder: str | Path) -> None:
+        """Write it as safetensors and JSON; :func:`~prunekit.exports.load_compact` reads it ``into`` a dense module."""
+        save_compact(Path(folder), self.module)
+
+    def __str__(self) -> str:
+        """A table."""
+        head = [("layer", "kind", "outputs", "parameters", "")]
+        body = [(r.layer, r.kind, "{} -> {}".format(*r.outputs), "{:,} -> {:,}".format(*r.parameters), r.why)
+                for r in self.rows]  # fmt: skip
+        widths = [max(len(line[column]) for line in head + body) for column in range(4)]
+        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[4]]).rstrip()
+                 for line in head + body]  # fmt: skip
+        totals = [
+            "parameters    {:,} -> {:,}".format(*self.parameters),
+            "multiply-adds {:,} -> {:,}".format(*self.macs),
+            "milliseconds  {:.2f} -> {:.2f}".format(*self.milliseconds),
+            f"outputs differ by {self.difference:.2%} on held-out batches",
+        ]
+        return "\n".join([*lines, *totals])
+
+
+def relative_difference(one: nn.Module, other: nn.Module, calibration: Calibration) -> float:
+    """How far two networks' outputs are apart on held-out batches: ``sqrt(sum (a - b)^2 / sum a^2)``."""
+    apart = size = 0.0
+    batches = list(enumerate(calibration.batches))
+    for number, batch in batches:
+        if len(batches) == 1 or number % HOLD_OUT == HOLD_OUT - 1 or len(batches) < HOLD_OUT:
+            pairs = zip(*(floats(calibration.predict(each, batch)[0]) for each in (one, other)), strict=True)
+            for a, b in pairs:
+                apart, size = apart + float((a - b).square().sum()), size + float(a.square().sum())
+    return (apart / size) ** 0.5 if size else 0.0
+
+
+def measure(
+    model: M, small: M, rate: float, difference: float, left: Mapping[str, str], predict: Predict, first: Any
+) -> Shrunk[M]:
+    """What a smaller network costs, beside the one that it was made of.
+
+    Args:
+        model: in evaluation mode.
+        small: made of it.
+        rate: as of :class:`Shrunk`, as the next is.
+        difference: likewise.
+        left: layers that were left as they are, and why.
+        predict: how a network takes a batch.
+        first: a batch.
+    """
+    after = dict(small.named_modules())
+    rows = []
+    for name, layer in model.named_modules():
+        own = sum(p.numel() for p in layer.parameters(recurse=False))
+        if own:
+            there = after[name]
+            outputs = (_outputs(layer), _outputs(there))
+            count = sum(p.numel() for p in there.parameters())
+            why = left.get(name, "" if type(layer) in REFITTED else f"nn.{type(layer).__name__} is left as it is")
+            rows.append(Row(name or "(model)", type(layer).__name__, outputs, (own, count), why))
+    pair = (model, small)
+    timed = medians({str(n): partial(predict, each, first) for n, each in enumerate(pair)}, TURNS)
+
+    def call(module: nn.Module, batch: Any) -> Any:
+        return predict(module, batch)[0]
+
+    return Shrunk(
+        small,
+        rate,
+        difference,
+        rows,
+        (_count(model), _count(small)),
+        (macs(model, first, call), macs(small, first, call)),
+        (1000 * timed["0"], 1000 * timed["1"]),
+    )
+
+
+def _outputs(layer: nn.Module) -> str:
+    """How many outputs a layer has, of each of its layers where these differ; nothing where that is not a number."""
+    if isinstance(layer, RecurrentStack):
+        return "+".join(str(count_outputs(each)) for each in layer.layers)
+    return str(count_outputs(layer)) if type(layer) in REFITTED else "-"
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
