@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prunekit.gpu import float64
+from prunekit.units.constants import clear_unread, fold_constants, read_outputs
 from prunekit.units.layers import (
     Indices,
     Kept,
@@ -28,7 +28,6 @@ from prunekit.units.layers import (
     cut,
     everything,
     outputs_kept,
-    reading,
     remade,
 )
 from prunekit.units.leftovers import alive, leftovers, weights
@@ -138,8 +137,8 @@ def compact(module: M, links: Sequence[Link] | None = None, whole: Collection[Ke
         if isinstance(part, nn.RNNBase):
             part.flatten_parameters()  # which a copy has in pieces, that cuDNN would gather at every call
     with torch.no_grad():
-        _clear_unread(smaller, readers)
-        _fold_constants(smaller, readers)
+        clear_unread(smaller, readers)
+        fold_constants(smaller, readers)
     kept = {name: _kept(smaller, name, read, whole) for name, read in readers.items()}
     heard = _heard(smaller, links, kept)
     origin = {name: (name, tuple(map(torch.arange, p.shape))) for name, p in smaller.named_parameters()}
@@ -210,50 +209,11 @@ def _check(module: nn.Module, link: Link) -> None:
         raise ValueError(f"{got}: the one does not read the other")
 
 
-def _clear_unread(module: nn.Module, readers: Mapping[str, Sequence[Link]]) -> None:
-    """Set all weights of linear neurons that nobody reads to 0, and so on towards the inputs."""
-    for name in [*reversed([*readers])] * len(readers):  # as often as one clearing can lead to another
-        layer = module.get_submodule(name)
-        if isinstance(layer, nn.Linear):
-            unread = ~_read(module, readers[name])
-            layer.weight[unread] = 0.0
-            if layer.bias is not None:
-                layer.bias[unread] = 0.0
-
-
-def _read(module: nn.Module, links: Sequence[Link]) -> Tensor:
-    """Which of a source's outputs have a weight other than 0 in a reader, ``(width,)`` bool."""
-    read = [weight for link in links for weight, _ in reading(module.get_submodule(link.reader))]
-    return torch.stack([(weight != 0).any(0) for weight in read]).any(0)
-
-
-def _fold_constants(module: nn.Module, readers: Mapping[str, Sequence[Link]]) -> None:
-    """Have readers' biases say what linear neurons without inputs do, and no longer read these neurons."""
-    for name in [*readers] * len(readers):
-        layer = module.get_submodule(name)
-        if not isinstance(layer, nn.Linear):
-            continue
-        folded = ~(layer.weight != 0).any(1)
-        places = []
-        for link in readers[name]:
-            value = torch.zeros_like(layer.weight[:, 0]) if layer.bias is None else layer.bias.detach()
-            for between in link.between:
-                value = copy.deepcopy(module.get_submodule(between)).eval()(value)
-            for weight, bias in reading(module.get_submodule(link.reader)):
-                places.append((weight, bias, value))
-                if bias is None:
-                    folded = folded & (value == 0)
-        for weight, bias, value in places:
-            if bias is not None:
-                bias.copy_(float64(bias) + float64(weight[:, folded]) @ float64(value[folded]))
-            weight[:, folded] = 0.0
-
-
 def _kept(module: nn.Module, name: str, links: Sequence[Link], whole: Collection[Key]) -> list[list[Tensor]]:
     """The indices of what stays of a source, for each layer and direction; a linear layer has one of each."""
     layer = module.get_submodule(name)
     if isinstance(layer, nn.Linear):
-        return [_first((layer.weight != 0).any(1)[None] | _read(module, links)[None])]
+        return [_first((layer.weight != 0).any(1)[None] | read_outputs(module, links)[None])]
     assert isinstance(layer, nn.RNNBase | nn.RNNCellBase)
     lives = alive(layer)
     for _, number, direction in (key for key in whole if key[0] == name):
