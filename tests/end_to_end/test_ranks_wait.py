@@ -1,0 +1,70 @@
+"""Ranks that ``torchrun`` has started wait for each other at a lock, for longer than a collective would."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from filelock import FileLock
+
+from prunekit.app.life import Run
+from prunekit.folders import LOCK
+from tests.conftest import SHORT, compose_config
+from tests.end_to_end.signalling import TAG, tagged, wait_for
+
+SECONDS_A_COLLECTIVE_MAY_TAKE = 10
+
+
+@pytest.mark.slow
+def test_another_run_may_hold_the_dense_network_for_longer_than_a_collective_lasts(tmp_path):
+    """What it holds is trained meanwhile: both ranks find it, and not the first alone."""
+    small = (*SHORT, "~callbacks.heatmaps", "trainer.enable_progress_bar=false", f"paths.runs_dir={tmp_path / 'runs'}")
+    limit = f"{{_target_: datetime.timedelta, seconds: {SECONDS_A_COLLECTIVE_MAY_TAKE}}}"
+    ranks = (
+        "trainer=ddp", "trainer.accelerator=cpu",
+        f"trainer.strategy={{_target_: pytorch_lightning.strategies.DDPStrategy, timeout: {limit}}}",
+    )  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {TAG: str(tmp_path), "OMP_NUM_THREADS": "1"}
+
+    def run(*more: str) -> subprocess.Popen:
+        words = [*command, "-m", "prunekit", "train", *small, *ranks, *more]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+    first = run()
+    assert first.wait(120) == 0, first.stdout.read()
+    (dense,) = (tmp_path / "runs" / "dense").iterdir()
+    aside = dense / "aside.ckpt"
+    (dense / "dense.ckpt").rename(aside)
+    others = FileLock(dense / LOCK)
+    others.acquire()
+    waiting = run("callbacks.region_mean_mask.rate=0.3")
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(waiting.stdout))
+    reader.start()
+    try:
+        wait_for(lambda: any("waiting for another process" in line for line in said), 60, "rank 0 at the lock")
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(2.5 * SECONDS_A_COLLECTIVE_MAY_TAKE)
+        aside.rename(dense / "dense.ckpt")
+        others.release()
+        assert waiting.wait(60) == 0, "".join(said)
+    finally:
+        others.release()
+        waiting.terminate()
+        reader.join(60)
+    assert "Traceback" not in "".join(said)
+    assert len(list((tmp_path / "runs").rglob("results.json"))) == 2
+    assert not tagged(str(tmp_path))
+
+
+def test_a_run_alone_meets_nobody(tmp_path, monkeypatch):
+    """An allocation of several tasks is no reason to wait, where the run wants one device."""
+    for name in ("WORLD_SIZE", "SLURM_NTASKS"):
+        monkeypatch.setenv(name, "2")
+        run = Run(compose_config(*SHORT, f"paths.runs_dir={tmp_path / name}", "trainer.accelerator=cpu"))
+        from prunekit.app.joining import join
+
+        assert join(run.config, run.folder) is None
+        monkeypatch.delenv(name)
