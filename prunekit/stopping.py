@@ -161,10 +161,8 @@ class _Listener(threading.Thread):
             left = None if first is None else max(0.0, until - time.monotonic())
             if not select.select([self._pipe[0]], [], [], left)[0]:
                 assert first is not None
-                words = (
-                    f"it could not stop by itself within {until - came:.0f} seconds; what was written before is whole"
-                )
-                end(128 + first, f"stopped by {first.name}: {words}")
+                words = f"stopped by {first.name}, but not by itself within {until - came:.0f} seconds"
+                end(128 + first, f"{words}; what was written before is whole, and the same command goes on from there")
             for number in os.read(self._pipe[0], 64):
                 if not number:
                     os.close(self._pipe[0])

@@ -1,5 +1,6 @@
 """TensorBoard writes in a thread of its own, which has nobody to tell of a full disk but the next to log something."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ def writers_silent() -> Iterator[None]:
             usual(of)
         elif isinstance(of.exc_value, OSError) and of.exc_value.filename is None:
             record_writer = getattr(of.thread, "_record_writer", None)
-            of.exc_value.filename = getattr(getattr(record_writer, "_writer", None), "filename", None)
+            name = getattr(getattr(record_writer, "_writer", None), "filename", None)
+            of.exc_value.filename = "TensorBoard's events" if name is None else os.fsdecode(name)
 
     threading.excepthook = told
     try:
