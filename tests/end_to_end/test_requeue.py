@@ -47,7 +47,7 @@ def test_a_warned_run_saves_is_queued_again_and_goes_on(more, job, tmp_path):
     killing.warm_up()
     arguments = overrides(tmp_path / "run", "momentum", "epochs")
     errors, environment = tmp_path / "errors", SLURM | more | {"PATH": scontrol(tmp_path)}
-    process = start(*arguments, errors=errors, prepare=partial(send_before, *STEP, 170, signal.SIGUSR1), **environment)
+    process = start(*arguments, errors=errors, prepare=partial(send_before, *STEP, 171, signal.SIGUSR1), **environment)
     assert end_of(process) == 128 + signal.SIGUSR1, errors.read_text()
     saved = tmp_path / "run" / "checkpoints" / "epoch0004-step00000170.ckpt"
     assert errors.read_text() == f"stopped by SIGUSR1; job {job} is queued again and goes on from {saved}\n"

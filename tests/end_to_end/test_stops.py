@@ -72,7 +72,7 @@ def check_resumed(folder: Path, setting: tuple[str, str], whole: dict) -> None:
     assert list(folder.rglob("*.part")) == []
 
 
-# The step that a signal comes in, and the checkpoint that is saved at its end.
+# The batch that a signal comes in, and the checkpoint that is saved at the end of its step.
 IN_STEP = {
     "in a dense epoch": (SETTINGS[0], 60, "epoch0001-step00000060.ckpt"),
     "on a dense epoch's last batch": (SETTINGS[0], 80, "epoch0002-step00000080.ckpt"),
@@ -85,9 +85,10 @@ IN_STEP = {
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", IN_STEP)
 def test_the_step_that_a_signal_comes_in_is_saved(moment, whole, tmp_path):
-    setting, step, name = IN_STEP[moment]
+    setting, batch, name = IN_STEP[moment]
     folder, errors = tmp_path / "run", tmp_path / "errors"
-    process = start(*overrides(folder, *setting), errors=errors, prepare=partial(send_before, *STEP, step))
+    signalled = partial(send_before, *STEP, 1 + batch)  # after the one that a run rehearses
+    process = start(*overrides(folder, *setting), errors=errors, prepare=signalled)
     assert end_of(process) == STOPPED, errors.read_text()
     own = [path for path in folder.rglob("*.ckpt") if path.name == name]
     assert errors.read_text() == f"stopped by SIGTERM; the same command goes on from {own[0]}\n"
@@ -143,14 +144,14 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
 def test_a_stopped_sweep_leaves_no_process_of_its_own(name, tmp_path):
     """Killed, it can tell nobody: its workers see that it is gone."""
-    arguments = (*GRID, "dense_epochs=2000", f"paths.runs_dir={tmp_path / 'runs'}", "seed=0,1", "-m")
+    arguments = (*GRID, "dense_epochs=2000", f"paths.runs_dir={tmp_path / 'runs'}", "seed=0,1")
     command = [sys.executable, "-m", "prunekit.app.train", *arguments, "hydra/launcher=processes"]
     tag = f"{tmp_path}"
     process = subprocess.Popen(
-        [*command, "hydra.launcher.n_jobs=2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*command, "hydra.launcher.n_jobs=2", "-m"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {TAG: tag, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    wait_for(lambda: len({path.parent for path in tmp_path.rglob("*.ckpt")}) == 2, 120, "two jobs in training")
+    wait_for(lambda: len({path.parent for path in tmp_path.rglob("*.ckpt")}) == 2, 60, "two jobs in training")
     process.send_signal(signal.Signals[name])
     output, errors = process.communicate(timeout=30)
     wait_for(lambda: not tagged(tag), 30, "the end of all processes")
