@@ -23,10 +23,9 @@ LONG = (
 def started(folder: Path) -> tuple[subprocess.Popen, str]:
     """A run on two ranks, and the tag of its processes."""
     command = [sys.executable, "-m", "prunekit", "train", *LONG, f"paths.runs_dir={folder / 'runs'}"]
-    errors = (folder / "errors").open("w")
-    return subprocess.Popen(
-        command, stderr=errors, stdout=errors, env=os.environ | {TAG: str(folder), "OMP_NUM_THREADS": "1"}
-    ), str(folder)
+    environment = os.environ | {TAG: str(folder), "OMP_NUM_THREADS": "1"}
+    with (folder / "errors").open("w") as errors:
+        return subprocess.Popen(command, stderr=errors, stdout=errors, env=environment), str(folder)
 
 
 def second(process: subprocess.Popen, tag: str) -> int:
