@@ -7,7 +7,7 @@ from typing import Any
 
 from prunekit.app.build import build_trainer
 from prunekit.app.config import Config
-from prunekit.app.ranks import started_by_rank_zero
+from prunekit.app.ranks import started_by_rank_zero, starts_ranks
 
 SIZES = ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JSM_NAMESPACE_SIZE")  # how many processes there are
 
@@ -28,7 +28,7 @@ def join(config: Config, folder: Path) -> Callable[[Any], Any] | None:
         return None
     settings = {**config["trainer"], "enable_progress_bar": False}
     trainer = build_trainer({**config, "trainer": settings, "logger": None}, folder, [], 1)
-    if trainer.world_size == 1 or trainer.strategy.launcher is not None:
+    if trainer.world_size == 1 or starts_ranks(trainer):
         return None
     trainer.strategy.setup_environment()
     return trainer.strategy.broadcast

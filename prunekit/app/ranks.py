@@ -65,10 +65,9 @@ def watch_children(trainer: pl.Trainer) -> None:
     Args:
         trainer: starts other ranks, perhaps, when it is used. They are those of all later trainers too.
     """
-    launcher: Any = trainer.strategy.launcher
-    if hasattr(launcher, "procs"):
+    if starts_ranks(trainer):
         os.environ[RANK_ZERO] = str(os.getpid())
-        _launchers.append(launcher)
+        _launchers.append(trainer.strategy.launcher)
         _watch("children", _look_at_children)
 
 
@@ -89,6 +88,13 @@ def _look_at_children() -> None:
         os._exit(128 + stop)
     words = f"rank {rank} (process {gone.pid}) {_ended(gone.returncode)}, and so the run ends"
     stopping.end(1, f"{words}; the same command goes on from its newest checkpoint")
+
+
+def starts_ranks(trainer: pl.Trainer) -> bool:
+    """Whether this process starts the other ranks when the trainer is used, as Lightning does by itself."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    external = environment is None or environment.creates_processes_externally
+    return hasattr(trainer.strategy.launcher, "procs") and not external
 
 
 def send(number: int) -> None:
