@@ -168,8 +168,7 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
     last = max((callback.schedule.last for callback in callbacks.values() if isinstance(callback, Pruning)), default=-1)
     check_averaging(list(callbacks.values()), last, end)
     trainer = build_trainer(config, setting.folder, list(callbacks.values()), end, setting.builder)
-    device: torch.device = trainer.strategy.root_device
-    return device
+    return torch.device(trainer.strategy.root_device)
 
 
 def known(setting: Setting, record: dict[str, Any], of_data: str, sharing: bool) -> dict[str, Any]:
@@ -177,8 +176,7 @@ def known(setting: Setting, record: dict[str, Any], of_data: str, sharing: bool)
     if not sharing:
         return {}
     dense = (setting.config["dense_epochs"], record["test_acc"]) if "test_acc" in record else None
-    cache = Cache(setting.home / "shared", {"data": of_data})
-    return {"cache": cache, "known": Known(own_rows=True, dense=dense)}
+    return {"cache": Cache(setting.home / "shared", {"data": of_data}), "known": Known(own_rows=True, dense=dense)}
 
 
 def beginning(setting: Setting, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:
