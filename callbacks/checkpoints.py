@@ -50,7 +50,7 @@ class Checkpoints(Checkpoint):
         self.keep = check_count("keep", keep, least=1)
         self.stamp = {} if stamp is None else stamp
         self._seen = 0
-        self._held = False
+        self._held = self._stepped = False
         self._random: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -63,13 +63,17 @@ class Checkpoints(Checkpoint):
         if asked:
             self._stop(trainer)
 
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        """Note that it is taken: while gradients are accumulated for the next one no checkpoint holds them."""
+        self._stepped = True
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save within an epoch, if asked for; what is due on its last batch is saved at its end, measured and all."""
-        if trainer.is_last_batch:
+        asked, stepped, self._stepped = self._asked(), self._stepped, False
+        if not (self.every_n_steps or asked) or trainer.is_last_batch:
             return
-        asked, stepped = self._asked(), trainer.global_step != self._seen
         resumes = asked and _resumes_within_epochs(trainer)
         if self._is_due_step(trainer) or (resumes and stepped):
             self._save(trainer, trainer.current_epoch)
