@@ -1,6 +1,5 @@
 """Of a run on two ranks no process is left when one of them is gone, and what ended it is said."""
 
-import contextlib
 import os
 import random
 import signal
@@ -11,13 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.signalling import TAG, tagged, wait_for
+from tests.end_to_end.signalling import TAG, kill_tagged, tagged, wait_for
 
 pytestmark = pytest.mark.slow
 LONG = (
     "experiment=digits_region", "trainer=ddp", "trainer.accelerator=cpu", "dense_epochs=5000", "~callbacks.heatmaps",
     "trainer.enable_progress_bar=false",
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path):
+    yield
+    kill_tagged(str(tmp_path))
 
 
 def started(folder: Path) -> tuple[subprocess.Popen, str]:
@@ -86,9 +91,7 @@ def test_what_torchrun_started_ends_with_it(tmp_path):
             [*command, "-m", "prunekit", "train", *LONG, f"paths.runs_dir={tmp_path / 'runs'}"],
             stderr=errors, stdout=errors, env=os.environ | {TAG: tag, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        stack.callback(lambda: [os.kill(one, signal.SIGKILL) for one in tagged(tag)])
-        wait_for(lambda: list(tmp_path.rglob("*.ckpt")), 120, "a checkpoint")
-        process.kill()
-        text = all_ended(process, tag)
+    wait_for(lambda: list(tmp_path.rglob("*.ckpt")), 120, "a checkpoint")
+    process.kill()
+    text = all_ended(process, tag)
     assert "torchrun (process " in text

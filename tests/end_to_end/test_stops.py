@@ -18,7 +18,7 @@ from prunekit.callbacks.checkpoints import list_checkpoints
 from prunekit.stopping import Stopped
 from tests.conftest import SHORT, compose_config
 from tests.end_to_end import killing
-from tests.end_to_end.signalling import TAG, end_of, send_before, start, tagged, wait_for
+from tests.end_to_end.signalling import TAG, end_of, kill_tagged, send_before, start, tagged, wait_for
 from tests.end_to_end.test_kills import overrides
 
 STOPPED = 128 + signal.SIGTERM
@@ -155,7 +155,10 @@ def test_a_stopped_sweep_leaves_no_process_of_its_own(name, tmp_path):
     wait_for(lambda: len({path.parent for path in tmp_path.rglob("*.ckpt")}) == 2, 60, "two jobs in training")
     process.send_signal(signal.Signals[name])
     output, errors = process.communicate(timeout=30)
-    wait_for(lambda: not tagged(tag), 30, "the end of all processes")
+    try:
+        wait_for(lambda: not tagged(tag), 30, "the end of all processes")
+    finally:
+        kill_tagged(tag)
     if name == "SIGTERM":
         assert process.returncode == STOPPED, errors
         assert "stopped by SIGTERM; the same command goes on" in errors
