@@ -9,7 +9,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch.utils._pytree import tree_leaves
 
+from prunekit import stopping
 from prunekit.errors import check_count
 from prunekit.files import write_whole
 from prunekit.random_state import random_state, set_random_state
@@ -29,6 +31,10 @@ class Checkpoints(Checkpoint):
     Every checkpoint holds the states of each rank's random numbers, so that with dropout too a run goes on as if it
     had never stopped.
 
+    A signal that asks the process to stop waits for the end of the optimizer step: a checkpoint is saved there, if the
+    epoch's batches can be gone on with in its middle. Ranks are not at the same step when signals reach them, so with
+    several of them nothing is waited for or saved, and the newest checkpoint is gone on from.
+
     Args:
         every_n_epochs: save at the end of every n-th epoch.
         every_n_steps: save after every n-th optimizer step as well; 0 for no such checkpoints.
@@ -44,25 +50,36 @@ class Checkpoints(Checkpoint):
         self.keep = check_count("keep", keep, least=1)
         self.stamp = {} if stamp is None else stamp
         self._seen = 0
+        self._held = self._stepped = False
         self._random: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save at the end of an epoch."""
+        """Save at the end of an epoch, and stop there if a signal asks for it."""
         epochs = trainer.current_epoch + 1
-        due = epochs % self.every_n_epochs == 0 or epochs == trainer.max_epochs
-        if due or self._is_due_step(trainer):
+        due, asked = epochs % self.every_n_epochs == 0 or epochs == trainer.max_epochs, self._asked()
+        if due or asked or self._is_due_step(trainer):
             self._save(trainer, epochs)
         self._seen = trainer.global_step
+        if asked:
+            self._stop(trainer)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        """Note that it is taken: while gradients are accumulated for the next one no checkpoint holds them."""
+        self._stepped = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save within an epoch, if asked for; what is due on its last batch is saved at its end, measured and all."""
-        if not self.every_n_steps or trainer.is_last_batch:
+        asked, stepped, self._stepped = self._asked(), self._stepped, False
+        if not (self.every_n_steps or asked) or trainer.is_last_batch:
             return
-        if self._is_due_step(trainer):
+        resumes = asked and _resumes_within_epochs(trainer)
+        if self._is_due_step(trainer) or (resumes and stepped):
             self._save(trainer, trainer.current_epoch)
         self._seen = trainer.global_step
+        if asked and (stepped or not resumes):
+            self._stop(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to count steps; go on with the random numbers of a checkpoint in mid-epoch.
@@ -72,6 +89,17 @@ class Checkpoints(Checkpoint):
         self._seen = trainer.global_step
         if self._random is not None and self._random["mid_epoch"]:
             self._restore(trainer)
+        self._hold(trainer.world_size == 1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop now if a signal came after the last epoch was saved."""
+        if self._asked():
+            self._stop(trainer)
+        self._hold(False)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Wait for nothing any more: whatever it is, it ends the fit."""
+        self._hold(False)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on with a checkpoint's random numbers, before pruning events and the next epoch's shuffling draw some."""
@@ -106,6 +134,19 @@ class Checkpoints(Checkpoint):
         """Forget the states, which the next fit does not go on from."""
         self._random = None
 
+    def _hold(self, back: bool) -> None:
+        if back != self._held:  # of several such callbacks one that was never in a fit has no say
+            self._held = back
+            stopping.hold(back)
+
+    def _asked(self) -> bool:
+        return self._held and stopping.asked() is not None
+
+    def _stop(self, trainer: pl.Trainer) -> None:
+        self._hold(False)
+        newest = list_checkpoints(Path(trainer.default_root_dir) / "checkpoints")[-1:]
+        stopping.stop(str(newest[0]) if newest else None)
+
     def _restore(self, trainer: pl.Trainer) -> None:
         if self._random is not None:
             set_random_state(self._random["ranks"][trainer.global_rank], trainer.strategy.root_device)
@@ -116,6 +157,11 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             for old in list_checkpoints(folder)[: -self.keep]:
                 old.unlink()
+
+
+def _resumes_within_epochs(trainer: pl.Trainer) -> bool:
+    """Whether all training batches come from loaders that a checkpoint in mid-epoch tells where to go on."""
+    return all(hasattr(loader, "load_state_dict") for loader in tree_leaves(trainer.train_dataloader))
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -4,28 +4,31 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from prunekit.errors import ArgumentError
 from prunekit.files import bring_to_disk
-from prunekit.rank import is_rank_zero
+from prunekit.rank import is_rank_zero, locked_on_rank_zero
 
 LOCK = ".lock"
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: Path, argument: str, wait: bool) -> Iterator[None]:
-    """Make ``folder`` and hold its lock.
+def locked(folder: Path, argument: str, wait: bool, share: Callable[[Any], Any] | None = None) -> Iterator[None]:
+    """Make ``folder`` and hold its lock, in the process that writes.
 
     Args:
         folder: made if it is missing.
         argument: whose value the folder is, for messages.
         wait: whether to wait for another process or to refuse at once. The system frees a dead process's lock.
+        share: gives all ranks what rank 0 hands it, where all of them are there: the others then wait until rank 0
+            has the lock, however long that takes.
 
     Raises:
         ArgumentError: if the folder is in use or cannot be written.
@@ -36,23 +39,34 @@ def locked(folder: Path, argument: str, wait: bool) -> Iterator[None]:
         ...     Path(folder, "run").is_dir()
         True
     """
+    if share is None and not is_rank_zero():
+        yield
+        return
     lock = FileLock(folder / LOCK)
+    if is_rank_zero():
+        _take(lock, folder, argument, wait=wait and share is None, refuse=not wait)
+    try:
+        with nullcontext() if share is None else locked_on_rank_zero(lock, share):
+            yield
+    finally:
+        lock.release(force=True)
+
+
+def _take(lock: FileLock, folder: Path, argument: str, wait: bool, refuse: bool) -> None:
+    """Take the lock if it is free; else wait for it, or refuse."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if not wait:
+            if refuse:
                 accepted = "a folder that no other process works in; wait for it or choose another"
                 raise ArgumentError(argument, f"{folder}, in use by another process", accepted) from None
             log.info("waiting for another process that works in %s", folder)
-            lock.acquire()
+            if wait:
+                lock.acquire()
     except OSError as error:
         raise ArgumentError(argument, f"{folder} ({error})", "a folder that can be written") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -1,23 +1,18 @@
 """Which of a run's processes writes."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from filelock import BaseFileLock, Timeout
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-SECONDS_OF_SILENCE = 60.0  # after which ranks that wait for one hear from it; minutes, and they would give up
+SECONDS_OF_SILENCE = 5.0  # after which ranks that wait for one hear from it; minutes, and they would give up
 
 
 def is_rank_zero() -> bool:
     """Whether this is the process that writes; DDP's others are started by it with the same command."""
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def on_rank_zero(guard: AbstractContextManager[object]) -> AbstractContextManager[object]:
-    """``guard`` in the process that writes, nothing to enter in the others."""
-    return guard if is_rank_zero() else nullcontext()
 
 
 @contextmanager

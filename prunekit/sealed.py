@@ -16,21 +16,35 @@ LENGTH = SEAL.to_bytes(2, "little")  # of the comment, in the last two bytes of 
 
 
 class _Digesting:
-    """A file being written; its last two bytes are held back."""
+    """A file being written; its last two bytes are held back.
+
+    Attributes:
+        sha: of what was written.
+        failed: the error that the file could not be written with. It is kept from torch's writer, which would go on to
+            write the end of the file and raise another one of that, without a word on disks.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._last = file, b""
         self.sha = hashlib.sha256()
+        self.failed: OSError | None = None
 
     def write(self, data: bytes) -> int:
+        if self.failed is None:
+            try:
+                self._write(data)
+            except OSError as error:
+                self.failed = error
+        return len(data)
+
+    def _write(self, data: bytes) -> None:
         for part in (self._last, data[:-2]) if len(data) >= len(LENGTH) else ((self._last + data)[:-2],):
             self.sha.update(part)
             self._file.write(part)
         self._last = bytes(data[-2:]) if len(data) >= len(LENGTH) else (self._last + data)[-2:]
-        return len(data)
 
     def flush(self) -> None:
-        self._file.flush()
+        """Nothing: who has opened the file does that, and learns of a full disk."""
 
 
 def write_sealed(file: IO[bytes], write: Callable[[Any], object]) -> None:
@@ -41,6 +55,9 @@ def write_sealed(file: IO[bytes], write: Callable[[Any], object]) -> None:
         write: writes a ZIP file without a comment, from its first byte to its last; what it is handed has ``write``
             and ``flush``.
 
+    Raises:
+        OSError: if the file cannot be written.
+
     Example:
         >>> import io, torch
         >>> file = io.BytesIO()
@@ -50,6 +67,8 @@ def write_sealed(file: IO[bytes], write: Callable[[Any], object]) -> None:
     """
     inner = _Digesting(file)
     write(inner)
+    if inner.failed is not None:
+        raise inner.failed
     file.write(LENGTH + MARK + inner.sha.hexdigest().encode())
 
 

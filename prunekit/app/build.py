@@ -12,6 +12,7 @@ from prunekit.app.checkpoint_file import CheckpointFile
 from prunekit.app.config import Config
 from prunekit.app.devices import accelerator
 from prunekit.app.errors import ConfigError
+from prunekit.app.ranks import watch_children
 from prunekit.callbacks.checkpoints import WholeCheckpointIO
 from prunekit.callbacks.profiling import NoProfiler
 from prunekit.callbacks.pruning import Pruning
@@ -100,6 +101,10 @@ def build_trainer(
         default_root_dir=str(folder),
     )
     assert isinstance(trainer, pl.Trainer)
+    # Its handlers of signals would broadcast in the middle of whatever is going on, and save files that are taken for
+    # newer than our checkpoints: `prunekit.stopping` is obeyed instead.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    watch_children(trainer)
     return trainer
 
 

@@ -1,17 +1,20 @@
 """What all commands share: how they begin, and how they tell an error."""
 
+import errno
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pytorch_lightning.utilities.exceptions import SIGTERMException
-
+from prunekit.app.ranks import let_others_be_missed
+from prunekit.app.stops import leave, stop_told
+from prunekit.app.writers import writers_silent
 from prunekit.errors import ArgumentError
 from prunekit.rank import is_rank_zero
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def quiet_lightning() -> None:
@@ -27,21 +30,17 @@ def describe(error: ArgumentError | OSError) -> str:
     """One message for what a user can mend: a value, or a disk."""
     if isinstance(error, ArgumentError):
         return str(error)
-    return f"cannot read or write: {error}. What was written before is whole; mend it and run the same command again"
+    named = next((each for each in _chain(error) if isinstance(each, OSError) and each.filename), error)
+    mend = "make room there" if named.errno in FULL else "mend it"
+    return f"cannot read or write: {named}. What was written before is whole; {mend} and run the same command again"
 
 
-@contextmanager
-def stop_told() -> Iterator[None]:
-    """End a process that SIGTERM stopped with 143 and a message: Lightning would end it as if all were well."""
-    try:
-        yield
-    except SIGTERMException:
-        if is_rank_zero():
-            words = (
-                "stopped by SIGTERM; the same command goes on from the newest checkpoint, or from the start if none was"
-            )
-            print(words + " written", file=sys.stderr)
-        sys.exit(128 + signal.SIGTERM)
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it was raised after: on a full disk what fails first says which file."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
 
 
 @contextmanager
@@ -51,11 +50,12 @@ def errors_told() -> Iterator[None]:
     ``PRUNEKIT_TRACEBACK=1`` shows where it was raised.
     """
     try:
-        with stop_told():
+        with stop_told(), writers_silent():
             yield
-    except (ArgumentError, OSError) as error:
-        if os.environ.get("PRUNEKIT_TRACEBACK"):
+    except Exception as error:
+        let_others_be_missed()
+        if os.environ.get("PRUNEKIT_TRACEBACK") or not isinstance(error, ArgumentError | OSError):
             raise
         if is_rank_zero():
             print(f"error: {describe(error)}", file=sys.stderr)
-        sys.exit(2)
+        leave(2)

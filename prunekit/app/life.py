@@ -17,12 +17,13 @@ from prunekit.app.config import read_config, references, resolve, with_reference
 from prunekit.app.devices import current, own_gpu
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
+from prunekit.app.joining import join
 from prunekit.app.results import RESULTS
 from prunekit.digests import digest
 from prunekit.errors import check_count
 from prunekit.files import read_record
 from prunekit.folders import clear, locked
-from prunekit.rank import is_rank_zero, on_rank_zero
+from prunekit.rank import is_rank_zero
 
 CONFIG = "config.yaml"
 log = logging.getLogger("prunekit")
@@ -82,9 +83,11 @@ class Run:
                 data or a checkpoint cannot work.
         """
         own = current(own_gpu(self.config["trainer"]))  # features too are computed there
-        with own, on_rank_zero(locked(self.folder, self._folder_key, wait=wait)):
+        with own, locked(self.folder, self._folder_key, wait, share := join(self.config, self.folder)):
             if self.config["force"] and is_rank_zero():
                 clear(self.folder)
+            if share is not None:
+                share(None)  # and so all ranks see what rank 0 has left there
             results: dict[str, Any] | None = read_record(self.folder / RESULTS, self._folder_key)
             self._refuse_another_run()
             if results is not None:
@@ -96,7 +99,7 @@ class Run:
             builder = Builder(self._references)
             parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home, self._given)
             with builder.naming():
-                return phases.run(phases.Setting(*parts, builder), self._shared or phases.Shared())
+                return phases.run(phases.Setting(*parts, builder, share), self._shared or phases.Shared())
 
     def _refuse_another_run(self) -> None:
         stored = read_config(self.folder / CONFIG, self._folder_key)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.digests import digest
 from prunekit.files import write_record, write_whole
 from prunekit.folders import clear_remains, locked
-from prunekit.rank import is_rank_zero, on_rank_zero
+from prunekit.rank import is_rank_zero
 from prunekit.units.grouping import Units
 
 log = logging.getLogger("prunekit")
@@ -50,7 +50,7 @@ class Shared:
     """What the runs of a process hand on to each other.
 
     Attributes:
-        data: the last data module and what its builder knew, by the digest of its config; more would fill the memory.
+        data: the last data module and what its builder knew, by the digest of its config; more would fill memory.
         costs: what networks of equal shapes cost, which takes time to measure.
     """
 
@@ -70,6 +70,7 @@ class Setting(NamedTuple):
         home: of all runs.
         given: the checkpoint that it was told to go on from; None for its own.
         builder: knows which object is which node's.
+        share: gives all ranks a value of rank 0, if they have met.
     """
 
     config: Config
@@ -80,6 +81,7 @@ class Setting(NamedTuple):
     home: Path
     given: CheckpointFile | None
     builder: Builder
+    share: Callable[[Any], Any] | None = None
 
 
 def run(setting: Setting, shared: Shared) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         dense_folder = (setting.home if sharing else folder) / "dense" / dense_id
         start = beginning(setting, module, dense_folder)
         if start is None or start.epochs_done < config["dense_epochs"]:
-            with on_rank_zero(locked(dense_folder, "paths.runs_dir", wait=True)):
+            with locked(dense_folder, "paths.runs_dir", wait=True, share=setting.share):
                 start = dense_checkpoint(config, stamp, module, data, dense_folder, start, builder)
         record = dense_record(dense_folder)
         callbacks = build_callbacks(config, stamp, builder, **known(setting, record, of_data, sharing))
@@ -166,8 +168,7 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
     last = max((callback.schedule.last for callback in callbacks.values() if isinstance(callback, Pruning)), default=-1)
     check_averaging(list(callbacks.values()), last, end)
     trainer = build_trainer(config, setting.folder, list(callbacks.values()), end, setting.builder)
-    device: torch.device = trainer.strategy.root_device
-    return device
+    return torch.device(trainer.strategy.root_device)
 
 
 def known(setting: Setting, record: dict[str, Any], of_data: str, sharing: bool) -> dict[str, Any]:
@@ -175,8 +176,7 @@ def known(setting: Setting, record: dict[str, Any], of_data: str, sharing: bool)
     if not sharing:
         return {}
     dense = (setting.config["dense_epochs"], record["test_acc"]) if "test_acc" in record else None
-    cache = Cache(setting.home / "shared", {"data": of_data})
-    return {"cache": cache, "known": Known(own_rows=True, dense=dense)}
+    return {"cache": Cache(setting.home / "shared", {"data": of_data}), "known": Known(own_rows=True, dense=dense)}
 
 
 def beginning(setting: Setting, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:

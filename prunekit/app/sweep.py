@@ -18,11 +18,14 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from prunekit import gpu
-from prunekit.app.door import describe, stop_told
+from prunekit import gpu, stopping
+from prunekit.app.door import describe
 from prunekit.app.errors import ConfigError
 from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan
 from prunekit.app.launcher import register
+from prunekit.app.ranks import watch_parent
+from prunekit.app.stops import stop_told
+from prunekit.app.writers import writers_silent
 from prunekit.errors import ArgumentError
 
 EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
@@ -86,13 +89,16 @@ def run_job(work: Callable[[int], Outcome]) -> None:
     Args:
         work: given the job's number, does it.
     """
+    stopping.check()  # the job before may have failed of something else meanwhile
+    if Sweep.folder is None:  # in a process that a launcher has started: it has nothing to do when that is gone
+        watch_parent("the sweep")
     hydra = HydraConfig.get()
     number = int(hydra.job.num)
     folder = Path(hydra.runtime.cwd) / hydra.sweep.dir
     job = new_job(number, list(hydra.overrides.task), "cut off")
     leave(folder, job)
     try:
-        with stop_told():
+        with stopping.obeyed(), writers_silent():
             done = work(number)
     except Exception as error:  # the other jobs go on, whatever it is
         if os.environ.get("PRUNEKIT_TRACEBACK"):
@@ -127,12 +133,13 @@ def _free() -> None:
 @contextmanager
 def summed_up() -> Iterator[None]:
     """Around a whole command: after a sweep tell what became of its jobs; exit with 1 if not all have finished."""
-    try:
-        yield
-    finally:
-        if Sweep.folder is not None:
-            jobs = gather(Sweep.folder)
-            tell(jobs, Sweep.folder)
+    with stop_told():
+        try:
+            yield
+        finally:
+            if Sweep.folder is not None:
+                jobs = gather(Sweep.folder)
+                tell(jobs, Sweep.folder)
     if Sweep.folder is not None and any(job["state"] != "finished" for job in jobs):
         sys.exit(1)
 

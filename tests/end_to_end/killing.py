@@ -106,12 +106,12 @@ def die() -> None:
 
 def die_before(owner: str, function: str, call: int) -> None:
     """Die when ``owner.function`` is called for the ``call``-th time."""
-    _patch(owner, function, call, before=True)
+    act(owner, function, call, before=True, action=die)
 
 
 def die_after(owner: str, function: str, call: int) -> None:
     """Die when ``owner.function`` has returned for the ``call``-th time."""
-    _patch(owner, function, call, before=False)
+    act(owner, function, call, before=False, action=die)
 
 
 def die_in_the_middle_of_a_write(suffix: str, call: int) -> None:
@@ -132,7 +132,8 @@ def die_in_the_middle_of_a_write(suffix: str, call: int) -> None:
     files.Path.replace = half  # type: ignore[method-assign]
 
 
-def _patch(owner: str, function: str, call: int, before: bool) -> None:
+def act(owner: str, function: str, call: int, before: bool, action: Callable[[], object]) -> None:
+    """Do something when ``owner.function`` is called for the ``call``-th time, or when it has returned."""
     from hydra.utils import get_object
 
     target = get_object(owner)
@@ -143,10 +144,10 @@ def _patch(owner: str, function: str, call: int, before: bool) -> None:
     def patched(*arguments: Any, **keywords: Any) -> Any:
         calls[0] += 1
         if before and calls[0] == call:
-            die()
+            action()
         result = original(*arguments, **keywords)
         if not before and calls[0] == call:
-            die()
+            action()
         return result
 
     setattr(target, function, patched)
