@@ -95,7 +95,7 @@ def score(
             inputs = {"criterion": kind, "arguments": vars(criterion), "code": [_code(), _code(type(criterion))]}
             found = take(
                 inputs,
-                lambda c=criterion: _content(c.scores(module, groups, look() if c.needs else Seen())),  # type: ignore[misc]
+                lambda c=criterion: _content(c.checked(module, groups, look() if c.needs else Seen())),  # type: ignore[misc]
                 criterion.needs,
             )
             scores[name] = Scores(found["values"], found.get("p_values"))

@@ -62,20 +62,44 @@ class Groups:
         return total / torch.bincount(numbers, minlength=len(self)) if how == "mean" else total
 
     def check(self, before: Mask) -> None:
-        """Refuse numbers that do not fit the parameters that they are of.
+        """Refuse numbers, sizes and what is gone that do not fit the parameters or each other.
 
         Raises:
-            ArgumentError: of ``grouping``, with the parameter.
+            ArgumentError: of ``grouping``, with what is wrong.
         """
+        kinds = {"sizes": torch.int64, "within": torch.int64, "gone": torch.bool}
+        for what, dtype in kinds.items():
+            value = getattr(self, what)
+            if not isinstance(value, Tensor) or value.dtype != dtype or value.shape != (len(self.sizes),):
+                got = f"one whose {what} are a {type(value).__name__}"
+                got += f" of {value.dtype}, {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+                raise ArgumentError("grouping", got, f"{what} as a tensor of {dtype}, one for each group")
+        counted, alive = (torch.zeros(len(self) + 1, dtype=torch.int64) for _ in range(2))
         for name, number in self.numbers.items():
+            if name not in before:
+                raise ArgumentError("grouping", f"one with numbers of {name}", f"those of {', '.join(before)}")
+            within = number.numel() and int(number.min()) >= -1 and int(number.max()) < len(self)
+            if number.dtype != torch.int64 or not within:
+                got = f"one with numbers of {name} of {number.dtype}"
+                raise ArgumentError(
+                    "grouping", got, f"numbers of int64 from 0 to {len(self) - 1}, and -1 for what never goes"
+                )
             shape = before[name].shape
             try:
-                number.expand(shape)
+                each = number.expand(shape)
             except RuntimeError:
                 got = f"one with numbers of shape {tuple(number.shape)} for {name}, which has {tuple(shape)}"
                 raise ArgumentError(
                     "grouping", got, "numbers that broadcast to the parameter, from the right"
                 ) from None
+            counted += torch.bincount((each % (len(self) + 1)).flatten(), minlength=len(self) + 1)
+            alive += torch.bincount((each % (len(self) + 1))[before[name].cpu()], minlength=len(self) + 1)
+        if not torch.equal(counted[:-1], self.sizes):
+            which = int((counted[:-1] != self.sizes).nonzero()[0])
+            got = f"one whose group {which} has {counted[which]} entries and a size of {self.sizes[which]}"
+            raise ArgumentError("grouping", got, "sizes that count each group's entries")
+        if bool((alive[:-1] > 0)[self.gone].any()):
+            raise ArgumentError("grouping", "one by which groups are gone that are kept", "gone for what is removed")
 
     def remove(self, goes: Tensor, before: Mask, constants: Mapping[str, Tensor] | None = None) -> Mask:
         """The mask after some groups are gone.
@@ -170,7 +194,7 @@ class Weights(Grouping):
     word = "weight"
 
     def __init__(self, names: Sequence[str] | None = None) -> None:
-        self.names = list(names or [])
+        self.names = [names] if isinstance(names, str) else list(names or [])
 
     def parameters(self, module: nn.Module) -> list[str]:
         """Those named, or all weights."""

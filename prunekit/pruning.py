@@ -14,6 +14,12 @@ from prunekit.masks import Mask, find_parameter
 from prunekit.repair import Repair
 from prunekit.selection import select
 
+EXAMPLES = {
+    "grouping": "prunekit.Units('lstm')",
+    "criterion": "prunekit.criteria.l1_norm.L1Norm()",
+    "repair": "prunekit.ClosedLoop()",
+}
+
 
 class Pruned(NamedTuple):
     """What a pruning has done.
@@ -95,7 +101,7 @@ def prune(
             batches = list(batches)  # a loader may shuffle, an iterator be gone through once
         with evaluating(module):
             seen = grouping.observe(module, needs, Calibration(batches, predict, valid=valid))
-    scores = criterion.scores(module, groups, seen)
+    scores = criterion.checked(module, groups, seen)
     goes = select(
         scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone,
         order=order, of=of, scope=scope, floor=floor,
@@ -148,6 +154,12 @@ def check_fit(
 
 def check_parts(grouping: Grouping, criterion: Criterion, order: str, repair: Repair | None = None) -> None:
     """The same, before there is a module."""
+    kinds = {"grouping": (grouping, Grouping), "criterion": (criterion, Criterion), "repair": (repair, Repair | None)}
+    for argument, (part, kind) in kinds.items():
+        if not isinstance(part, kind):
+            name = getattr(kind, "__name__", "Repair")
+            shown = part.__name__ if isinstance(part, type) else part
+            raise ArgumentError(argument, shown, f"an object of a class of {name}s, such as {EXAMPLES[argument]}")
     if criterion.words is not None and grouping.word not in criterion.words:
         raise ArgumentError("criterion", criterion.name, f"one that scores each {grouping.word}")
     if order not in criterion.orders:

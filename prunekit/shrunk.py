@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from torch import nn
 
 from prunekit.accounting import macs
-from prunekit.calibration import Calibration, Predict
+from prunekit.calibration import Calibration
 from prunekit.exports import save_compact
 from prunekit.latency import medians
 from prunekit.models.recurrent_stack import RecurrentStack
@@ -40,7 +40,7 @@ class Shrunk(Generic[M]):
         rate: the share of units that is gone of each layer.
         difference: of its outputs on held-out batches: root of the mean square, relative to the outputs' own.
         rows: layer by layer.
-        parameters: before and after, as the next two are.
+        parameter_counts: before and after, as the next two are.
         macs: multiply-adds of the first batch.
         milliseconds: of the first batch, median of a few turns.
     """
@@ -49,9 +49,13 @@ class Shrunk(Generic[M]):
     rate: float
     difference: float
     rows: list[Row]
-    parameters: tuple[int, int]
+    parameter_counts: tuple[int, int]
     macs: tuple[int, int]
     milliseconds: tuple[float, float]
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """What the network makes of inputs."""
+        return self.module(*inputs, **named)
 
     def save(self, folder: str | Path) -> None:
         """Write it as safetensors and JSON; :func:`~prunekit.exports.load_compact` reads it ``into`` a dense module."""
@@ -66,7 +70,7 @@ class Shrunk(Generic[M]):
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[4]]).rstrip()
                  for line in head + body]  # fmt: skip
         totals = [
-            "parameters    {:,} -> {:,}".format(*self.parameters),
+            "parameters    {:,} -> {:,}".format(*self.parameter_counts),
             "multiply-adds {:,} -> {:,}".format(*self.macs),
             "milliseconds  {:.2f} -> {:.2f}".format(*self.milliseconds),
             f"outputs differ by {self.difference:.2%} on held-out batches",
@@ -87,7 +91,7 @@ def relative_difference(one: nn.Module, other: nn.Module, calibration: Calibrati
 
 
 def measure(
-    model: M, small: M, rate: float, difference: float, left: Mapping[str, str], predict: Predict, first: Any
+    model: M, small: M, rate: float, difference: float, left: Mapping[str, str], given: Calibration
 ) -> Shrunk[M]:
     """What a smaller network costs, beside the one that it was made of.
 
@@ -97,9 +101,9 @@ def measure(
         rate: as of :class:`Shrunk`, as the next is.
         difference: likewise.
         left: layers that were left as they are, and why.
-        predict: how a network takes a batch.
-        first: a batch.
+        given: batches, of which the first is timed, and how a network takes one.
     """
+    predict, first = given.predict, next(iter(given.batches))
     after = dict(small.named_modules())
     rows = []
     for name, layer in model.named_modules():

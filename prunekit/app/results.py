@@ -4,7 +4,7 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,13 @@ from prunekit.masks import Mask, overall_sparsity
 
 RESULTS = "results.json"
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scikit-image", "prunekit")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # such as prunekit itself, from a bare clone on the path
+        return "not installed"
 
 
 @cache
@@ -28,7 +35,7 @@ def provenance() -> dict[str, Any]:
         sha = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         sha = None
-    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    versions = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
     return {"git_sha": sha, "versions": versions}
 
 

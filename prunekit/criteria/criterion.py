@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from prunekit.calibration import Seen
+from prunekit.errors import ArgumentError
 from prunekit.groups import Groups
 from prunekit.selection import ORDERS
 
@@ -42,3 +43,19 @@ class Criterion(ABC):
             groups: of the module as it is.
             seen: what it declares to need.
         """
+
+    def checked(self, module: nn.Module, groups: Groups, seen: Seen) -> Scores:
+        """The scores, if they are a number for each group.
+
+        Raises:
+            ArgumentError: of ``criterion``, if they are not.
+        """
+        found = self.scores(module, groups, seen)
+        values = found.values if isinstance(found, Scores) else found
+        if isinstance(found, Scores) and isinstance(values, Tensor) and values.shape == (len(groups),):
+            return found
+        got = f"{self.name}, whose scores are a {type(values).__name__}"
+        got += f" of shape {tuple(values.shape)}" if isinstance(values, Tensor) else ""
+        raise ArgumentError(
+            "criterion", got, f"one that gives Scores(values), values a tensor of shape ({len(groups)},)"
+        )

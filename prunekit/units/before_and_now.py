@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from prunekit.calibration import Calibration
 from prunekit.gpu import float64
 from prunekit.units.parts import Key
-from prunekit.units.watching import Steps, watching
+from prunekit.units.watching import Steps, floating, tensors, watching
 
 
 class _Enough(Exception):  # noqa: N818 - nothing is wrong
@@ -109,8 +108,7 @@ class BeforeAndNow:
 
 
 def _print(batch: Any) -> list[float]:
-    tensors = [leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor) and not leaf.is_complex()]
-    return [float(float64(each).nan_to_num().sum()) for each in tensors]
+    return [float(float64(each).nan_to_num().sum()) for each in tensors(batch) if not each.is_complex()]
 
 
 def floats(outputs: Any) -> list[Tensor]:
@@ -120,4 +118,4 @@ def floats(outputs: Any) -> list[Tensor]:
         >>> [tuple(each.shape) for each in floats((torch.zeros(2), {"loss": torch.ones(()), "class": torch.tensor(1)}))]
         [(2,), ()]
     """
-    return [float64(leaf) for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return [float64(leaf) for leaf in floating(outputs)]

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from prunekit.units.layers import CELLS, GATES
 from prunekit.units.links import Link
 from prunekit.units.parts import Part
+from prunekit.units.watching import floating
 
 MARK = float("nan")
 
@@ -59,7 +60,7 @@ def trace(module: nn.Module, part: Part, run: Callable[[], Any]) -> list[Link]:
         >>> [(link.reader, link.column) for link in trace(net, parts_of(net, "memory")[0], run)]
         [('say', 0), ('say', 3)]
     """
-    if any(bool(leaf.isnan().any()) for leaf in _floating(run())):
+    if any(bool(leaf.isnan().any()) for leaf in floating(run())):
         raise ValueError("outputs are NaN already")
     units = torch.arange(part.units)
     some = units[torch.randperm(part.units, generator=torch.Generator().manual_seed(0))[: (part.units + 1) // 2]]
@@ -95,15 +96,15 @@ def _arrivals(
             given = [*inputs, *named.values()]
             if readers is not None:
                 if name in readers:
-                    rows = next(iter(_floating(given)))
+                    rows = next(iter(floating(given)))
                     found.rows.setdefault(name, []).append(rows.reshape(-1, rows.shape[-1]))
                 return None
-            marked = [bool(leaf.isnan().any()) for leaf in _floating(given)]
+            marked = [bool(leaf.isnan().any()) for leaf in floating(given)]
             if not any(marked):
                 return None
             if type(layer) in (nn.Linear, *GATES, *CELLS):
                 if marked[0]:
-                    x = next(iter(_floating(given)))
+                    x = next(iter(floating(given)))
                     columns = x.isnan().reshape(-1, x.shape[-1]).any(0).cpu()
                     found.columns[name] = columns | found.columns.get(name, torch.zeros_like(columns))
                 if any(marked[1:]) and layer is not source:
@@ -119,7 +120,7 @@ def _arrivals(
 
     with _hooked(module, source, arrive, leave):
         outputs = run()
-    if readers is None and any(bool(leaf.isnan().any()) for leaf in _floating(outputs)):
+    if readers is None and any(bool(leaf.isnan().any()) for leaf in floating(outputs)):
         found.blocked.append("they are outputs of the network")
     return found
 
@@ -166,10 +167,6 @@ def _unmarked(leaf: Any) -> Any:
     if isinstance(leaf, Tensor) and leaf.is_floating_point():
         return leaf.masked_fill(leaf.isnan(), 0.0)
     return leaf
-
-
-def _floating(given: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def _blocks(columns: Tensor, width: int) -> list[int] | None:

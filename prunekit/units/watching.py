@@ -1,6 +1,6 @@
 """What recurrent and linear layers of a network read and give while a batch passes, one row a valid step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves
 
 from prunekit.units.layers import suffixes
 from prunekit.units.parts import KINDS, Key
@@ -85,6 +86,29 @@ def watching(module: nn.Module, layers: Sequence[str], valid: Tensor | None = No
     finally:
         for handle in hooks:
             handle.remove()
+
+
+def tensors(given: Any) -> list[Tensor]:
+    """The tensors in tuples, lists, mappings, data classes and other objects, whatever is nested in what.
+
+    Example:
+        >>> tensors({"a": [torch.tensor(1)], "b": nn.Identity()})
+        [tensor(1)]
+    """
+    found: list[Tensor] = []
+    for leaf in tree_leaves(given):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):
+            found += tensors(list(leaf.values()))
+        elif hasattr(leaf, "__dict__") and not isinstance(leaf, nn.Module | type) and not callable(leaf):
+            found += tensors(list(vars(leaf).values()))
+    return found
+
+
+def floating(given: Any) -> list[Tensor]:
+    """Those of floating-point numbers."""
+    return [each for each in tensors(given) if each.is_floating_point()]
 
 
 def _only(steps: Steps, valid: Tensor | None) -> Steps:

@@ -1,6 +1,7 @@
 """One call from a network and batches to a smaller network."""
 
 import copy
+import dataclasses
 import re
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_tagger_of_packed_tokens():
     assert type(small.module) is Tagger
     assert (small.module.memory.hidden_size, small.module.say.in_features) == (6, 12)
     assert small.difference < 0.3
-    assert small.parameters == tuple(sum(p.numel() for p in net.parameters()) for net in (Tagger(), small.module))
+    assert small.parameter_counts == tuple(sum(p.numel() for p in net.parameters()) for net in (Tagger(), small.module))
 
 
 def test_a_cell_in_a_loop_and_a_network_of_linear_layers():
@@ -94,26 +95,123 @@ def test_the_table_says_what_was_cut_and_what_was_left_and_why(capsys):
     assert re.search(r"^first +GRU +8 -> 4 ", told, re.M)
     assert re.search(r"^second +GRU +8 -> 8 .*norm, an nn\.LayerNorm, reads them", told, re.M)
     assert re.search(r"^norm +LayerNorm +- -> - .*nn\.LayerNorm is left as it is", told, re.M)
-    before, after = small.parameters
+    before, after = small.parameter_counts
     assert f"parameters    {before:,} -> {after:,}" in told
     assert after == sum(p.numel() for p in small.module.parameters()) < before
     assert f"outputs differ by {small.difference:.2%}" in told
 
 
-def test_zero_states_of_a_written_size_cannot_be_cut_and_are_left_masked():
+class Written(nn.Module):
+    """A GRU, and a cell whose first states have a size that is written in the code."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.cell, self.say = nn.GRU(4, 8, batch_first=True), nn.LSTMCell(8, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        x, h, c = self.first(x)[0], torch.zeros(len(x), 16), torch.zeros(len(x), 16)
+        for t in range(x.shape[1]):
+            h, c = self.cell(x[:, t], (h, c))
+        return self.say(h)
+
+
+class Tied(nn.Module):
+    """Tokens to tokens, by one matrix; and a GRU before that can be cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.first, self.second = nn.Embedding(9, 4), nn.GRU(4, 8, batch_first=True), nn.GRU(8, 4)
+        self.say = nn.Linear(4, 9, bias=False)
+        self.say.weight = self.embed.weight
+
+    def forward(self, x):
+        return self.say(self.second(self.first(self.embed(x))[0])[0])
+
+
+class Carrying(nn.Module):
+    """Goes on with the states of the call before."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.GRU(4, 8, batch_first=True), nn.GRU(8, 8, batch_first=True)
+        self.say, self.state = nn.Linear(8, 2), None
+
+    def forward(self, x):
+        h, self.state = self.second(self.first(x)[0], self.state)
+        return self.say(h)
+
+
+@pytest.mark.parametrize(
+    ("make", "batch", "kept", "why"),
+    [
+        (Written, (16, 6, 4), "cell", r"could not be cut .*states are made with layer\.hidden_size"),
+        (Tied, None, "second", "could not be cut .*shares its weight"),
+        (Carrying, (16, 6, 4), "second", r"could not be cut .*kept between calls are reset in predict"),
+    ],
+)
+def test_a_layer_that_cannot_be_cut_keeps_its_weights_and_is_named(make, batch, kept, why):
+    torch.manual_seed(0)
+    net = make()
+    batches = [torch.randn(batch) if batch else torch.randint(9, (16, 6)) for _ in range(8)]
+    small = shrink(net, batches, rate=0.5, show=False)
+    layer = small.module.get_submodule(kept)
+    assert layer.hidden_size == net.get_submodule(kept).hidden_size
+    weights = [parameter for name, parameter in layer.named_parameters() if name.startswith("weight")]
+    assert all((weight != 0).any(1).all() for weight in weights)
+    assert small.module.first.hidden_size == 4
+    (row,) = [row for row in small.rows if row.layer == kept]
+    assert re.search(why, row.why)
+    assert getattr(net, "state", None) is None  # the model that was given has not been called
+
+
+def test_states_kept_between_calls_are_cut_where_predict_resets_them():
     torch.manual_seed(0)
 
-    class Written(Looped):
-        def forward(self, x):
-            h, c = torch.zeros(len(x), 16), torch.zeros(len(x), 16)
-            for t in range(x.shape[1]):
-                h, c = self.cell(x[:, t], (h, c))
-            return self.say(h)
+    def reset(net, batch):
+        net.state = None
+        return net(batch), None
 
-    small = shrink(Written(), sequences(), rate=0.5, show=False)
-    assert small.module.cell.hidden_size == 16
-    (row,) = [row for row in small.rows if row.layer == "cell"]
-    assert "could not be cut out" in row.why
+    small = shrink(Carrying(), sequences(), rate=0.5, predict=reset, show=False)
+    assert (small.module.first.hidden_size, small.module.second.hidden_size) == (4, 4)
+
+
+def test_outputs_in_an_object_are_outputs():
+    @dataclasses.dataclass
+    class Said:
+        logits: torch.Tensor
+        state: torch.Tensor
+
+    class Saying(Looped):
+        def forward(self, x):
+            logits = super().forward(x)
+            return Said(logits, logits.detach() + 1)
+
+    torch.manual_seed(0)
+    net = Saying()
+    batches = sequences()
+    small = shrink(net, batches, rate=0.5, show=False)
+    with torch.no_grad():
+        one, other = net(batches[3]), small(batches[3])
+    assert small.difference > 0
+    assert not torch.equal(one.logits, other.logits)
+
+    class Stating(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.memory, self.say = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 2)
+
+        def forward(self, x):
+            h, state = self.memory(x)
+            return Said(self.say(h), state)
+
+    with pytest.raises(ArgumentError, match="they are outputs of the network"):
+        shrink(Stating(), batches, rate=0.5)
+
+
+def test_few_batches_are_told(caplog):
+    torch.manual_seed(0)
+    shrink(Looped(), sequences(1), rate=0.5, show=False)
+    assert "1 batches are few: every fourth is held out to judge by, none here" in caplog.text
 
 
 def test_a_tolerance_finds_the_smallest_network_within_it():
@@ -139,8 +237,20 @@ def test_it_is_saved_and_loaded_without_pickle(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "rate: got None; accepted: a share"),
-        ({"rate": 0.5, "tolerance": 0.1}, "rate: got 0.5; accepted: a share"),
+        ({}, "rate: got 'None and a tolerance of None'; accepted: one of the two"),
+        ({"rate": 0.5, "tolerance": 0.1}, "rate: got '0.5 and a tolerance of 0.1'; accepted: one of the two"),
+        ({"rate": 1.0}, "rate: got 1.0; accepted: a share below 1"),
+        ({"rate": 0.5, "layers": "cell"}, "layers: got 'cell'; accepted: a list"),
+        ({"rate": 0.5, "batches": None}, "batches: got 'a NoneType'"),
+        ({"rate": 0.5, "batches": torch.zeros(3)}, "batches: got 'a Tensor'"),
+        ({"rate": 0.5, "batches": [torch.zeros(2, 3, 5)]}, "batches: got 'one with which the model fails"),
+        ({"rate": 0.5, "batches": [torch.full((2, 3, 4), float("nan"))]}, "batches: got 'one of which .* makes NaN"),
+        ({"rate": 0.5, "predict": lambda net, x: net(x)}, "predict: got 'one that gives a Tensor'"),
+        ({"rate": 0.5, "predict": lambda net, x: (net(x).argmax(1), None)}, "predict: got 'one whose outputs hold no"),
+        ({"rate": 0.5, "predict": lambda net, x: (net(x), net(x))}, "predict: got 'one that gives a tuple'"),
+        ({"rate": 0.5, "model": Looped}, "model: got .*; accepted: an nn.Module"),
+        ({"rate": 0.5, "criterion": "l1_norm"}, "criterion: got 'l1_norm'; accepted: an object"),
+        ({"rate": 0.5, "repair": Mean}, "repair: got 'Mean'; accepted: an object"),
         ({"rate": 1.5}, "rate: got 1.5"),
         ({"tolerance": -1}, "tolerance: got -1"),
         ({"rate": 0.5, "batches": []}, "batches: got 'none'"),

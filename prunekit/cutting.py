@@ -1,0 +1,135 @@
+"""What of a network can be cut out, found out by cutting, and the cutting itself."""
+
+import copy
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from prunekit.calibration import Calibration
+from prunekit.criteria.random import Random
+from prunekit.errors import ArgumentError
+from prunekit.pruning import prune
+from prunekit.units.before_and_now import floats
+from prunekit.units.compaction import compact, difference
+from prunekit.units.links import Link
+from prunekit.units.network_units import NetworkUnits
+from prunekit.units.parts import Key, Part, parts_of
+
+M = TypeVar("M", bound=nn.Module)
+SAME = {torch.float64: 1e-10, torch.float32: 1e-5}  # beyond that a cut network is not the masked one
+SAME_HALF = 2e-2
+log = logging.getLogger("prunekit")
+
+
+class Connected(NamedTuple):
+    """The parts whose units can go, what reads them, and of the others why not."""
+
+    parts: list[Part]
+    links: list[Link]
+    left: dict[Key, str]
+
+
+def label(key: Key) -> str:
+    """Such as ``lstm.1 (reverse)``."""
+    return Part(key[0], [], 0, 0, *key[1:]).label()
+
+
+def connections(model: nn.Module, names: Sequence[str], given: Calibration, strict: bool) -> Connected:
+    """Find what reads each part of some layers.
+
+    Args:
+        model: in evaluation mode.
+        names: of the layers.
+        given: batches, of which the first is passed, and how the model takes one.
+        strict: whether a layer that has no units to go is refused, or told among those that are left.
+
+    Raises:
+        ArgumentError: of ``layers``, if one has none.
+    """
+    found = Connected([], [], {})
+    for name in names:
+        grouping = NetworkUnits([name])
+        try:
+            parts = grouping.parts(model)
+        except ArgumentError as error:
+            if strict:
+                raise
+            found.left.update(dict.fromkeys((part.key for part in parts_of(model, name)), str(error.got)))
+            continue
+        for part in parts:
+            try:
+                found.links.extend(grouping.links(model, part, given))
+                found.parts.append(part)
+            except (ValueError, RuntimeError) as error:  # whatever a marked batch does to somebody's code
+                found.left[part.key] = str(error)
+    return found
+
+
+def cuttable(dense: nn.Module, connected: Connected, given: Calibration) -> Connected:
+    """Of the parts those that can be cut, found out on a copy that has lost half of each without a repair."""
+    if not connected.parts:
+        return connected
+    names = list(dict.fromkeys(part.layer for part in connected.parts))
+    grouping = NetworkUnits(names, [key for key in connected.left if key[0] in names])
+    made = copy.deepcopy(dense)
+    prune(made, grouping, Random(0), 0.5, scope="within", floor=True)
+    level = log.level
+    log.setLevel(logging.ERROR)  # what compaction says is of the trial
+    try:
+        _, left = cut_out(made, connected, given)
+    finally:
+        log.setLevel(level)
+    failed = {part.key: left[part.layer] for part in connected.parts if part.layer in left.keys() - _left(connected)}
+    parts = [part for part in connected.parts if part.key not in failed]
+    links = [link for link in connected.links if link.source not in {key[0] for key in failed}]
+    return Connected(parts, links, connected.left | failed)
+
+
+def _left(connected: Connected) -> dict[str, str]:
+    left: dict[str, str] = {}
+    for key, why in connected.left.items():
+        left.setdefault(key[0], why)
+    return left
+
+
+def cut_out(masked: M, connected: Connected, given: Calibration) -> tuple[M, dict[str, str]]:
+    """A compact network that says what the masked one says, and what was left of it as it is.
+
+    Where not all layers can be cut at once, those are cut that can be one after the other.
+    """
+    left, first = _left(connected), next(iter(given.batches))
+    names = list(dict.fromkeys(part.layer for part in connected.parts))
+    whole = [key for key in connected.left if key[0] in names]
+    # A network may keep states between calls: each call is one of a copy.
+    wanted = floats(given.predict(copy.deepcopy(masked), first)[0])
+
+    def of(some: Sequence[str]) -> M:
+        links = [link for link in connected.links if link.source in some]
+        small = compact(masked, links, [key for key in whole if key[0] in some]).module
+        for a, b in zip(wanted, floats(given.predict(copy.deepcopy(small), first)[0]), strict=True):
+            if a.shape != b.shape or not difference(a, b) <= SAME.get(next(masked.parameters()).dtype, SAME_HALF):
+                raise ValueError("the cut network says something else, so more reads it than was found")
+        return small
+
+    try:
+        return of(names), left
+    except Exception as error:  # whatever smaller layers do to somebody's code
+        log.debug("not all at once: %s", error)
+    some: list[str] = []
+    small = masked
+    for name in names:
+        try:
+            small = of([*some, name])
+            some.append(name)
+        except Exception as error:
+            left[name] = f"could not be cut ({error}){_hint(str(error))}"
+    return small, left
+
+
+def _hint(error: str) -> str:
+    if "hidden" not in error and "state" not in error:
+        return ""
+    return "; states are made with layer.hidden_size, and those kept between calls are reset in predict"
