@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 
+from prunekit import stopping
 from prunekit.cache import Cache
 from prunekit.calibration import Predict
 from prunekit.callbacks.averaging import check_averaging
@@ -195,7 +196,7 @@ class Pruning(MaskHolder):
         before = Mask.full(module, names) & current_mask(trainer)
         require_finite(module, names)
         started = time.perf_counter()
-        with owned_by(self, self.renamed):
+        with owned_by(self, self.renamed), stopping.released():
             pruned = self._prune(trainer, module, before.only(names))
         self.seconds += time.perf_counter() - started
         self.mask, self.removed, self.count = pruned.mask, int(pruned.goes.sum()), len(pruned.goes)

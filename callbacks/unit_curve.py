@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
+from prunekit import stopping
 from prunekit.cache import Cache
 from prunekit.calibration import Seen
 from prunekit.callbacks.events import PruningObserver
@@ -134,6 +135,10 @@ class UnitCurve(PruningObserver):
             self.rows = (read_record(Path(trainer.default_root_dir) / ROWS) or {}).get("rows", [])
 
     def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        with stopping.released():
+            self._measure_all(trainer, module)
+
+    def _measure_all(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         started = time.perf_counter()
         before = Mask.full(module, self.grouping.parameters(module))
         groups = self.grouping(module, before)

@@ -99,6 +99,17 @@ def hold(back: bool) -> None:
     _asked.held = back
 
 
+@contextmanager
+def released() -> Iterator[None]:
+    """Obey signals at once within, though a fit holds them back: in what takes long and is begun anew without loss."""
+    before, _asked.held = _asked.held, False
+    check()
+    try:
+        yield
+    finally:
+        _asked.held = before
+
+
 def on_signal(name: str, function: Callable[[signal.Signals], object]) -> None:
     """Have a function called when a signal comes, by a thread of its own: the main one may be waiting for something.
 

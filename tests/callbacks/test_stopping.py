@@ -7,6 +7,9 @@ import pytorch_lightning as pl
 
 from prunekit import stopping
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
+from prunekit.callbacks.pruning import Pruning
+from prunekit.criteria.magnitude import Magnitude
+from prunekit.groups import Weights
 from prunekit.stopping import Stopped
 from tests.callbacks.lightning import TheirData, Theirs, trainer
 from tests.callbacks.test_checkpoints import Resumable, Shuffled
@@ -64,3 +67,22 @@ def test_gradients_that_are_accumulated_are_waited_for(tmp_path):
 def test_a_fit_that_is_asked_nothing_holds_nothing_back_afterwards(tmp_path):
     trainer(tmp_path, [Checkpoints()], 1, enable_checkpointing=True).fit(Theirs(lr=0.1), datamodule=TheirData())
     assert not stopping._asked.held
+
+
+def test_a_signal_in_the_middle_of_scoring_is_obeyed_there(tmp_path):
+    seen = []
+
+    class Asked(Magnitude):
+        def scores(self, module, groups, found):
+            assert not stopping._asked.held
+            seen.append("begun")
+            stopping._hear(signal.SIGTERM, None)
+            seen.append("went on")
+            return super().scores(module, groups, found)
+
+    prune = Pruning(Weights(), Asked(), 0.5, start_epoch=1)
+    one = trainer(tmp_path, [prune, Checkpoints()], 2, enable_checkpointing=True)
+    with pytest.raises(Stopped):
+        one.fit(Theirs(lr=0.1), datamodule=TheirData())
+    assert seen == ["begun"]
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["epoch0001-step00000003.ckpt"]
