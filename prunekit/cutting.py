@@ -1,6 +1,5 @@
 """What of a network can be cut out, found out by cutting, and the cutting itself."""
 
-import copy
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
@@ -14,6 +13,7 @@ from prunekit.errors import ArgumentError
 from prunekit.pruning import prune
 from prunekit.units.before_and_now import floats
 from prunekit.units.compaction import compact, difference
+from prunekit.units.layers import copied
 from prunekit.units.links import Link
 from prunekit.units.network_units import NetworkUnits
 from prunekit.units.parts import Key, Part, parts_of
@@ -74,7 +74,7 @@ def cuttable(dense: nn.Module, connected: Connected, given: Calibration) -> Conn
         return connected
     names = list(dict.fromkeys(part.layer for part in connected.parts))
     grouping = NetworkUnits(names, [key for key in connected.left if key[0] in names])
-    made = copy.deepcopy(dense)
+    made = copied(dense)
     prune(made, grouping, Random(0), 0.5, scope="within", floor=True)
     level = log.level
     log.setLevel(logging.ERROR)  # what compaction says is of the trial
@@ -104,12 +104,12 @@ def cut_out(masked: M, connected: Connected, given: Calibration) -> tuple[M, dic
     names = list(dict.fromkeys(part.layer for part in connected.parts))
     whole = [key for key in connected.left if key[0] in names]
     # A network may keep states between calls: each call is one of a copy.
-    wanted = floats(given.predict(copy.deepcopy(masked), first)[0])
+    wanted = floats(given.predict(copied(masked), first)[0])
 
     def of(some: Sequence[str]) -> M:
         links = [link for link in connected.links if link.source in some]
         small = compact(masked, links, [key for key in whole if key[0] in some]).module
-        for a, b in zip(wanted, floats(given.predict(copy.deepcopy(small), first)[0]), strict=True):
+        for a, b in zip(wanted, floats(given.predict(copied(small), first)[0]), strict=True):
             if a.shape != b.shape or not difference(a, b) <= SAME.get(next(masked.parameters()).dtype, SAME_HALF):
                 raise ValueError("the cut network says something else, so more reads it than was found")
         return small
@@ -125,7 +125,8 @@ def cut_out(masked: M, connected: Connected, given: Calibration) -> tuple[M, dic
             small = of([*some, name])
             some.append(name)
         except Exception as error:
-            left[name] = f"could not be cut ({error}){_hint(str(error))}"
+            said = str(error).partition("\n")[0]
+            left[name] = f"could not be cut ({said}){_hint(said)}"
     return small, left
 
 

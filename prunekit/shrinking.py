@@ -1,6 +1,5 @@
 """One call from a network and unlabelled batches to a smaller network of the same class that does the same."""
 
-import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from prunekit.pruning import prune
 from prunekit.repair import Repair
 from prunekit.shrunk import Shrunk, measure, relative_difference
 from prunekit.units.closed_loop import HOLD_OUT
+from prunekit.units.layers import copied
 from prunekit.units.network_units import NetworkUnits, hidden_linear
 from prunekit.units.parts import recurrent_layers
 from prunekit.units.repair import ClosedLoop
@@ -89,7 +89,7 @@ def shrink(
         raise ArgumentError("batches", f"a {type(batches).__name__}", "a list of batches, or what can be gone through")
     given = Calibration(list(batches), _checked(predict or call), valid=valid)  # a loader may shuffle
     with ieee(), evaluating(model), torch.no_grad():
-        dense = copy.deepcopy(model)  # which may keep states of its own between calls
+        dense = copied(model)  # which may keep states of its own between calls
         _look(dense, given)
         names = [*recurrent_layers(dense), *hidden_linear(dense)] if layers is None else list(layers)
         connected = connections(dense, names, given, strict=layers is not None)
@@ -103,7 +103,7 @@ def shrink(
         grouping = NetworkUnits(names, [key for key in connected.left if key[0] in names])
 
         def attempt(share: float) -> Attempt[M]:
-            made = copy.deepcopy(dense)
+            made = copied(dense)
             prune(
                 made, grouping, criterion or Reconstruction(), share, given.batches, repair=repair or ClosedLoop(),
                 predict=given.predict, valid=valid, scope=scope, floor=True,
@@ -151,7 +151,7 @@ def _look(dense: nn.Module, given: Calibration) -> None:
         except ArgumentError:
             raise
         except Exception as error:  # whatever somebody's code says
-            got = f"one with which the model fails ({type(error).__name__}: {error})"
+            got = f"one with which the model fails ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
             accepted = "what the model is called with; if that is more than a tuple's first element, give predict"
             raise ArgumentError("batches", got, accepted) from error
         if any(bool(each.isnan().any()) for each in outputs):

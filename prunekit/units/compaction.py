@@ -22,6 +22,7 @@ from prunekit.units.layers import (
     Indices,
     Kept,
     check_layer,
+    copied,
     count_inputs,
     count_outputs,
     count_units,
@@ -132,10 +133,7 @@ def compact(module: M, links: Sequence[Link] | None = None, whole: Collection[Ke
     for name, _, _ in whole:
         check_layer(name, module.get_submodule(name))
         readers.setdefault(name, [])
-    smaller = copy.deepcopy(module)
-    for part in smaller.modules():
-        if isinstance(part, nn.RNNBase):
-            part.flatten_parameters()  # which a copy has in pieces, that cuDNN would gather at every call
+    smaller = copied(module)
     with torch.no_grad():
         clear_unread(smaller, readers)
         fold_constants(smaller, readers)

@@ -1,8 +1,9 @@
 """The layers that compaction knows, linear and recurrent: what they read, and how they are cut."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,19 @@ from prunekit.models.recurrent_stack import RecurrentStack
 # Gates of a kind, and which of them is the candidate: what the state moves towards.
 GATES: dict[type[nn.RNNBase], tuple[int, int]] = {nn.LSTM: (4, 2), nn.GRU: (3, 2), nn.RNN: (1, 0)}
 CELLS: dict[type[nn.RNNCellBase], tuple[int, int]] = {nn.LSTMCell: (4, 2), nn.GRUCell: (3, 2), nn.RNNCell: (1, 0)}
+M = TypeVar("M", bound=nn.Module)
 Kept = Sequence[Sequence[Tensor]]  # for each layer and direction the units that stay; a linear layer has one of each
 Indices = tuple[Tensor, ...]  # for each dimension of a parameter those that stay of it
 Origin = Mapping[str, tuple[str, Indices]]  # parameter name -> the parameter that it is a part of, and which part
+
+
+def copied(module: M) -> M:
+    """A deep copy whose recurrent layers have their weights in one piece, else gathered by cuDNN at every call."""
+    made = copy.deepcopy(module)
+    for part in made.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()
+    return made
 
 
 def check_layer(name: str, layer: nn.Module) -> None:

@@ -10,15 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
-from prunekit.units.layers import suffixes
+from prunekit.units.layers import resized, suffixes
 from prunekit.units.parts import KINDS, Key
-
-FUNCTIONS: dict[str, Any] = {
-    "LSTM": torch.lstm,
-    "GRU": torch.gru,
-    "RNN_TANH": torch.rnn_tanh,
-    "RNN_RELU": torch.rnn_relu,
-}
 
 
 class Steps(NamedTuple):
@@ -126,7 +119,7 @@ def stack_steps(layer: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> dict[
         x: what it is called with: a batch of sequences, padded or packed, or one sequence.
         hx: the states that it is called with; None for 0.
     """
-    run, found = FUNCTIONS[layer.mode], {}
+    found = {}
     lengths = x.batch_sizes if isinstance(x, PackedSequence) else None
     data = x.data if isinstance(x, PackedSequence) else x
     single = lengths is None and data.dim() == 2  # one sequence, without a batch's dimension
@@ -144,21 +137,32 @@ def stack_steps(layer: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> dict[
         if isinstance(x, PackedSequence) and x.sorted_indices is not None:
             states = [each.index_select(1, x.sorted_indices) for each in states]
     for number in range(layer.num_layers):
-        own = [
-            layer.get_parameter(f"{kind}_l{number}{suffix}")
-            for suffix in suffixes(layer)
-            for kind in (KINDS if layer.bias else KINDS[:2])
-        ]
         first = [each[number * directions : (number + 1) * directions].contiguous() for each in states]
         start: Any = tuple(first) if isinstance(layer, nn.LSTM) else first[0]
-        how = (own, layer.bias, 1, 0.0, False, layer.bidirectional)
-        outputs = run(data, start, *how, True)[0] if lengths is None else run(data, lengths, start, *how)[0]
+        outputs = _alone(layer, number)(data if lengths is None else PackedSequence(data, lengths), start)[0]
+        outputs = outputs if lengths is None else outputs.data
         for direction, each in enumerate(torch.split(outputs, layer.hidden_size, dim=-1)):
             earlier = _earlier(each, first[0][direction], lengths, reverse=direction == 1)
             rows = [part.reshape(-1, part.shape[-1]) for part in (data, earlier, each)]
             found[number, direction] = Steps(*rows)
         data = outputs
     return found
+
+
+def _alone(layer: nn.RNNBase, number: int) -> nn.RNNBase:
+    """One layer of a recurrent module as a module of its own, whose weights lie in one piece, as cuDNN wants them."""
+    own = {
+        f"{kind}_l0{suffix}": layer.get_parameter(f"{kind}_l{number}{suffix}").detach()
+        for suffix in suffixes(layer)
+        for kind in (KINDS if layer.bias else KINDS[:2])
+    }
+    made = resized(layer, own["weight_ih_l0"].shape[1], [layer.hidden_size])
+    assert isinstance(made, nn.RNNBase)
+    made.to_empty(device=own["weight_ih_l0"].device)
+    made.load_state_dict(own)
+    made.batch_first = True
+    made.flatten_parameters()
+    return made.eval()
 
 
 def _earlier(outputs: Tensor, start: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
