@@ -25,6 +25,7 @@ def _command(module: str, arguments: tuple[str, ...], errors: Path, environment:
     sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this
     torch.set_num_threads(1)
     if prepare is not None:
         prepare()

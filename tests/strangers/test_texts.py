@@ -40,7 +40,7 @@ def test_the_tagger_of_the_readme_is_shrunk_and_its_table_is_what_is_printed(tmp
     monkeypatch.chdir(tmp_path)
     batches = [{"tokens": torch.randint(0, 30, (8, 7)), "lengths": torch.arange(8) % 7 + 1} for _ in range(8)]
     text = block("README.md", "prunekit.shrink(model, batches")
-    (predict,) = re.findall(r"`(predict=lambda .*?None\))`", (ROOT / "README.md").read_text())
+    predict = re.findall(r"`(predict=lambda .*?None\))`", (ROOT / "README.md").read_text())[0]
     names = {"prunekit": prunekit, "Tagger": Tagger, "model": Tagger(), "batches": batches}
     exec(text.replace("rate=0.5", f"rate=0.5, {predict}"), names)
     assert names["model"].memory.hidden_size == 6
