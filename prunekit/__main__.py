@@ -1,4 +1,4 @@
-"""The command: ``prunekit train | extract | report | explain | export | predict``, or ``python -m prunekit ...``."""
+"""The command: ``prunekit train | shrink | extract | report | explain | export | predict``; ``python -m prunekit``."""
 
 import difflib
 import runpy
@@ -6,6 +6,7 @@ import sys
 
 COMMANDS = {
     "train": "a run, or with -m a sweep of runs: dense training, pruning, results",
+    "shrink": "a checkpoint of your own recurrent network, made smaller without labels",
     "extract": "the features of clips, computed and kept",
     "report": "tables and figures of a folder of runs",
     "explain": "what an image classifier went by",

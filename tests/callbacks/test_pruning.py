@@ -289,9 +289,7 @@ class Backwards(Magnitude):
         return Scores(-super().scores(module, groups, seen).values)
 
 
-@pytest.mark.parametrize(
-    ("criterion", "message"), [(Short(), "whose scores are a Tensor"), (NoNumbers(), "scores are NaN")]
-)
+@pytest.mark.parametrize(("criterion", "message"), [(Short(), "scores are a Tensor"), (NoNumbers(), "scores are NaN")])
 def test_scores_that_are_none_are_noticed(criterion, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, [Pruning(Weights([FIRST]), criterion, 0.5)], 1).fit(Theirs(lr=0.01), datamodule=TheirData())

@@ -31,7 +31,7 @@ def test_help_names_each_command(arguments, call, capsys):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("tarin", "got 'tarin' (did you mean train?)"), ("seed=3", "got 'seed=3'; accepted: train, extract")],
+    [("tarin", "got 'tarin' (did you mean train?)"), ("seed=3", "got 'seed=3'; accepted: train, shrink, extract")],
 )
 def test_an_unknown_command_is_refused_with_the_nearest(name, said, call, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -1,0 +1,124 @@
+"""The door to shrinking: ``prunekit shrink WEIGHTS --class package.module:Class --calibrate data.npy --rate 0.5``."""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from prunekit.app.door import errors_told
+from prunekit.errors import ArgumentError, check_count
+from prunekit.shrinking import shrink
+
+NESTED = ("state_dict", "model_state_dict", "model_state", "model")  # where checkpoints keep their weights
+
+
+def named_class(name: str, arguments: str) -> nn.Module:
+    """Make a module of an importable class that the user names, which runs its code.
+
+    Args:
+        name: such as ``package.module:Class``.
+        arguments: of the class, as JSON.
+
+    Raises:
+        ArgumentError: if it cannot be imported or made.
+    """
+    accepted = "package.module:Class, importable from here, of an nn.Module"
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, "")  # as for `python -m`
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ArgumentError("--class", f"{name} ({error})", accepted) from None
+    try:
+        given = json.loads(arguments)
+        made = found(**given) if isinstance(given, dict) else found(*given)
+    except (TypeError, ValueError) as error:
+        accepted = "JSON: an object or a list that the class takes"
+        raise ArgumentError("--arguments", f"{arguments} ({error})", accepted) from None
+    if not isinstance(made, nn.Module):
+        raise ArgumentError("--class", f"{name}, which makes a {type(made).__name__}", accepted)
+    return made
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The weights of a safetensors file or of a checkpoint, of which nothing is executed.
+
+    Raises:
+        ArgumentError: if it cannot be read or holds none.
+    """
+    accepted = "a safetensors file, or a checkpoint of tensors and plain values with a state_dict"
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what it likes on a damaged file
+        raise ArgumentError("weights", f"{path} ({str(error).splitlines()[0]})", accepted) from None
+    for name in ("", *NESTED):
+        state = found if not name else found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
+            return dict(state)
+    raise ArgumentError("weights", f"{path}, which holds no tensors by name", accepted)
+
+
+def read_batches(path: Path, size: int) -> list[Tensor]:
+    """Samples of a ``.npy`` file, or of a safetensors file of one tensor, in batches.
+
+    Raises:
+        ArgumentError: if it cannot be read, or is too small.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            (samples,) = load_file(path).values()
+        else:
+            samples = torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, TypeError, EOFError, SafetensorError) as error:
+        accepted = "a .npy file, or a safetensors file of one tensor, of samples that the model is called with"
+        raise ArgumentError("--calibrate", f"{path} ({str(error).partition(chr(10))[0]})", accepted) from None
+    if samples.dim() < 1 or not len(samples):
+        raise ArgumentError("--calibrate", f"{path}, of shape {tuple(samples.shape)}", "samples, one after the other")
+    return list(torch.split(samples.float() if samples.is_floating_point() else samples.long(), size))
+
+
+def main() -> None:
+    """Read the command line, make a network smaller, write it."""
+    parser = argparse.ArgumentParser(prog="prunekit shrink", description=__doc__)
+    parser.add_argument("weights", type=Path, help="safetensors file or checkpoint; nothing in it is executed")
+    parser.add_argument("--class", dest="name", required=True, metavar="MODULE:CLASS",
+                        help="your model's class; importing it runs its code")  # fmt: skip
+    parser.add_argument("--arguments", default="{}", metavar="JSON", help="what the class is made with")
+    parser.add_argument("--calibrate", type=Path, required=True, metavar="FILE",
+                        help=".npy or safetensors file of unlabelled samples, one after the other")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=32, help="samples a batch; every fourth batch is held out")
+    parser.add_argument("--rate", type=float, help="share of each layer's units that goes")
+    parser.add_argument("--tolerance", type=float, help="instead: how far outputs may be from before")
+    parser.add_argument("--layers", nargs="+", help="names of the layers; all if not given")
+    parser.add_argument("--out", type=Path, required=True, help="folder for compact.safetensors and network.json")
+    given = parser.parse_args()
+    with errors_told():
+        check_count("--batch", given.batch, least=1)
+        batches = read_batches(given.calibrate, given.batch)
+        state, model = read_state(given.weights), named_class(given.name, given.arguments)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            said = " ".join(line.strip() for line in str(error).splitlines()[:3])
+            raise ArgumentError("weights", f"{given.weights} ({said})", f"weights of a {given.name}") from None
+        if given.out.exists() and not given.out.is_dir():
+            raise ArgumentError("--out", str(given.out), "a folder, or none yet")
+        small = shrink(model, batches, given.rate, tolerance=given.tolerance, layers=given.layers)
+        small.save(given.out)
+    made = f"{given.name.partition(':')[2]}(...)"
+    print(f"\nwritten: {given.out}; in Python: prunekit.load_compact({str(given.out)!r}, into={made})")
+
+
+if __name__ == "__main__":
+    main()
