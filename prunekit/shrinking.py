@@ -12,11 +12,12 @@ from prunekit.calibration import Calibration, Predict, Valid, evaluating
 from prunekit.criteria.criterion import Criterion
 from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.cutting import connections, cut_out, cuttable, label
-from prunekit.errors import ArgumentError, check_rate
+from prunekit.errors import ArgumentError, check_count, check_rate
 from prunekit.precision import ieee
 from prunekit.pruning import prune
 from prunekit.repair import Repair
 from prunekit.shrunk import Shrunk, measure, relative_difference
+from prunekit.teaching import teach
 from prunekit.units.closed_loop import HOLD_OUT
 from prunekit.units.layers import copied
 from prunekit.units.network_units import NetworkUnits, hidden_linear
@@ -41,6 +42,7 @@ def shrink(
     predict: Predict | None = None,
     valid: Valid | None = None,
     scope: str = "within",
+    teacher_epochs: int = 0,
     show: bool = True,
 ) -> Shrunk[M]:
     """Make a network smaller: units go, what stays is refitted without labels, and what is gone is cut out.
@@ -63,6 +65,8 @@ def shrink(
             batch, of a tuple or list with the first element alone. Outputs are what has to stay as it is.
         valid: of a batch of padded sequences which steps are no padding, ``(N, T)`` bool; packed ones tell it.
         scope: ``within``: each layer and direction loses the share; ``all``: they are ranked together.
+        teacher_epochs: epochs over the same batches in which the smaller network is trained towards the outputs of the
+            one before, see :func:`~prunekit.teaching.teach`; needs four batches.
         show: whether to print the table.
 
     Raises:
@@ -83,6 +87,7 @@ def shrink(
         raise ArgumentError("rate", rate, "a share below 1: something has to stay")
     if tolerance is not None and (not isinstance(tolerance, int | float) or not 0 < tolerance < float("inf")):
         raise ArgumentError("tolerance", tolerance, "a number above 0, such as 0.05")
+    check_count("teacher_epochs", teacher_epochs)
     if isinstance(layers, str) or (layers is not None and not layers):
         raise ArgumentError("layers", layers, "a list of names of layers, or None for all")
     if isinstance(batches, torch.Tensor | Mapping | str) or not isinstance(batches, Iterable):
@@ -109,6 +114,9 @@ def shrink(
                 predict=given.predict, valid=valid, scope=scope, floor=True,
             )  # fmt: skip
             small, left = cut_out(made, connected, given)
+            if teacher_epochs:
+                with torch.enable_grad():
+                    teach(small, dense, given, teacher_epochs)
             return Attempt(small, share, relative_difference(dense, small, given), left)
 
         best = attempt(rate) if rate is not None else _largest(attempt, tolerance or 0.0)

@@ -123,7 +123,7 @@ def resized(layer: nn.Module, inputs: int, widths: Sequence[int]) -> nn.Module:
     settings: dict[str, Any] = {name: getattr(layer, name) for name in names}
     make: Callable[..., nn.RNNBase] = partial(type(layer), device="meta", dtype=dtype, **settings)
     if len(set(widths)) == 1:
-        return make(inputs, widths[0], num_layers=len(widths), dropout=layer.dropout)
+        return make(inputs, widths[0], num_layers=len(widths), dropout=layer.dropout if len(widths) > 1 else 0.0)
     heard = [inputs, *(width * len(suffixes(layer)) for width in widths)]
     return RecurrentStack([make(*sizes) for sizes in zip(heard, widths, strict=False)], layer.dropout)
 

@@ -269,3 +269,19 @@ def test_batches_may_be_an_iterator_and_a_criterion_be_given():
     torch.manual_seed(0)
     small = shrink(Looped(), iter(sequences()), rate=0.25, criterion=StandardDeviation(), show=False)
     assert small.module.cell.hidden_size == 12
+
+
+def test_a_teacher_without_labels_brings_it_nearer():
+    torch.manual_seed(0)
+    net = Stranger(Plan("lstm", 2), units=16)
+    net.memory.dropout = 0.5
+    batches = [torch.randn(40, STEPS, 3) for _ in range(8)]
+    alone, taught = (shrink(net, batches, rate=0.7, teacher_epochs=epochs, show=False) for epochs in (0, 15))
+    assert taught.difference < 0.8 * alone.difference
+    assert taught.module.memory.dropout == 0.5
+    assert not taught.module.training
+    assert all(parameter.grad is None for parameter in taught.module.parameters())
+    fresh = torch.randn(200, STEPS, 3)
+    with torch.no_grad():
+        one, other = (float((each(fresh) - net.eval()(fresh)).norm()) for each in (alone, taught))
+    assert other < one
