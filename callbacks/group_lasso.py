@@ -14,9 +14,9 @@ from prunekit.masks import Mask, find_parameter
 class GroupLasso(pl.Callback):
     """Adds ``strength * sum_g sqrt(n_g) |w_g|`` to the loss, by its proximal step after each step of the optimizer.
 
-    A group's weights ``w_g``, ``n_g`` of them, shrink together by ``max(0, 1 - lr * strength * sqrt(n_g) / |w_g|)``, where
-    lr is the learning rate of the first parameter group: below that norm they are exactly 0. Groups at 0 come back if
-    their gradient is large enough. With units as groups this is how LSTMs become narrow while they train (intrinsic
+    A group's weights ``w_g``, ``n_g`` of them, shrink together by ``max(0, 1 - lr * strength * sqrt(n_g) / |w_g|)``,
+    where lr is the learning rate of the first parameter group: below that norm they are exactly 0. Groups at 0 come
+    back if their gradient is large enough. With units as groups this is how LSTMs become narrow while they train (intrinsic
     sparse structures, arXiv 1709.05027); :func:`~prunekit.units.compaction.compact` cuts out what is 0.
 
     Args:
@@ -36,9 +36,7 @@ class GroupLasso(pl.Callback):
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength < float("inf"):
             raise ArgumentError("strength", strength, "a number from 0 on, such as 0.001")
         if not isinstance(grouping, Grouping):
-            raise ArgumentError(
-                "grouping", grouping, "an object of a class of Groupings, such as prunekit.Units('lstm')"
-            )
+            raise ArgumentError("grouping", grouping, "an object of a class of Groupings, as prunekit.Units('lstm') is")
         self.grouping, self.strength = grouping, strength
         self._numbers: dict[str, Tensor] = {}
         self._roots = torch.zeros(0)
