@@ -16,8 +16,8 @@ class GroupLasso(pl.Callback):
 
     A group's weights ``w_g``, ``n_g`` of them, shrink together by ``max(0, 1 - lr * strength * sqrt(n_g) / |w_g|)``,
     where lr is the learning rate of the first parameter group: below that norm they are exactly 0. Groups at 0 come
-    back if their gradient is large enough. With units as groups this is how LSTMs become narrow while they train (intrinsic
-    sparse structures, arXiv 1709.05027); :func:`~prunekit.units.compaction.compact` cuts out what is 0.
+    back if their gradient is large enough. With units as groups this is how LSTMs become narrow while they train
+    (intrinsic sparse structures, arXiv 1709.05027); :func:`~prunekit.units.compaction.compact` cuts out what is 0.
 
     Args:
         grouping: what goes together, such as ``Units("lstm")``.
