@@ -4,14 +4,15 @@ A reader of ZIP files skips the comment at their end, where the digest is, so su
 checksums are not checked by torch's reader, and a float with another bit is a float.
 """
 
-import hashlib
 import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-MARK = b"prunekit-sha256:"
-SEAL = len(MARK) + 64
+import xxhash
+
+MARK, DIGITS = b"prunekit-xxh3-128:", 32
+SEAL = len(MARK) + DIGITS
 LENGTH = SEAL.to_bytes(2, "little")  # of the comment, in the last two bytes of a ZIP file that has none
 
 
@@ -19,14 +20,14 @@ class _Digesting:
     """A file being written; its last two bytes are held back.
 
     Attributes:
-        sha: of what was written.
+        digest: of what was written.
         failed: the error that the file could not be written with. It is kept from torch's writer, which would go on to
             write the end of the file and raise another one of that, without a word on disks.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._last = file, b""
-        self.sha = hashlib.sha256()
+        self.digest = xxhash.xxh3_128()
         self.failed: OSError | None = None
 
     def write(self, data: bytes) -> int:
@@ -39,7 +40,7 @@ class _Digesting:
 
     def _write(self, data: bytes) -> None:
         for part in (self._last, data[:-2]) if len(data) >= len(LENGTH) else ((self._last + data)[:-2],):
-            self.sha.update(part)
+            self.digest.update(part)
             self._file.write(part)
         self._last = bytes(data[-2:]) if len(data) >= len(LENGTH) else (self._last + data)[-2:]
 
@@ -62,14 +63,14 @@ def write_sealed(file: IO[bytes], write: Callable[[Any], object]) -> None:
         >>> import io, torch
         >>> file = io.BytesIO()
         >>> write_sealed(file, lambda inner: torch.save({"x": 1}, inner))
-        >>> torch.load(io.BytesIO(file.getvalue())), file.getvalue()[-SEAL:-64]
-        ({'x': 1}, b'prunekit-sha256:')
+        >>> torch.load(io.BytesIO(file.getvalue())), file.getvalue()[-SEAL:-DIGITS]
+        ({'x': 1}, b'prunekit-xxh3-128:')
     """
     inner = _Digesting(file)
     write(inner)
     if inner.failed is not None:
         raise inner.failed
-    file.write(LENGTH + MARK + inner.sha.hexdigest().encode())
+    file.write(LENGTH + MARK + inner.digest.hexdigest().encode())
 
 
 def is_whole(path: Path) -> bool | None:
@@ -82,4 +83,4 @@ def is_whole(path: Path) -> bool | None:
             if not seal.startswith(LENGTH + MARK):
                 return None
             with view[: -len(seal)] as before:
-                return hashlib.sha256(before).hexdigest().encode() == seal[-64:]
+                return xxhash.xxh3_128(before).hexdigest().encode() == seal[-DIGITS:]

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 import torch
 
-from prunekit.sealed import SEAL, is_whole, write_sealed
+from prunekit.sealed import DIGITS, SEAL, is_whole, write_sealed
 
 CONTENT = {"weights": torch.arange(12.0).view(3, 4), "more": {"list": [1, 2.5, "three", None], "none": torch.zeros(0)}}
 
@@ -46,7 +46,7 @@ def test_any_bit_that_flips_is_noticed(sealed):
     draw = random.Random(0)
     for position in [*range(0, 40), *draw.sample(range(len(whole)), 300), *range(len(whole) - SEAL - 4, len(whole))]:
         sealed.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << draw.randrange(8)]) + whole[position + 1 :])
-        in_mark = len(whole) - SEAL - 2 <= position < len(whole) - 64
+        in_mark = len(whole) - SEAL - 2 <= position < len(whole) - DIGITS
         assert is_whole(sealed) is (None if in_mark else False), position
 
 
