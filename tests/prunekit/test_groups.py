@@ -132,3 +132,28 @@ def test_a_users_own_grouping_is_all_that_pruning_wants(reduction):
     further = prune(net, channels, Magnitude(reduction), 0.75, mask=pruned.mask)
     assert int(further.goes.sum()) == 6
     assert further.goes[pruned.goes].all()
+
+
+NUMBERS, NONE = torch.tensor([[0, 0, -1], [1, 1, 1]]), torch.tensor([False, False])
+FITS = {"numbers": {"w": NUMBERS}, "sizes": torch.tensor([2, 3]), "within": torch.tensor([0, 0]), "gone": NONE}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"numbers": {"w": NUMBERS.float()}}, r"numbers of w of torch\.float32"),
+        ({"numbers": {"w": NUMBERS + 1}}, "numbers of w of torch.int64'; accepted: numbers of int64 from 0 to 1"),
+        ({"numbers": {"v": NUMBERS}}, "numbers of v'; accepted: those of w"),
+        ({"numbers": {"w": NUMBERS[:, :2]}}, "broadcast"),
+        ({"sizes": torch.tensor([3, 3])}, "group 0 has 2 entries and a size of 3"),
+        ({"sizes": [2, 3]}, "sizes are a list"),
+        ({"within": torch.tensor([0])}, r"within are a Tensor of torch\.int64, \(1,\)"),
+        ({"gone": torch.tensor([0, 0])}, r"gone are a Tensor of torch\.int64"),
+        ({"gone": ~NONE}, "groups are gone that are kept"),
+    ],
+)
+def test_groups_that_contradict_themselves_are_refused_by_name(change, message):
+    before = Mask({"w": torch.ones(2, 3, dtype=torch.bool)})
+    Groups(**FITS).check(before)
+    with pytest.raises(ArgumentError, match=f"^grouping: got .*{message}"):
+        Groups(**FITS | change).check(before)
