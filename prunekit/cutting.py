@@ -31,6 +31,18 @@ class Connected(NamedTuple):
     links: list[Link]
     left: dict[Key, str]
 
+    def names(self) -> list[str]:
+        """Of the layers that have such parts."""
+        return list(dict.fromkeys(part.layer for part in self.parts))
+
+    def whole(self) -> list[Key]:
+        """The other parts of these layers."""
+        return [key for key in self.left if key[0] in self.names()]
+
+    def grouping(self) -> NetworkUnits:
+        """The units that can go."""
+        return NetworkUnits(self.names(), self.whole())
+
 
 def label(key: Key) -> str:
     """Such as ``lstm.1 (reverse)``."""
@@ -72,10 +84,8 @@ def cuttable(dense: nn.Module, connected: Connected, given: Calibration) -> Conn
     """Of the parts those that can be cut, found out on a copy that has lost half of each without a repair."""
     if not connected.parts:
         return connected
-    names = list(dict.fromkeys(part.layer for part in connected.parts))
-    grouping = NetworkUnits(names, [key for key in connected.left if key[0] in names])
     made = copied(dense)
-    prune(made, grouping, Random(0), 0.5, scope="within", floor=True)
+    prune(made, connected.grouping(), Random(0), 0.5, scope="within", floor=True)
     level = log.level
     log.setLevel(logging.ERROR)  # what compaction says is of the trial
     try:
@@ -101,8 +111,7 @@ def cut_out(masked: M, connected: Connected, given: Calibration) -> tuple[M, dic
     Where not all layers can be cut at once, those are cut that can be one after the other.
     """
     left, first = _left(connected), next(iter(given.batches))
-    names = list(dict.fromkeys(part.layer for part in connected.parts))
-    whole = [key for key in connected.left if key[0] in names]
+    names, whole = connected.names(), connected.whole()
     # A network may keep states between calls: each call is one of a copy.
     wanted = floats(given.predict(copied(masked), first)[0])
 

@@ -20,7 +20,7 @@ from prunekit.shrunk import Shrunk, measure, relative_difference
 from prunekit.teaching import teach
 from prunekit.units.closed_loop import HOLD_OUT
 from prunekit.units.layers import copied
-from prunekit.units.network_units import NetworkUnits, hidden_linear
+from prunekit.units.network_units import hidden_linear
 from prunekit.units.parts import recurrent_layers
 from prunekit.units.repair import ClosedLoop
 from prunekit.units.watching import floating
@@ -104,8 +104,7 @@ def shrink(
             got = f"one of which no layer can be cut ({'; '.join(dict.fromkeys(whys)) or 'it has none'})"
             accepted = "one with recurrent layers, or linear ones in nn.Sequential, read by linear or recurrent layers"
             raise ArgumentError("model", got, accepted)
-        names = list(dict.fromkeys(part.layer for part in connected.parts))
-        grouping = NetworkUnits(names, [key for key in connected.left if key[0] in names])
+        grouping = connected.grouping()
 
         def attempt(share: float) -> Attempt[M]:
             made = copied(dense)

@@ -103,8 +103,8 @@ def hold(back: bool) -> None:
 def released() -> Iterator[None]:
     """Obey signals at once within, though a fit holds them back: in what takes long and is begun anew without loss."""
     before, _asked.held = _asked.held, False
-    check()
     try:
+        check()
         yield
     finally:
         _asked.held = before

@@ -17,6 +17,7 @@ from prunekit.units.network_units import NetworkUnits
 from prunekit.units.watching import watching
 from tests.strangers.recurrent import KINDS, READOUTS, STEPS, Plan, Stranger
 
+ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-12}
 PLANS = st.builds(
     Plan, kind=st.sampled_from([*KINDS]), layers=st.integers(1, 3), bidirectional=st.booleans(), bias=st.booleans(),
     batch_first=st.booleans(), packed=st.booleans(), stateful=st.booleans(), looped=st.booleans(),
@@ -24,8 +25,8 @@ PLANS = st.builds(
 ).filter(lambda plan: not (plan.packed and not plan.batch_first))  # fmt: skip
 
 
-def check(plan: Plan, dtype: torch.dtype, rate: float, seed: int) -> None:
-    """Prune, look at the units, cut, compare."""
+def cut_apart(plan: Plan, dtype: torch.dtype, rate: float, seed: int) -> float:
+    """Prune, look at the units, cut, count; how far the outputs of masked and cut network are apart."""
     torch.manual_seed(seed)
     net = Stranger(plan).to(dtype).eval()
     batches = [torch.randn(5, STEPS, 3, dtype=dtype) for _ in range(2)]
@@ -43,18 +44,19 @@ def check(plan: Plan, dtype: torch.dtype, rate: float, seed: int) -> None:
             for call in calls:
                 assert not call.outputs[:, gone[key]].any()
         made = compact(net, links)
-        assert difference(masked, made.module(batches[0])) <= (1e-6 if dtype is torch.float32 else 1e-12)
+        apart = difference(masked, made.module(batches[0]))
     left = sum(max(1, int(stays.sum())) for stays in (~each for each in gone.values()))
     counts = [getattr(part, "hidden_size", 0) * (2 if getattr(part, "bidirectional", False) else 1)
               * getattr(part, "num_layers", 1) for part in made.module.modules()
               if isinstance(part, nn.RNNBase | nn.RNNCellBase)]  # fmt: skip
     assert sum(counts) == left
+    return apart
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(PLANS, st.sampled_from([torch.float32, torch.float64]), st.sampled_from([0.2, 0.5, 0.8, 1.0]), st.integers(0, 9))
 def test_removed_units_are_0_and_can_be_cut_out(plan, dtype, rate, seed):
-    check(plan, dtype, rate, seed)
+    assert cut_apart(plan, dtype, rate, seed) <= ROUNDING[dtype]
 
 
 @pytest.mark.slow
@@ -63,7 +65,7 @@ def test_removed_units_are_0_and_can_be_cut_out(plan, dtype, rate, seed):
     PLANS, st.sampled_from([torch.float32, torch.float64]), st.sampled_from([0.2, 0.5, 0.8, 1.0]), st.integers(0, 99)
 )
 def test_removed_units_are_0_and_can_be_cut_out_of_300_networks(plan, dtype, rate, seed):
-    check(plan, dtype, rate, seed)
+    assert cut_apart(plan, dtype, rate, seed) <= ROUNDING[dtype]
 
 
 @pytest.mark.parametrize("plan", [
