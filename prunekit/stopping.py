@@ -100,6 +100,18 @@ def hold(back: bool) -> None:
 
 
 @contextmanager
+def held() -> Iterator[None]:
+    """Only remember signals within, where a library would make something else of what unwinds it; obey at the end."""
+    before, _asked.held = _asked.held, True
+    try:
+        yield
+    finally:
+        _asked.held = before
+    if not before:
+        check()
+
+
+@contextmanager
 def released() -> Iterator[None]:
     """Obey signals at once within, though a fit holds them back: in what takes long and is begun anew without loss."""
     before, _asked.held = _asked.held, False

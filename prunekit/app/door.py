@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prunekit.app.errors import chain
 from prunekit.app.ranks import let_others_be_missed
 from prunekit.app.stops import leave, stop_told
 from prunekit.app.writers import writers_silent
@@ -30,17 +31,9 @@ def describe(error: ArgumentError | OSError) -> str:
     """One message for what a user can mend: a value, or a disk."""
     if isinstance(error, ArgumentError):
         return str(error)
-    named = next((each for each in _chain(error) if isinstance(each, OSError) and each.filename), error)
+    named = next((each for each in chain(error) if isinstance(each, OSError) and each.filename), error)
     mend = "make room there" if named.errno in FULL else "mend it"
     return f"cannot read or write: {named}. What was written before is whole; {mend} and run the same command again"
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and those that it was raised after: on a full disk what fails first says which file."""
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__ or found.__context__
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""What a user reads: an error by the key of the config that has to be set."""
+"""What a user reads: an error by the key of the config that has to be set, and where it came from."""
+
+from collections.abc import Iterator
 
 from prunekit.errors import ArgumentError
 
@@ -8,3 +10,11 @@ class ConfigError(ArgumentError):
 
     Its ``argument`` is a full key, such as ``callbacks.my_mask.rate``, and it has no ``owner``.
     """
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it was raised after: on a full disk what fails first says which file."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__

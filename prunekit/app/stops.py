@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from prunekit import stopping
 from prunekit.app import ranks
+from prunekit.app.errors import chain
 from prunekit.rank import is_rank_zero
 from prunekit.stopping import Stopped
 
@@ -26,8 +27,11 @@ def stop_told() -> Iterator[None]:
     try:
         with stopping.obeyed():
             yield
-    except Stopped as stop:
-        tell(stop.signal, stop.start)
+    except BaseException as error:
+        stop = next((each for each in chain(error) if isinstance(each, Stopped)), None)
+        if stop is None:
+            raise
+        tell(stop.signal, stop.start)  # a library's own clean-up may have raised something in its place
         leave(128 + stop.signal)
 
 

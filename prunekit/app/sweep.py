@@ -57,6 +57,8 @@ class Sweep(Callback):  # type: ignore[misc]
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         plan(Sweep.folder, planned(config))
+        if not str(config.hydra.launcher._target_).endswith(".BasicLauncher"):
+            stopping.hold(False)  # this process only waits for those that do the jobs
 
 
 def planned(config: DictConfig) -> list[list[str]]:
@@ -89,7 +91,6 @@ def run_job(work: Callable[[int], Outcome]) -> None:
     Args:
         work: given the job's number, does it.
     """
-    stopping.check()  # the job before may have failed of something else meanwhile
     if Sweep.folder is None:  # in a process that a launcher has started: it has nothing to do when that is gone
         watch_parent("the sweep")
     hydra = HydraConfig.get()

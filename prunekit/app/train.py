@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
+from prunekit import stopping
 from prunekit.app.devices import check_one_device, free_gpu
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.life import Run
@@ -19,9 +20,10 @@ def run_once(cfg: DictConfig) -> None:
     """Run, continue or report what the config describes; exit with 2 on an error that a user can mend."""
     quiet_lightning()
     if in_sweep():
-        run_job(lambda number: _job(cfg, number))
+        with stopping.released():
+            run_job(lambda number: _job(cfg, number))
         return
-    with errors_told():
+    with errors_told(), stopping.released():
         run = Run(cfg)
         results = run.go()
     if is_rank_zero():
@@ -50,7 +52,7 @@ _hydra_main = hydra.main(version_base="1.3", config_path="pkg://prunekit.conf", 
 
 def main() -> None:
     """Compose the config and run; after a sweep list what failed."""
-    with summed_up():
+    with summed_up(), stopping.held():  # but for the work itself
         _hydra_main()
 
 

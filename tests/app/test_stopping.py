@@ -13,6 +13,7 @@ from filelock import FileLock
 from prunekit import stopping
 from prunekit.app import ranks
 from prunekit.app.build import fit
+from prunekit.app.stops import stop_told
 from prunekit.files import write_whole
 from prunekit.stopping import Stopped
 from tests.end_to_end import killing
@@ -61,6 +62,21 @@ def test_a_signal_unwinds_and_is_the_exit_status(name, tmp_path):
     assert status == 128 + number
     assert {path.name for path in tmp_path.iterdir()} <= {"ready", "errors", "lock"}
     FileLock(tmp_path / "lock").acquire(timeout=0)
+
+
+def replace_what_unwinds(folder):
+    with stop_told():
+        try:
+            ready(folder)
+            time.sleep(30)
+        finally:
+            raise UnboundLocalError("f")
+
+
+def test_what_a_library_makes_of_a_stop_is_a_stop_all_the_same(tmp_path):
+    status, _ = send(in_child(replace_what_unwinds, tmp_path), tmp_path, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    assert (tmp_path / "errors").read_text().startswith("stopped by SIGTERM; the same command goes on from ")
 
 
 def unwind_slowly(folder):

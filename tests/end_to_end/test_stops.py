@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,29 @@ def test_a_sweep_that_sigterm_stops_lists_its_jobs_and_exits_with_its_number(mon
     assert told.err.count("stopped by SIGTERM; the same command goes on") == 1
     jobs = json.loads(next(tmp_path.glob("sweeps/*/jobs.json")).read_text())
     assert [job["state"] for job in jobs] == ["cut off", "not started"]
+
+
+def signalled_while_a_config_is_opened() -> None:
+    """Where Hydra's own clean-up would raise something else in place of what unwinds."""
+    opened = Path.open
+
+    def open_signalled(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.name == "digits_region.yaml":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return opened(path, *arguments, **named)
+
+    Path.open = open_signalled
+
+
+@pytest.mark.parametrize("many", [(), ("seed=0,1", "-m")])
+def test_a_signal_while_the_config_is_composed_stops_the_command_as_any_other(many, tmp_path):
+    errors = tmp_path / "errors"
+    arguments = (*SHORT, f"paths.runs_dir={tmp_path / 'runs'}", *many)
+    process = start(*arguments, errors=errors, prepare=signalled_while_a_config_is_opened)
+    assert end_of(process) == STOPPED, errors.read_text()
+    assert errors.read_text().startswith("stopped by SIGTERM; the same command goes on from its newest checkpoint ")
+    assert errors.read_text().count("\n") == 1
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 @pytest.fixture(scope="module")
