@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,7 +77,7 @@ def score(
         "network": network,
         "device": module.device.type,
         "grouping": [grouping.word, vars(grouping)],
-        "code": _code(),
+        "code": [_code(), _source(type(module))] if "success" in needs else _code(),
     }
     made: list[Seen] = []
 
@@ -92,7 +93,7 @@ def score(
     with _refusing(module, grouping, criteria):
         for name, criterion in criteria.items():
             kind = f"{type(criterion).__module__}.{type(criterion).__qualname__}"
-            inputs = {"criterion": kind, "arguments": vars(criterion), "code": [_code(), _code(type(criterion))]}
+            inputs = {"criterion": kind, "arguments": vars(criterion), "code": [_code(), _source(type(criterion))]}
             found = take(
                 inputs,
                 lambda c=criterion: _content(c.checked(module, groups, look() if c.needs else Seen())),  # type: ignore[misc]
@@ -161,13 +162,17 @@ def _means(seen: Seen) -> dict[str, Tensor]:
 
 
 @once
-def _code(criterion: type[Criterion] | None = None) -> str:
-    """A digest of the code that what is seen, or a criterion's scores, are made by."""
-    if criterion is None:
-        sources = sorted(Path(units.__file__).parent.glob("*.py"))
-    else:
-        sources = [Path(inspect.getsourcefile(criterion) or units.__file__)]
-    return digest([path.read_text() for path in sources])
+def _code() -> str:
+    """A digest of the code that what is seen is made by."""
+    return digest([path.read_text() for path in sorted(Path(units.__file__).parent.glob("*.py"))])
+
+
+def _source(kind: type[Any]) -> str:
+    """A digest of the file of a class, such as a criterion's."""
+    try:
+        return digest(Path(inspect.getsourcefile(kind) or "").read_text())
+    except (TypeError, OSError):  # written in a notebook or a shell: of no file, so others cannot know it
+        return uuid.uuid4().hex
 
 
 def _observe(
@@ -207,13 +212,16 @@ def _calibration(
         total: Tensor = trainer.strategy.reduce(local.to(device), reduce_op="sum")
         return total.cpu()
 
-    given = Calibration(Batches(), predict or predict_batch)
+    told = getattr(module, "success", None)
+    success = (lambda _, batch: told(batch)) if callable(told) else None
+    given = Calibration(Batches(), predict or predict_batch, success=success)
     if trainer.world_size > 1:
         if not hasattr(loader, "rows"):
             accepted = "on several devices one whose scoring_dataloader says which rows are a rank's, as prunekit's do"
             raise ArgumentError("datamodule", type(trainer.datamodule).__name__, accepted)  # type: ignore[attr-defined]
         rows = loader.rows()
-        given = Calibration(given.batches, given.predict, rows, int(add_up(torch.tensor(len(rows)))), add_up)
+        samples = int(add_up(torch.tensor(len(rows))))
+        given = replace(given, rows=rows, samples=samples, sum_over_ranks=add_up)
     return given
 
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from prunekit.units.series import Levels
 
 Predict = Callable[[nn.Module, Any], tuple[Tensor, Tensor | None]]
+HOLD_OUT = 4  # of so many batches one
 Valid = Callable[[Any], Tensor]  # of a batch of padded sequences which steps are valid, (N, T) bool
+
+Success = Callable[[nn.Module, Any], Tensor]
 
 
 def alone(local: Tensor) -> Tensor:
@@ -48,6 +51,10 @@ class Calibration:
         sum_over_ranks: adds a tensor up over all ranks.
         valid: of a batch of padded sequences which steps are no padding, ``(N, T)`` bool; None where all are, or where
             sequences are packed.
+        success: module, batch -> how well the module does at each step of each sequence, ``(N, T)`` in [0, 1]; None
+            where nobody asks, or where classes tell it.
+        hold_out: of so many batches the last is held out of what is fitted; of fewer the last one, of one none. 0 holds
+            none out.
     """
 
     batches: Iterable[Any]
@@ -56,6 +63,36 @@ class Calibration:
     samples: int | None = None
     sum_over_ranks: Callable[[Tensor], Tensor] = alone
     valid: Valid | None = None
+    success: Success | None = None
+    hold_out: int = HOLD_OUT
+
+    def parted(self) -> Iterator[tuple[Any, bool]]:
+        """All batches, and whether each is held out to judge by.
+
+        Example:
+            >>> [held for _, held in Calibration("abcdefgh").parted()]
+            [False, False, False, True, False, False, False, True]
+            >>> [held for _, held in Calibration("ab").parted()], [held for _, held in Calibration("a").parted()]
+            ([False, True], [False])
+        """
+        last: tuple[Any, bool] | None = None
+        number = -1
+        for number, batch in enumerate(self.batches):
+            if last is not None:
+                yield last
+            last = batch, self.hold_out > 0 and (number + 1) % self.hold_out == 0
+        if last is not None:
+            yield last[0], last[1] or 0 < number < self.hold_out - 1
+
+    def judged(self) -> Iterator[Any]:
+        """The batches that are held out; all of them if none is."""
+        any_held = False
+        for batch, held in self.parted():
+            any_held = any_held or held
+            if held:
+                yield batch
+        if not any_held:
+            yield from self.batches
 
 
 @dataclass(frozen=True)

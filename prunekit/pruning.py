@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prunekit.calibration import NEEDS, Calibration, Predict, Seen, Valid, evaluating, predict_batch
+from prunekit.calibration import HOLD_OUT, NEEDS, Calibration, Predict, Seen, Success, Valid, evaluating, predict_batch
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError
 from prunekit.groups import Grouping, Groups
@@ -47,6 +47,8 @@ def prune(
     repair: Repair | None = None,
     predict: Predict = predict_batch,
     valid: Valid | None = None,
+    success: Success | None = None,
+    hold_out: int = HOLD_OUT,
     order: str = "ascending",
     of: str = "groups",
     scope: str = "all",
@@ -66,6 +68,9 @@ def prune(
         predict: how the module takes a batch, and the batch's classes: ``(module, batch) -> (outputs, classes)``.
         valid: of a batch of padded sequences which steps are no padding, ``(N, T)`` bool; heeded where any layer is
             looked at, as by :class:`~prunekit.units.network_units.NetworkUnits`.
+        success: how well the module does at each step, ``(module, batch) -> (N, T)`` in [0, 1], where a criterion asks
+            for it of :class:`~prunekit.units.network_units.NetworkUnits`.
+        hold_out: of so many batches one is held out of what a repair in closed loop fits to; 0: none.
         order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
         of: as in :func:`~prunekit.selection.select`, as ``scope`` and ``floor`` are.
         scope: likewise.
@@ -100,7 +105,9 @@ def prune(
         if "calibration" in needs and not isinstance(batches, list | tuple):
             batches = list(batches)  # a loader may shuffle, an iterator be gone through once
         with evaluating(module):
-            seen = grouping.observe(module, needs, Calibration(batches, predict, valid=valid))
+            seen = grouping.observe(
+                module, needs, Calibration(batches, predict, valid=valid, success=success, hold_out=hold_out)
+            )
     scores = criterion.checked(module, groups, seen)
     goes = select(
         scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone,

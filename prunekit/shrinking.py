@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from prunekit.calibration import Calibration, Predict, Valid, evaluating
+from prunekit.calibration import HOLD_OUT, Calibration, Predict, Success, Valid, evaluating
 from prunekit.criteria.criterion import Criterion
 from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.cutting import connections, cut_out, cuttable, label
@@ -18,7 +18,6 @@ from prunekit.pruning import prune
 from prunekit.repair import Repair
 from prunekit.shrunk import Shrunk, measure, relative_difference
 from prunekit.teaching import teach
-from prunekit.units.closed_loop import HOLD_OUT
 from prunekit.units.layers import copied
 from prunekit.units.network_units import hidden_linear
 from prunekit.units.parts import recurrent_layers
@@ -41,8 +40,10 @@ def shrink(
     repair: Repair | None = None,
     predict: Predict | None = None,
     valid: Valid | None = None,
+    success: Success | None = None,
     scope: str = "within",
     teacher_epochs: int = 0,
+    hold_out: int = HOLD_OUT,
     show: bool = True,
 ) -> Shrunk[M]:
     """Make a network smaller: units go, what stays is refitted without labels, and what is gone is cut out.
@@ -54,8 +55,8 @@ def shrink(
 
     Args:
         model: any; it is not changed.
-        batches: what it is called with, labels not needed; on its device, and held in memory: eight or more. Every
-            fourth is held out of the refitting, so sequences of one kind, such as one speaker's, belong into one batch.
+        batches: what it is called with, labels not needed; on its device, and held in memory: eight or more. Some are
+            held out of the refitting, so sequences of one kind, such as one speaker's, belong into one batch.
         rate: the share of units that goes, in [0, 1).
         tolerance: instead of a rate: as many go as leave ``difference`` at most this.
         layers: names of those whose units go; None for all.
@@ -64,9 +65,13 @@ def shrink(
         predict: how the model takes a batch, ``(module, batch) -> (outputs, None)``; by default it is called with the
             batch, of a tuple or list with the first element alone. Outputs are what has to stay as it is.
         valid: of a batch of padded sequences which steps are no padding, ``(N, T)`` bool; packed ones tell it.
+        success: for a criterion that asks for it, such as transfer entropy: how well the model does at each step,
+            ``(module, batch) -> (N, T)`` in [0, 1].
         scope: ``within``: each layer and direction loses the share; ``all``: they are ranked together.
         teacher_epochs: epochs over the same batches in which the smaller network is trained towards the outputs of the
-            one before, see :func:`~prunekit.teaching.teach`; needs four batches.
+            one before, see :func:`~prunekit.teaching.teach`.
+        hold_out: of so many batches one is held out: it chooses, and ``difference`` is of those alone. 0 fits to all,
+            where they are few; ``difference`` is then of what was fitted to.
         show: whether to print the table.
 
     Raises:
@@ -92,7 +97,10 @@ def shrink(
         raise ArgumentError("layers", layers, "a list of names of layers, or None for all")
     if isinstance(batches, torch.Tensor | Mapping | str) or not isinstance(batches, Iterable):
         raise ArgumentError("batches", f"a {type(batches).__name__}", "a list of batches, or what can be gone through")
-    given = Calibration(list(batches), _checked(predict or call), valid=valid)  # a loader may shuffle
+    if check_count("hold_out", hold_out) == 1:
+        raise ArgumentError("hold_out", hold_out, "a whole number of 2 or more, or 0")
+    # A loader may shuffle: what it gives is taken once.
+    given = Calibration(list(batches), _checked(predict or call), valid=valid, hold_out=hold_out)
     with ieee(), evaluating(model), torch.no_grad():
         dense = copied(model)  # which may keep states of its own between calls
         _look(dense, given)
@@ -110,7 +118,7 @@ def shrink(
             made = copied(dense)
             prune(
                 made, grouping, criterion or Reconstruction(), share, given.batches, repair=repair or ClosedLoop(),
-                predict=given.predict, valid=valid, scope=scope, floor=True,
+                predict=given.predict, valid=valid, success=success, hold_out=hold_out, scope=scope, floor=True,
             )  # fmt: skip
             small, left = cut_out(made, connected, given)
             if teacher_epochs:
@@ -165,9 +173,9 @@ def _look(dense: nn.Module, given: Calibration) -> None:
             raise ArgumentError("batches", "one of which the model makes NaN", "batches with finite outputs")
     if not count:
         raise ArgumentError("batches", "none", "batches that the model is called with")
-    if count < HOLD_OUT:
+    if given.hold_out and count < given.hold_out:
         said = "none here, so the difference is of what was fitted to" if count == 1 else "here one"
-        log.warning("%d batches are few: every fourth is held out to judge by, %s", count, said)
+        log.warning("%d batches are few: one of %d is held out to judge by, %s", count, given.hold_out, said)
 
 
 class Attempt(NamedTuple, Generic[M]):

@@ -14,7 +14,7 @@ from prunekit.exports import save_compact
 from prunekit.latency import medians
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.units.before_and_now import floats
-from prunekit.units.closed_loop import HOLD_OUT, REFITTED
+from prunekit.units.closed_loop import REFITTED
 from prunekit.units.layers import count_outputs
 
 M = TypeVar("M", bound=nn.Module)
@@ -43,6 +43,7 @@ class Shrunk(Generic[M]):
         parameter_counts: before and after, as the next two are.
         macs: multiply-adds of the first batch.
         milliseconds: of the first batch, median of a few turns.
+        judged_by: what the difference is of, in words: held-out batches where there are any.
     """
 
     module: M
@@ -52,6 +53,7 @@ class Shrunk(Generic[M]):
     parameter_counts: tuple[int, int]
     macs: tuple[int, int]
     milliseconds: tuple[float, float]
+    judged_by: str = "held-out batches"
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """What the network makes of inputs."""
@@ -73,7 +75,7 @@ class Shrunk(Generic[M]):
             "parameters    {:,} -> {:,}".format(*self.parameter_counts),
             "multiply-adds {:,} -> {:,}".format(*self.macs),
             "milliseconds  {:.2f} -> {:.2f}".format(*self.milliseconds),
-            f"outputs differ by {self.difference:.2%} on held-out batches",
+            f"outputs differ by {self.difference:.2%} on {self.judged_by}",
         ]
         return "\n".join([*lines, *totals])
 
@@ -81,12 +83,10 @@ class Shrunk(Generic[M]):
 def relative_difference(one: nn.Module, other: nn.Module, calibration: Calibration) -> float:
     """How far two networks' outputs are apart on held-out batches: ``sqrt(sum (a - b)^2 / sum a^2)``."""
     apart = size = 0.0
-    batches = list(enumerate(calibration.batches))
-    for number, batch in batches:
-        if len(batches) == 1 or number % HOLD_OUT == HOLD_OUT - 1 or len(batches) < HOLD_OUT:
-            pairs = zip(*(floats(calibration.predict(each, batch)[0]) for each in (one, other)), strict=True)
-            for a, b in pairs:
-                apart, size = apart + float((a - b).square().sum()), size + float(a.square().sum())
+    for batch in calibration.judged():
+        pairs = zip(*(floats(calibration.predict(each, batch)[0]) for each in (one, other)), strict=True)
+        for a, b in pairs:
+            apart, size = apart + float((a - b).square().sum()), size + float(a.square().sum())
     return (apart / size) ** 0.5 if size else 0.0
 
 
@@ -128,6 +128,7 @@ def measure(
         (_count(model), _count(small)),
         (macs(model, first, call), macs(small, first, call)),
         (1000 * timed["0"], 1000 * timed["1"]),
+        "held-out batches" if any(held for _, held in given.parted()) else "batches that it was fitted to",
     )
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from prunekit.calibration import Calibration, evaluating
-from prunekit.units.closed_loop import HOLD_OUT
 from prunekit.units.watching import floating
 
 LEARNING_RATE, MOST_NORM = 1e-3, 1.0
@@ -26,7 +25,7 @@ def teach(
     Args:
         student: is trained.
         teacher: says what the outputs should be.
-        given: batches that can be gone through again and again; every fourth is held out, to say which epoch was best.
+        given: batches that can be gone through again and again; those that it holds out say which epoch was best.
         epochs: over the others.
         learning_rate: at the start; it falls to 0 along a half cosine.
 
@@ -47,8 +46,8 @@ def teach(
         errors = [_held_out(student, teacher, given)]
         best = {name: value.clone() for name, value in student.state_dict().items()}
         for _ in range(epochs):
-            for number, batch in enumerate(given.batches):
-                if _is_held(number):
+            for batch, held in given.parted():
+                if held:
                     continue
                 optimizer.zero_grad()
                 apart, size = _error(student, teacher, given, batch)
@@ -65,10 +64,6 @@ def teach(
     return errors
 
 
-def _is_held(number: int) -> bool:
-    return number % HOLD_OUT == HOLD_OUT - 1
-
-
 def _error(student: nn.Module, teacher: nn.Module, given: Calibration, batch: object) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         wanted = floating(given.predict(teacher, batch)[0])
@@ -80,9 +75,8 @@ def _error(student: nn.Module, teacher: nn.Module, given: Calibration, batch: ob
 @torch.no_grad()
 def _held_out(student: nn.Module, teacher: nn.Module, given: Calibration) -> float:
     total = torch.zeros(2, dtype=torch.float64)
-    for number, batch in enumerate(given.batches):
-        if _is_held(number):
-            total += torch.stack(_error(student, teacher, given, batch)).cpu().double()
+    for batch in given.judged():
+        total += torch.stack(_error(student, teacher, given, batch)).cpu().double()
     return float(total[0] / total[1]) if total[1] else 0.0
 
 

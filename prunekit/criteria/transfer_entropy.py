@@ -8,15 +8,17 @@ from prunekit.calibration import Seen
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.errors import ArgumentError, check_choice, check_count
 from prunekit.groups import Groups
-from prunekit.units.codes import count_levels, encode_target, equal_width, quantile
-from prunekit.units.series import TARGETS, UnitSeries
-from prunekit.units.transfer_entropy import count_transitions, miller_madow, surrogates, transfer_entropy
+from prunekit.units.codes import encode_target
+from prunekit.units.series import TARGETS, Series, UnitSeries
+from prunekit.units.transfer_entropy import miller_madow, surrogates, transfer_entropy
 
 
 class TransferEntropy(Criterion):
     """Transfer entropy from the network's success to a unit's output, in bits.
 
-    x is the unit's output h over a clip, y the network's success on the clip's true class at the same step.
+    x is the unit's output h over a clip, y the network's success on the clip's true class at the same step. With
+    :class:`~prunekit.units.network_units.NetworkUnits` y is what the model itself calls success at each step of each
+    sequence, a number in [0, 1], whatever its task; a ``hit`` is then a success of at least one half.
 
     Args:
         target: y: the ``probability`` of the true class, ``hit`` (0 or 1), or the ``accuracy`` of all clips at t.
@@ -57,18 +59,15 @@ class TransferEntropy(Criterion):
 
     def scores(self, module: nn.Module, groups: Groups, seen: Seen) -> Scores:
         """Bits, and p-values with ``correction=surrogate``."""
-        series = seen.outputs
-        assert isinstance(series, UnitSeries)
-        if self.edges == "quantile":
-            totals = series.sum_over_ranks(count_levels(series.levels))
-            x = quantile(series.levels, self.bins, totals)
-        else:
-            x = equal_width(series.levels, self.bins)
-        y = encode_target(series.target(self.target), self.target_bins)
-        bins = self.bins, self.target_bins
+        series, bins = seen.outputs, (self.bins, self.target_bins)
+        assert isinstance(series, Series)
         if self.correction == "surrogate":
+            if not isinstance(series, UnitSeries):
+                accepted = "none or miller_madow: surrogates want sequences of one length, of one layer"
+                raise ArgumentError("correction", self.correction, accepted)
+            x, y = series.codes(self.bins, self.edges), encode_target(series.target(self.target), self.target_bins)
             found = surrogates(x, y, *bins, self.surrogates, self.seed, series.rows, series.sum_over_ranks)
             return Scores(found.transfer_entropy - found.mean, found.p_value)
-        counts = series.sum_over_ranks(count_transitions(x, y[series.rows], *bins))
+        counts = series.transitions(self.target, *bins, self.edges)
         bits = transfer_entropy(counts)
         return Scores(bits + miller_madow(counts) if self.correction == "miller_madow" else bits)

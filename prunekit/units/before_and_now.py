@@ -24,14 +24,12 @@ class BeforeAndNow:
         module: as it is before.
         names: of the parameters that may change.
         calibration: batches that can be passed over again and again.
-        hold_out: of so many batches one is held out; of fewer the last one, of one none.
     """
 
-    def __init__(self, module: nn.Module, names: set[str], calibration: Calibration, hold_out: int) -> None:
-        self.module, self._calibration, self._hold_out = module, calibration, hold_out
+    def __init__(self, module: nn.Module, names: set[str], calibration: Calibration) -> None:
+        self.module, self._calibration = module, calibration
         self._own = {name: module.get_parameter(name) for name in names}
         self._before = self.weights()
-        self._several = any(number > 0 for number, _ in enumerate(calibration.batches))
         self._prints: list[list[float]] = []  # of the batches, so that others are noticed
 
     def weights(self) -> dict[str, Tensor]:
@@ -45,18 +43,12 @@ class BeforeAndNow:
 
     def batches(self) -> Iterator[tuple[Any, bool]]:
         """All batches, and whether each is held out."""
-        last = None
-        for number, batch in enumerate(self._calibration.batches):
+        for number, (batch, held) in enumerate(self._calibration.parted()):
             if number == len(self._prints):
                 self._prints.append(_print(batch))
             if self._prints[number] != _print(batch):
                 raise ValueError("batches that are not the same, in the same order, each time they are gone through")
-            if last is not None:
-                yield last
-            last = batch, number % self._hold_out == self._hold_out - 1
-        if last is not None:
-            few = self._several and number < self._hold_out - 1
-            yield last[0], last[1] or few
+            yield batch, held
 
     @contextmanager
     def before(self) -> Iterator[None]:
@@ -97,12 +89,11 @@ class BeforeAndNow:
     def error(self) -> float:
         """Of the outputs on held-out batches: sum of squared differences over the sum of squares before."""
         total = torch.zeros(2, dtype=torch.float64)
-        for batch, held in self.batches():
-            if held or not self._several:
-                with self.before():
-                    wanted = floats(self._calibration.predict(self.module, batch)[0])
-                for one, other in zip(wanted, floats(self._calibration.predict(self.module, batch)[0]), strict=True):
-                    total += torch.stack([(one - other).square().sum(), one.square().sum()]).cpu()
+        for batch in self._calibration.judged():
+            with self.before():
+                wanted = floats(self._calibration.predict(self.module, batch)[0])
+            for one, other in zip(wanted, floats(self._calibration.predict(self.module, batch)[0]), strict=True):
+                total += torch.stack([(one - other).square().sum(), one.square().sum()]).cpu()
         apart, size = self.add_up(total)
         return float(apart / size.clamp(min=torch.finfo(torch.float64).tiny))
 

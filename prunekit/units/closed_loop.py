@@ -33,8 +33,9 @@ from prunekit.units.parts import Key, Part, parts_of
 from prunekit.units.refitting import RIDGES, Fold, Sums, best_refit, folds_of, take_apart, together
 from prunekit.units.watching import watching
 
-PASSES, TURNS, HOLD_OUT = 1, 5, 4
+PASSES, TURNS, GROUPS = 1, 5, 4  # so many groups of batches are left out in turn to choose a ridge by
 REFITTED = (*GATES, *CELLS, nn.Linear)
+HELD = -1  # the group of what is held out
 MOST_KEPT = 2**31  # bytes of what a layer said before, which is computed anew for each turn beyond that
 
 
@@ -71,18 +72,16 @@ def close_loop(
     ridges: Sequence[float] = RIDGES,
     passes: int = PASSES,
     turns: int = TURNS,
-    hold_out: int = HOLD_OUT,
 ) -> Closed:
     """Remove units and repair in place what stays: recurrent and linear layers, in the order in which they are called.
 
     Args:
         module: in evaluation mode, with the weights before.
         gone: a part's layer, number and direction -> ``(units,)`` bool, which of its units go.
-        calibration: batches that can be passed over again and again; every ``hold_out``-th is held out.
+        calibration: batches that can be passed over again and again; what it holds out is never fitted to.
         ridges: those to choose from for each layer, relative to the mean square of what is read.
         passes: over all layers; 0 to remove alone. The best on held-out batches is kept.
         turns: how often a layer is fitted to its own new trajectory within a pass.
-        hold_out: of so many batches one is never fitted to.
 
     Returns:
         How far it came.
@@ -92,7 +91,7 @@ def close_loop(
     """
     stages, left = _stages(module, calibration, gone)
     names = {name for stage in stages for part in stage.parts for name in part.names}
-    pair = BeforeAndNow(module, names, calibration, hold_out)
+    pair = BeforeAndNow(module, names, calibration)
     for part in (part for stage in stages for part in stage.parts if part.key in gone):
         for name in part.names:
             module.get_parameter(name)[gone[part.key].repeat(part.gates)] = 0.0
@@ -125,7 +124,7 @@ class _Fit:
     def __init__(self, pair: BeforeAndNow, stage: Stage, gone: Mapping[Key, Tensor], ridges: Sequence[float]) -> None:
         self._pair, self._stage, self._gone, self._ridges = pair, stage, gone, ridges
         self._layer = stage.parts[0].layer
-        self._sums: dict[tuple[int, int, bool], Sums] = {}  # of a part's fold, over fitted or held-out batches
+        self._sums: dict[tuple[int, int, int], Sums] = {}  # of a part's fold, over a group of batches
         self.chosen: dict[Key, float] = {}
 
     def run(self, turns: int) -> None:
@@ -135,14 +134,17 @@ class _Fit:
         said: list[list[list[Said]] | None] = []
         kept = 0
         for turn in range((turns if recurrent else 1) + begins):
+            fitted = 0
             for number, (batch, held) in enumerate(self._pair.batches()):
+                group = HELD if held else fitted % GROUPS
+                fitted += not held
                 if number == len(said):
                     said.append(None)
                 then = said[number] or self._said(batch)
                 if said[number] is None and kept < MOST_KEPT:
                     said[number] = then
                     kept += sum(each.nbytes for part in then for call in part for each in call.folds)
-                self._add(batch, held, then, along_before=begins and turn == 0)
+                self._add(batch, group, then, along_before=begins and turn == 0)
             self._solve()
 
     def _said(self, batch: Any) -> list[list[Said]]:
@@ -160,7 +162,7 @@ class _Fit:
                 found.append(calls)
         return found
 
-    def _add(self, batch: Any, held: bool, then: list[list[Said]], along_before: bool) -> None:
+    def _add(self, batch: Any, group: int, then: list[list[Said]], along_before: bool) -> None:
         """Add to the sums what is read now, and what was said before."""
         now = self._pair.see(batch, self._layer, len(then[0]))
         for number, (part, folds) in enumerate(zip(self._stage.parts, self._stage.folds, strict=True)):
@@ -172,7 +174,7 @@ class _Fit:
                 read = _read(part, call.inputs, earlier)
                 for place, (fold, wanted) in enumerate(zip(folds, before.folds, strict=True)):
                     own = read[:, fold.columns]
-                    sums, key = Sums(own.T @ own, wanted.to(own).T @ own), (number, place, held)
+                    sums, key = Sums(own.T @ own, wanted.to(own).T @ own), (number, place, group)
                     self._sums[key] = self._sums[key] + sums if key in self._sums else sums
 
     def _solve(self) -> None:
@@ -180,16 +182,17 @@ class _Fit:
         for number, (part, folds) in enumerate(zip(self._stage.parts, self._stage.folds, strict=True)):
             for place, fold in enumerate(folds):
                 present = together(module, fold)
-                fitted, held = (self._total(number, place, which, present) for which in (False, True))
-                if fitted is None:
-                    continue  # nothing but zeros is read
-                made, self.chosen[part.key] = best_refit(fitted, held, present, self._ridges)
-                take_apart(module, fold, made)
+                totals = {group: self._total(number, place, group, present) for group in (*range(GROUPS), HELD)}
+                held = totals.pop(HELD)
+                groups = [each for each in totals.values() if each is not None]
+                if groups:  # else nothing but zeros is read
+                    made, self.chosen[part.key] = best_refit(groups, held, present, self._ridges)
+                    take_apart(module, fold, made)
 
-    def _total(self, number: int, place: int, held: bool, present: Tensor) -> Sums | None:
+    def _total(self, number: int, place: int, group: int, present: Tensor) -> Sums | None:
         """The sums over all ranks, on the weights' device; None where no batch is in them."""
         nothing = Sums(present.new_zeros(present.shape[1], present.shape[1]), torch.zeros_like(present))
-        own = self._sums.get((number, place, held), nothing)
+        own = self._sums.get((number, place, group), nothing)
         total = Sums(*(self._pair.add_up(each).to(present) for each in (own.gram, own.cross)))
         return total if bool(total.gram.any()) else None
 

@@ -13,13 +13,14 @@ from prunekit.units.codes import LEVELS, count_levels, encode_outputs
 from prunekit.units.layers import check_layer, level, suffixes
 from prunekit.units.links import Link, sequential_links
 from prunekit.units.moments import Moments, OutputMoments
+from prunekit.units.network_series import SUCCESS, NetworkSeries, PartSeries, check_success
 from prunekit.units.parts import Key, Part, parts_of, recurrent_layers
 from prunekit.units.series import Levels
 from prunekit.units.tracing import trace
 from prunekit.units.unit_grouping import UnitGrouping
-from prunekit.units.watching import watching
+from prunekit.units.watching import Steps, watching
 
-OBSERVED = frozenset({"outputs", "moments", "readers", "calibration"})
+OBSERVED = frozenset({"outputs", "success", "moments", "readers", "calibration"})
 
 
 def hidden_linear(module: nn.Module) -> dict[str, Link]:
@@ -96,7 +97,7 @@ class NetworkUnits(UnitGrouping):
         self.parts(module)
         if not needs <= OBSERVED:
             got = f"one that looks at {', '.join(sorted(needs - OBSERVED))}"
-            accepted = "one without labels; what wants success at each step is for Units(layer, head)"
+            accepted = "one that looks at what units do, without labels or with success at each step"
             raise ArgumentError("criterion", got, accepted)
 
     def label(self) -> str:
@@ -109,6 +110,7 @@ class NetworkUnits(UnitGrouping):
 
         Raises:
             ValueError: if a part's units are read by what cannot read units, or a layer is not called.
+            ArgumentError: if success is wanted and not told, or there are linear layers, whose rows may be no steps.
         """
         parts = self.parts(module)
         readers = [self.readers(module, part, calibration) for part in parts] if "readers" in needs else None
@@ -116,14 +118,28 @@ class NetworkUnits(UnitGrouping):
             return Seen(readers=readers, calibration=calibration)
         counts: dict[Key, Tensor] = {}
         moments: dict[Key, OutputMoments] = {}
+        series: dict[Key, PartSeries] = {}
         hidden = hidden_linear(module)
+        if "success" in needs:
+            if calibration.success is None:
+                raise ArgumentError("success", None, SUCCESS)
+            if found := [part.layer for part in parts if part.layer in hidden]:
+                got = f"{found[0]}, a linear layer, whose rows may be no steps"
+                raise ArgumentError("layers", got, "recurrent layers, for a criterion that looks at success")
         watched = {part.layer: hidden[part.layer].reader if part.layer in hidden else part.layer for part in parts}
         for batch in calibration.batches:
             valid = None if calibration.valid is None else calibration.valid(batch)
             with watching(module, list(dict.fromkeys(watched.values())), valid) as seen:
                 calibration.predict(module, batch)
+            success = None
+            if "success" in needs and calibration.success is not None:
+                success = check_success(calibration.success(module, batch))
             for part in parts:
-                for call in seen.get((watched[part.layer], part.number, part.direction), []):
+                calls = seen.get((watched[part.layer], part.number, part.direction), [])
+                if success is not None and calls:
+                    own = self._series(module, part, calls, success)
+                    series[part.key] = series[part.key] + own if part.key in series else own
+                for call in calls:
                     linear = part.layer in hidden
                     outputs, earlier = (call.inputs, call.inputs) if linear else (call.outputs, call.earlier)
                     count = count_levels(encode_outputs(outputs)).cpu()
@@ -138,8 +154,18 @@ class NetworkUnits(UnitGrouping):
         def add_up(local: Tensor) -> Tensor:
             return calibration.sum_over_ranks(local.cpu()).cpu()
 
-        histograms = Histograms([add_up(counts[part.key]) for part in parts])
-        return Seen(histograms, [moments[part.key].map(add_up) for part in parts], readers, calibration=calibration)
+        levels: Levels = Histograms([add_up(counts[part.key]) for part in parts])
+        if series:
+            levels = NetworkSeries([series[part.key] for part in parts], calibration)
+        return Seen(levels, [moments[part.key].map(add_up) for part in parts], readers, calibration=calibration)
+
+    def _series(self, module: nn.Module, part: Part, calls: list[Steps], success: Tensor) -> PartSeries:
+        """Of one batch; a cell's calls are the steps of one series, of a recurrent module there may be one call."""
+        if isinstance(module.get_submodule(part.layer), nn.RNNCellBase):
+            calls = [Steps(*map(torch.cat, zip(*calls, strict=True)))]
+        if len(calls) > 1:
+            raise ValueError(f"{part.layer} is called {len(calls)} times a batch, so its steps are not known")
+        return PartSeries.of(calls[0], success)
 
     def links(self, module: nn.Module, part: Part, calibration: Calibration) -> list[Link]:
         """What reads a part's units from outside of its module, seen on the first batch.

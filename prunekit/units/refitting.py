@@ -53,25 +53,46 @@ class Sums:
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(self.gram + other.gram, self.cross + other.cross)
 
+    def __sub__(self, other: "Sums") -> "Sums":
+        return Sums(self.gram - other.gram, self.cross - other.cross)
+
     def error(self, weights: Tensor) -> float:
         """The sum of ``|W r - z|^2``, but for that of ``|z|^2``, which is the same for all W."""
         return float((weights @ self.gram * weights).sum() - 2 * (weights * self.cross).sum())
 
 
-def best_refit(fitted: Sums, held: Sums | None, present: Tensor, ridges: Sequence[float]) -> tuple[Tensor, float]:
-    """The refit by that ridge which has the least error on samples that it was not fitted to, and the ridge.
+def best_refit(
+    groups: Sequence[Sums], held: Sums | None, present: Tensor, ridges: Sequence[float]
+) -> tuple[Tensor, float]:
+    """The refit to all groups, and its ridge: that of the least error on groups that it was not fitted to.
+
+    Each group is left out in turn, and what is held out of all fits counts as well. With one group and nothing held out
+    the ridge in the middle is taken.
 
     Args:
-        fitted: sums over the samples that are fitted to.
-        held: over others; None to take the ridge in the middle.
+        groups: sums over the samples of each, at least one.
+        held: over others.
         present: ``(rows, m)`` float64, the weights towards which the ridges draw.
         ridges: some.
     """
-    if held is None or len(ridges) == 1:
-        ridge = ridges[len(ridges) // 2]
-        return refit(fitted.gram, fitted.cross, present, ridge), ridge
-    made = [(refit(fitted.gram, fitted.cross, present, ridge), ridge) for ridge in ridges]
-    return min(made, key=lambda pair: held.error(pair[0]))
+    whole = _total(groups)
+
+    def fitted(sums: Sums, ridge: float) -> Tensor:
+        return refit(sums.gram, sums.cross, present, ridge)
+
+    def error(ridge: float) -> float:
+        of_held = held.error(fitted(whole, ridge)) if held is not None else 0.0
+        if len(groups) == 1:
+            return of_held
+        return of_held + sum(each.error(fitted(whole - each, ridge)) for each in groups)
+
+    alone = len(ridges) == 1 or (held is None and len(groups) == 1)
+    ridge = ridges[len(ridges) // 2] if alone else min(ridges, key=error)
+    return fitted(whole, ridge), ridge
+
+
+def _total(groups: Sequence[Sums]) -> Sums:
+    return Sums(torch.stack([each.gram for each in groups]).sum(0), torch.stack([each.cross for each in groups]).sum(0))
 
 
 class Fold(NamedTuple):

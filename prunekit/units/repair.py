@@ -10,7 +10,7 @@ from prunekit.calibration import Seen, evaluating
 from prunekit.errors import check_count
 from prunekit.groups import Grouping, Groups
 from prunekit.repair import Repair
-from prunekit.units.closed_loop import HOLD_OUT, PASSES, REFITTED, TURNS, close_loop
+from prunekit.units.closed_loop import PASSES, REFITTED, TURNS, close_loop
 from prunekit.units.compensation import RIDGE, check_ridge, compensate
 from prunekit.units.gates import gate_constants
 from prunekit.units.grouping import Units
@@ -72,7 +72,6 @@ class ClosedLoop(Repair):
             does best on held-out batches, for each layer.
         passes: over all layers.
         turns: how often a layer is fitted to its own new trajectory in a pass.
-        hold_out: of so many batches one is held out.
 
     Raises:
         ArgumentError: if a value is not accepted.
@@ -82,13 +81,10 @@ class ClosedLoop(Repair):
     needs = frozenset({"calibration"})
     words = ("unit",)
 
-    def __init__(
-        self, ridge: float | None = None, passes: int = PASSES, turns: int = TURNS, hold_out: int = HOLD_OUT
-    ) -> None:
+    def __init__(self, ridge: float | None = None, passes: int = PASSES, turns: int = TURNS) -> None:
         self.ridge = None if ridge is None else check_ridge(ridge)
         self.passes = check_count("passes", passes, least=1)
         self.turns = check_count("turns", turns, least=1)
-        self.hold_out = check_count("hold_out", hold_out, least=2)
 
     def __call__(
         self, module: nn.Module, grouping: Grouping, groups: Groups, goes: Tensor, seen: Seen
@@ -101,7 +97,7 @@ class ClosedLoop(Repair):
         gone = {part.key: each for part, each in zip(parts, own, strict=True)}
         with evaluating(module):
             ridges = RIDGES if self.ridge is None else (self.ridge,)
-            found = close_loop(module, gone, seen.calibration, ridges, self.passes, self.turns, self.hold_out)
+            found = close_loop(module, gone, seen.calibration, ridges, self.passes, self.turns)
         log.info(
             "closed loop: squared difference of outputs on held-out batches, relative: %s; kept: %s",
             ", ".join(f"{error:.3g}" for error in found.errors),

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from prunekit.calibration import Calibration, alone
 from prunekit.gpu import float64
-from prunekit.units.codes import count_levels, encode_outputs, equal_width
+from prunekit.units.codes import count_levels, encode_outputs, encode_target, equal_width, quantile
 from prunekit.units.gates import gate_activations, on_one_scale
 from prunekit.units.moments import OutputMoments
+from prunekit.units.transfer_entropy import count_transitions
 
 TARGETS = ("probability", "hit", "accuracy")
 MOST_COMPARED, ROWS_COMPARED = 64, 4  # sequences, and what is read of them
@@ -31,8 +32,26 @@ class Levels(ABC):
         """
 
 
+class Series(Levels):
+    """Levels of outputs step by step, beside how well the network did."""
+
+    @abstractmethod
+    def transitions(self, target: str, bins: int, target_bins: int, edges: str) -> Tensor:
+        """How often each unit went from one bin to another while the target was in a third, over all ranks.
+
+        Args:
+            target: of :data:`TARGETS`.
+            bins: of outputs: 2, 4, 8 or 16.
+            target_bins: of the target, of equal width: 2 to 16.
+            edges: of the outputs' bins: ``equal_width``, or each unit's own ``quantile``.
+
+        Returns:
+            ``(G, bins, bins, target_bins)`` int64, as :func:`prunekit.units.transfer_entropy.count_transitions` has it.
+        """
+
+
 @dataclass(frozen=True)
-class UnitSeries(Levels):
+class UnitSeries(Series):
     """Time series over training clips: of units' outputs, or of gates' activations, four times as many.
 
     Gates come in the order of the LSTM's rows; levels are of activations on the scale of outputs, magnitudes of
@@ -58,6 +77,17 @@ class UnitSeries(Levels):
     def counts(self, bins: int) -> Tensor:
         """Counted in the series."""
         return self.sum_over_ranks(count_levels(equal_width(self.levels, bins), bins))
+
+    def codes(self, bins: int, edges: str) -> Tensor:
+        """The bins of the outputs here, of the shape of ``levels``."""
+        if edges == "quantile":
+            return quantile(self.levels, bins, self.sum_over_ranks(count_levels(self.levels)))
+        return equal_width(self.levels, bins)
+
+    def transitions(self, target: str, bins: int, target_bins: int, edges: str) -> Tensor:
+        """Counted over all clips."""
+        x, y = self.codes(bins, edges), encode_target(self.target(target), target_bins)
+        return self.sum_over_ranks(count_transitions(x, y[self.rows], bins, target_bins))
 
     def target(self, name: str) -> Tensor:
         """The series y of all clips, ``(clips, T)`` float in [0, 1].

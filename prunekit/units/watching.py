@@ -22,11 +22,14 @@ class Steps(NamedTuple):
         earlier: ``(n, units)``, its own outputs one step before, or the states that it was handed; a linear layer has
             none, ``(n, 0)``.
         outputs: ``(n, units)``.
+        places: ``(n, 2)`` int64 on the CPU, which sequence of the batch, and which step of it; of a linear layer, whose
+            rows may be anything, ``(n, 0)``.
     """
 
     inputs: Tensor
     earlier: Tensor
     outputs: Tensor
+    places: Tensor
 
 
 @contextmanager
@@ -65,11 +68,12 @@ def watching(module: nn.Module, layers: Sequence[str], valid: Tensor | None = No
             calls = seen.setdefault((name, 0, 0), [])
             if isinstance(layer, nn.RNNCellBase):
                 step = valid[:, len(calls)] if valid is not None and len(calls) < valid.shape[1] else None
-                calls.append(_only(_cell_steps(layer, x, hx, outputs), step))
+                calls.append(_only(_cell_steps(layer, x, hx, outputs, len(calls)), step))
             else:
                 rows = x.reshape(-1, x.shape[-1])
+                places = torch.empty(len(rows), 0, dtype=torch.int64)
                 turned = valid.T if valid is not None and x.shape[:-1] == valid.T.shape != valid.shape else valid
-                calls.append(_only(Steps(rows, rows[:, :0], outputs.reshape(-1, outputs.shape[-1])), turned))
+                calls.append(_only(Steps(rows, rows[:, :0], outputs.reshape(-1, outputs.shape[-1]), places), turned))
 
         return hook
 
@@ -136,6 +140,7 @@ def stack_steps(layer: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> dict[
         states = [each[:, None] if single else each for each in (hx if isinstance(hx, tuple) else (hx,))]
         if isinstance(x, PackedSequence) and x.sorted_indices is not None:
             states = [each.index_select(1, x.sorted_indices) for each in states]
+    places = _places(data, lengths, x.sorted_indices if isinstance(x, PackedSequence) else None)
     for number in range(layer.num_layers):
         first = [each[number * directions : (number + 1) * directions].contiguous() for each in states]
         start: Any = tuple(first) if isinstance(layer, nn.LSTM) else first[0]
@@ -144,9 +149,18 @@ def stack_steps(layer: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> dict[
         for direction, each in enumerate(torch.split(outputs, layer.hidden_size, dim=-1)):
             earlier = _earlier(each, first[0][direction], lengths, reverse=direction == 1)
             rows = [part.reshape(-1, part.shape[-1]) for part in (data, earlier, each)]
-            found[number, direction] = Steps(*rows)
+            found[number, direction] = Steps(rows[0], rows[1], rows[2], places)
         data = outputs
     return found
+
+
+def _places(data: Tensor, lengths: Tensor | None, order: Tensor | None) -> Tensor:
+    """Of each row of a batch the sequence and the step: ``(N, T, ...)``, or packed, with the order of sequences."""
+    if lengths is None:
+        return torch.cartesian_prod(torch.arange(data.shape[0]), torch.arange(data.shape[1])).view(-1, 2)
+    sample = torch.cat([torch.arange(int(count)) for count in lengths])
+    step = torch.arange(len(lengths)).repeat_interleave(lengths)
+    return torch.stack([sample if order is None else order.cpu()[sample], step], 1)
 
 
 def _alone(layer: nn.RNNBase, number: int) -> nn.RNNBase:
@@ -179,8 +193,10 @@ def _earlier(outputs: Tensor, start: Tensor, lengths: Tensor | None, reverse: bo
     return torch.cat([start, *(before[: len(now)] for before, now in pairwise(steps))])
 
 
-def _cell_steps(cell: nn.RNNCellBase, x: Tensor, hx: Any, outputs: Any) -> Steps:
+def _cell_steps(cell: nn.RNNCellBase, x: Tensor, hx: Any, outputs: Any, step: int) -> Steps:
     h = outputs[0] if isinstance(outputs, tuple) else outputs
     before = hx[0] if isinstance(hx, tuple) else hx
     before = torch.zeros_like(h) if before is None else before
-    return Steps(*(each.reshape(-1, each.shape[-1]) for each in (x, before, h)))
+    rows = [each.reshape(-1, each.shape[-1]) for each in (x, before, h)]
+    sample = torch.arange(len(rows[0]))
+    return Steps(rows[0], rows[1], rows[2], torch.stack([sample, torch.full_like(sample, step)], 1))

@@ -211,7 +211,7 @@ def test_outputs_in_an_object_are_outputs():
 def test_few_batches_are_told(caplog):
     torch.manual_seed(0)
     shrink(Looped(), sequences(1), rate=0.5, show=False)
-    assert "1 batches are few: every fourth is held out to judge by, none here" in caplog.text
+    assert "1 batches are few: one of 4 is held out to judge by, none here" in caplog.text
 
 
 def test_a_tolerance_finds_the_smallest_network_within_it():

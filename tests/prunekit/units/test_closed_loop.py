@@ -132,8 +132,23 @@ def test_the_ridge_is_the_one_with_the_least_error_on_what_is_held_out():
         return Sums(r.T @ r, z.T @ r)
 
     few, held = sums(31, 1.0), sums(5000, 0.0)
-    made, ridge = best_refit(few, held, now, RIDGES)
+    made, ridge = best_refit([few], held, now, RIDGES)
     errors = {each: float((refit(few.gram, few.cross, now, each) - true).norm()) for each in RIDGES}
     assert ridge == min(errors, key=errors.get) > min(RIDGES)
     assert float((made - true).norm()) == errors[ridge]
-    assert best_refit(sums(5000, 0.01), held, now, RIDGES)[1] == min(RIDGES)
+    assert best_refit([sums(5000, 0.01)], held, now, RIDGES)[1] == min(RIDGES)
+
+
+def test_without_anything_held_out_each_group_is_left_out_in_turn_and_all_are_fitted_to():
+    rng = np.random.default_rng(0)
+    now = torch.from_numpy(rng.standard_normal((2, 6)))
+    shift = torch.from_numpy(rng.standard_normal((3, 2, 6)))  # each group's own way, which tells nothing of others
+    r = torch.from_numpy(rng.standard_normal((3, 50, 6)))
+    groups = [Sums(x.T @ x, (x @ (now + 5 * own).T).T @ x) for x, own in zip(r, shift, strict=True)]
+    made, ridge = best_refit(groups, None, now, RIDGES)
+    assert ridge == max(RIDGES)
+    whole = groups[0] + groups[1] + groups[2]
+    assert torch.allclose(made, refit(whole.gram, whole.cross, now, ridge))
+    alike = [Sums(x.T @ x, (x @ (now + shift[0]).T).T @ x) for x in r]
+    assert best_refit(alike, None, now, RIDGES)[1] == min(RIDGES)
+    assert best_refit(groups[:1], None, now, RIDGES)[1] == sorted(RIDGES)[len(RIDGES) // 2]
