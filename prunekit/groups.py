@@ -159,6 +159,16 @@ class Grouping(ABC):
             accepted = f"one of weights alone, for each {self.word}; or a grouping whose check and observe see more"
             raise ArgumentError("criterion", got, accepted)
 
+    def places(self, module: nn.Module) -> list[list[str]]:
+        """What a rate of its own may be given to: the names, from general to special, of each number of ``within``.
+
+        Raises:
+            ArgumentError: if its groups have no such places.
+        """
+        raise ArgumentError(
+            "rate", "one for each of several", f"a number: {self.word}s have no names for where they are"
+        )
+
     def observe(self, module: nn.Module, needs: frozenset[str], calibration: Calibration) -> Seen:
         """Look at what the groups do over calibration batches.
 
@@ -204,6 +214,10 @@ class Weights(Grouping):
         if not names:
             raise ArgumentError("parameters", None, "names of parameters: the module has no weights")
         return names
+
+    def places(self, module: nn.Module) -> list[list[str]]:
+        """The parameters."""
+        return [[name] for name in self.parameters(module)]
 
     def __call__(self, module: nn.Module, mask: Mask) -> Groups:
         """As many groups as entries, one parameter after the other."""

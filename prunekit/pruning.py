@@ -1,6 +1,6 @@
 """Pruning a module: groups, scores, selection, repair, mask. The same steps that the Lightning callback takes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prunekit.calibration import HOLD_OUT, NEEDS, Calibration, Predict, Seen, Success, Valid, evaluating, predict_batch
 from prunekit.criteria.criterion import Criterion, Scores
-from prunekit.errors import ArgumentError
+from prunekit.errors import ArgumentError, check_rate
 from prunekit.groups import Grouping, Groups
 from prunekit.masks import Mask, find_parameter
 from prunekit.repair import Repair
@@ -41,7 +41,7 @@ def prune(
     module: nn.Module,
     grouping: Grouping,
     criterion: Criterion,
-    rate: float,
+    rate: float | Mapping[str, float],
     batches: Iterable[Any] | None = None,
     *,
     repair: Repair | None = None,
@@ -61,7 +61,9 @@ def prune(
         module: any; its weights change.
         grouping: what goes together.
         criterion: which groups go first.
-        rate: the share that is gone afterwards, in [0, 1]; what it counts is ``of``.
+        rate: the share that is gone afterwards, in [0, 1]; what it counts is ``of``. Or one for each of some layers, by
+            name (``lstm``, of several layers also ``lstm.1`` and ``lstm.1 (reverse)``, of weights parameters' names):
+            of others nothing goes.
         batches: of training data, on the module's device; wanted where criterion or repair look at what groups do. A
             repair in closed loop passes over them again and again, and holds them in memory.
         repair: what makes up for what goes; None for nothing.
@@ -93,6 +95,7 @@ def prune(
         (4, True)
     """
     check_fit(module, grouping, criterion, order, repair)
+    shares = rates_of_places(grouping.places(module), rate) if isinstance(rate, Mapping) else rate
     needs, names = all_needs([criterion], repair), grouping.parameters(module)
     if needs and batches is None:
         raise ArgumentError("batches", None, f"batches of training data: {', '.join(sorted(needs))} have to be seen")
@@ -110,12 +113,31 @@ def prune(
             )
     scores = criterion.checked(module, groups, seen)
     goes = select(
-        scores.values, groups.sizes, rate, within=groups.within, gone=groups.gone,
-        order=order, of=of, scope=scope, floor=floor,
+        scores.values, groups.sizes, shares, within=groups.within, gone=groups.gone,
+        order=order, of=of, scope="within" if isinstance(rate, Mapping) else scope, floor=floor,
     )  # fmt: skip
     made = remove(module, grouping, groups, goes, before, repair, seen)
     made.apply(module)
     return Pruned(made, groups, scores, goes)
+
+
+def rates_of_places(places: Sequence[Sequence[str]], rates: Mapping[str, float]) -> list[float]:
+    """The rate of each place by its most special name, 0 where none is given.
+
+    Raises:
+        ArgumentError: of ``rate``, if a name is of no place, or there is none.
+
+    Example:
+        >>> rates_of_places([["lstm", "lstm.0"], ["lstm", "lstm.1"], ["head"]], {"lstm": 0.5, "lstm.1": 0.75})
+        [0.5, 0.75, 0.0]
+    """
+    known = list(dict.fromkeys(name for names in places for name in names))
+    unknown = [name for name in rates if name not in known]
+    if unknown or not rates:
+        raise ArgumentError("rate", unknown[0] if unknown else dict(rates), f"rates by names among {', '.join(known)}")
+    for name, rate in rates.items():
+        check_rate(f"rate[{name}]", rate)
+    return [float(next((rates[name] for name in reversed(names) if name in rates), 0.0)) for names in places]
 
 
 def remove(

@@ -1,12 +1,13 @@
 """Which groups go: one function for weights, regions, units and gates, exact and with ties by number."""
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 
-from prunekit.errors import check_choice, check_rate
+from prunekit.errors import ArgumentError, check_choice, check_rate
 
 ORDERS = ("ascending", "descending")
 COUNTED = ("groups", "weights")
@@ -28,7 +29,7 @@ def exact_count(rate: float, n: int) -> int:
 def select(
     scores: Tensor,
     sizes: Tensor,
-    rate: float,
+    rate: float | Sequence[float],
     *,
     within: Tensor | None = None,
     gone: Tensor | None = None,
@@ -47,7 +48,7 @@ def select(
     Args:
         scores: ``(G,)`` real, without NaN.
         sizes: ``(G,)`` int64, the groups' numbers of entries.
-        rate: the share that is gone afterwards, in [0, 1].
+        rate: the share that is gone afterwards, in [0, 1]; or one for each number of ``within``, by scope ``within``.
         within: ``(G,)`` int64, which layer or neuron each group is of, from 0; None if all are of one.
         gone: ``(G,)`` bool, the groups gone before; None for none.
         order: ``ascending`` removes the lowest scores first, ``descending`` the highest.
@@ -59,7 +60,8 @@ def select(
         ``(G,)`` bool, True = gone, on the CPU.
 
     Raises:
-        ArgumentError: if the rate is outside [0, 1], or a word is none of those above.
+        ArgumentError: if a rate is outside [0, 1], there are more or less of them than layers or neurons, or a word is
+            none of those above.
         ValueError: if the shapes differ or a score is NaN.
 
     Example:
@@ -69,7 +71,9 @@ def select(
         >>> select(scores, sizes, 0.34, order="descending", gone=torch.tensor([False, True, False])).tolist()
         [False, True, False]
     """
-    check_rate("rate", rate)
+    rates = list(rate) if isinstance(rate, Sequence) else [rate]
+    for each in rates:
+        check_rate("rate", each)
     for name, value, choices in (("order", order, ORDERS), ("of", of, COUNTED), ("scope", scope, SCOPES)):
         check_choice(name, value, choices)
     scores = scores.detach().cpu()
@@ -91,8 +95,16 @@ def select(
     # All is in whole numbers, so that no rate is off by a rounding.
     counts = sizes if of == "weights" else torch.ones_like(sizes)
     totals = torch.zeros(int(place.max()) + 1 if len(place) else 1, dtype=torch.int64).index_add(0, place, counts)
-    share = Fraction(str(rate))
-    goals = [math.ceil(share * total) if of == "weights" else exact_count(rate, total) for total in totals.tolist()]
+    if not isinstance(rate, Sequence):
+        rates *= len(totals)
+    elif scope == "all" or len(rates) != len(totals):
+        raise ArgumentError(
+            "rate", rate, f"with scope within as many as there are places, {len(totals)}; else one rate"
+        )
+    goals = [
+        math.ceil(Fraction(str(each)) * total) if of == "weights" else exact_count(each, total)
+        for each, total in zip(rates, totals.tolist(), strict=True)
+    ]
     counts, place = counts[ranked], place[ranked]
     before = counts.cumsum(0) - counts - (totals.cumsum(0) - totals)[place]
     goes = torch.zeros_like(gone)

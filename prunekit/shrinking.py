@@ -32,7 +32,7 @@ log = logging.getLogger("prunekit")
 def shrink(
     model: M,
     batches: Iterable[Any],
-    rate: float | None = None,
+    rate: float | Mapping[str, float] | None = None,
     *,
     tolerance: float | None = None,
     layers: Sequence[str] | None = None,
@@ -57,7 +57,8 @@ def shrink(
         model: any; it is not changed.
         batches: what it is called with, labels not needed; on its device, and held in memory: eight or more. Some are
             held out of the refitting, so sequences of one kind, such as one speaker's, belong into one batch.
-        rate: the share of units that goes, in [0, 1).
+        rate: the share of units that goes, in [0, 1); or one for each of some layers, by name (``lstm``, of several
+            layers also ``lstm.1`` and ``lstm.1 (reverse)``): the others keep their units.
         tolerance: instead of a rate: as many go as leave ``difference`` at most this.
         layers: names of those whose units go; None for all.
         criterion: which units go; None for :class:`~prunekit.criteria.reconstruction.Reconstruction`.
@@ -88,8 +89,9 @@ def shrink(
         raise ArgumentError("model", kind, "an nn.Module, before torch.compile")
     if (rate is None) == (tolerance is None):
         raise ArgumentError("rate", f"{rate} and a tolerance of {tolerance}", "one of the two")
-    if rate is not None and check_rate("rate", rate) == 1:
-        raise ArgumentError("rate", rate, "a share below 1: something has to stay")
+    for name, share in (rate if isinstance(rate, Mapping) else {} if rate is None else {"": rate}).items():
+        if check_rate(f"rate[{name}]" if name else "rate", share) == 1:
+            raise ArgumentError("rate", rate, "a share below 1: something has to stay")
     if tolerance is not None and (not isinstance(tolerance, int | float) or not 0 < tolerance < float("inf")):
         raise ArgumentError("tolerance", tolerance, "a number above 0, such as 0.05")
     check_count("teacher_epochs", teacher_epochs)
@@ -114,7 +116,7 @@ def shrink(
             raise ArgumentError("model", got, accepted)
         grouping = connected.grouping()
 
-        def attempt(share: float) -> Attempt[M]:
+        def attempt(share: float | Mapping[str, float]) -> Attempt[M]:
             made = copied(dense)
             prune(
                 made, grouping, criterion or Reconstruction(), share, given.batches, repair=repair or ClosedLoop(),
@@ -182,7 +184,7 @@ class Attempt(NamedTuple, Generic[M]):
     """A smaller network; by which rate, how far its outputs are from the given one's, and which layers were left."""
 
     module: M
-    rate: float
+    rate: float | Mapping[str, float]
     difference: float
     left: dict[str, str]
 
@@ -191,11 +193,12 @@ def _largest(attempt: Callable[[float], Attempt[M]], tolerance: float) -> Attemp
     """The attempt of the largest rate whose difference is accepted, by halving; a rate of 0 if none is."""
     low, high, best = 0.0, 1.0, attempt(0.0)
     for _ in range(HALVINGS):
-        tried = attempt((low + high) / 2)
+        middle = (low + high) / 2
+        tried = attempt(middle)
         if tried.difference <= tolerance:
-            low, best = tried.rate, tried
+            low, best = middle, tried
         else:
-            high = tried.rate
+            high = middle
     if not best.rate:
         log.warning("nothing can go within a tolerance of %s", tolerance)
     return best

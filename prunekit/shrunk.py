@@ -37,7 +37,7 @@ class Shrunk(Generic[M]):
 
     Attributes:
         module: the network, in evaluation mode; an ordinary module, of the class that was given.
-        rate: the share of units that is gone of each layer.
+        rate: the share of units that is gone of each layer, or of those named.
         difference: of its outputs on held-out batches: root of the mean square, relative to the outputs' own.
         rows: layer by layer.
         parameter_counts: before and after, as the next two are.
@@ -47,7 +47,7 @@ class Shrunk(Generic[M]):
     """
 
     module: M
-    rate: float
+    rate: float | Mapping[str, float]
     difference: float
     rows: list[Row]
     parameter_counts: tuple[int, int]
@@ -91,7 +91,12 @@ def relative_difference(one: nn.Module, other: nn.Module, calibration: Calibrati
 
 
 def measure(
-    model: M, small: M, rate: float, difference: float, left: Mapping[str, str], given: Calibration
+    model: M,
+    small: M,
+    rate: float | Mapping[str, float],
+    difference: float,
+    left: Mapping[str, str],
+    given: Calibration,
 ) -> Shrunk[M]:
     """What a smaller network costs, beside the one that it was made of.
 

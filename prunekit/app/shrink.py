@@ -4,7 +4,7 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,29 @@ def read_batches(path: Path, size: int) -> list[Tensor]:
     return list(torch.split(samples.float() if samples.is_floating_point() else samples.long(), size))
 
 
+def read_rate(words: Sequence[str] | None) -> float | dict[str, float] | None:
+    """What ``--rate`` says: a number, or one for each of some layers.
+
+    Raises:
+        ArgumentError: if it is neither.
+
+    Example:
+        >>> read_rate(["0.5"]), read_rate(["lstm.0=0.3", "lstm.1=0.6"])
+        (0.5, {'lstm.0': 0.3, 'lstm.1': 0.6})
+    """
+    if words is None:
+        return None
+    try:
+        if len(words) == 1 and "=" not in words[0]:
+            return float(words[0])
+        pairs = [word.rpartition("=") for word in words]
+        if all(equals for _, equals, _ in pairs) and len({name for name, _, _ in pairs}) == len(words):
+            return {name: float(share) for name, _, share in pairs}
+    except ValueError:
+        pass
+    raise ArgumentError("--rate", " ".join(words), "a number from 0 to 1, or a NAME=NUMBER for each of some layers")
+
+
 def main() -> None:
     """Read the command line, make a network smaller, write it."""
     parser = argparse.ArgumentParser(prog="prunekit shrink", description=__doc__)
@@ -98,7 +121,8 @@ def main() -> None:
     parser.add_argument("--calibrate", type=Path, required=True, metavar="FILE",
                         help=".npy or safetensors file of unlabelled samples, one after the other")  # fmt: skip
     parser.add_argument("--batch", type=int, default=32, help="samples a batch; every fourth batch is held out")
-    parser.add_argument("--rate", type=float, help="share of each layer's units that goes")
+    parser.add_argument("--rate", nargs="+", metavar="SHARE",
+                        help="share of each layer's units that goes; or of some by name: lstm.0=0.3 lstm.1=0.6")  # fmt: skip
     parser.add_argument("--tolerance", type=float, help="instead: how far outputs may be from before")
     parser.add_argument("--layers", nargs="+", help="names of the layers; all if not given")
     parser.add_argument("--out", type=Path, required=True, help="folder for compact.safetensors and network.json")
@@ -114,7 +138,7 @@ def main() -> None:
             raise ArgumentError("weights", f"{given.weights} ({said})", f"weights of a {given.name}") from None
         if given.out.exists() and not given.out.is_dir():
             raise ArgumentError("--out", str(given.out), "a folder, or none yet")
-        small = shrink(model, batches, given.rate, tolerance=given.tolerance, layers=given.layers)
+        small = shrink(model, batches, read_rate(given.rate), tolerance=given.tolerance, layers=given.layers)
         small.save(given.out)
     made = f"{given.name.partition(':')[2]}(...)"
     print(f"\nwritten: {given.out}; in Python: prunekit.load_compact({str(given.out)!r}, into={made})")

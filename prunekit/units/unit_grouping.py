@@ -25,6 +25,13 @@ class UnitGrouping(Grouping):
             ArgumentError: if the module lacks it.
         """
 
+    def places(self, module: nn.Module) -> list[list[str]]:
+        """The layers: such as ``lstm``, of it ``lstm.1``, of that ``lstm.1 (reverse)``."""
+        return [
+            list(dict.fromkeys([part.layer, part._replace(direction=0).label(), part.label()]))
+            for part in self.parts(module)
+        ]
+
     def parameters(self, module: nn.Module) -> list[str]:
         """The names of those with a row for each gate of each unit."""
         return [name for part in self.parts(module) for name in part.names]

@@ -94,3 +94,16 @@ def test_what_cannot_work_is_one_line_and_nothing_is_executed(change, message, f
     assert re.search(f"error: {message}", line.replace('"', "'")), line
     assert not (tmp_path / "exploded").exists()
     assert not (tmp_path / "small").exists()
+
+
+def test_layers_may_have_rates_of_their_own(files, monkeypatch, capsys):
+    run(monkeypatch, "net.safetensors", *ARGUMENTS, "--arguments", '{"units": 12}', "--rate", "memory=0.25")
+    assert re.search(r"^memory +GRU +12 -> 9 ", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize("words", [["half"], ["memory=half"], ["0.5", "memory=0.5"], ["memory=0.1", "memory=0.2"]])
+def test_a_rate_that_is_none_is_refused(words, files, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "net.safetensors", *ARGUMENTS, "--arguments", '{"units": 12}', "--rate", *words)
+    assert stop.value.code == 2
+    assert f"error: --rate: got '{' '.join(words)}'; accepted: a number from 0 to 1" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from prunekit.pruning import prune
 from prunekit.selection import exact_count
 from prunekit.units.grouping import Gates, Units
 from prunekit.units.repair import Linear, Mean
+from tests.prunekit.test_groups import Channels
 
 KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 UNITS = 12
@@ -310,3 +311,13 @@ def test_a_reader_of_something_else_is_refused_rather_than_repaired_wrongly(read
     torch.manual_seed(0)
     with pytest.raises(ValueError, match="does not read its outputs or sums of them"):
         prune(Rectified(read), Units("memory", "say"), Reconstruction(), 0.5, [torch.randn(9, 6, 3)], repair=Linear())
+
+
+def test_parameters_may_have_rates_of_their_own():
+    net = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    pruned = prune(net, Weights(), Magnitude(), {"0.weight": 0.5})
+    assert int((net[0].weight == 0).sum()) == 10
+    assert not (net[2].weight == 0).any()
+    assert int(pruned.goes.sum()) == 10
+    with pytest.raises(ArgumentError, match="rate: got 'one for each of several'; accepted: a number: channels"):
+        prune(nn.Sequential(nn.Conv2d(1, 2, 3)), Channels("0"), Magnitude(), {"0.weight": 0.5})

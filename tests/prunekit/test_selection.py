@@ -185,3 +185,15 @@ def test_wrong_input_is_refused():
         select(torch.ones(2, 1), torch.ones(2, 1, dtype=torch.int64), 0.5)
     with pytest.raises(ValueError, match="1 of 2 scores are NaN"):
         select(torch.tensor([0.0, float("nan")]), torch.ones(2, dtype=torch.int64), 0.5)
+
+
+def test_each_place_may_have_a_rate_of_its_own():
+    scores, sizes = torch.tensor([3.0, 1, 2, 9, 8, 7, 6]), torch.tensor([1, 1, 1, 1, 1, 1, 5])
+    within = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    goes = select(scores, sizes, [0.34, 0.5], within=within, scope="within")
+    assert goes.tolist() == [False, True, False, False, False, True, True]
+    weights = select(scores, sizes, [0.0, 0.6], within=within, scope="within", of="weights")
+    assert weights.tolist() == [False, False, False, False, False, False, True]
+    for rates, scope in (([0.5], "within"), ([0.5, 0.5], "all"), ([], "within")):
+        with pytest.raises(ArgumentError, match="rate: got"):
+            select(scores, sizes, rates, within=within, scope=scope)

@@ -252,6 +252,10 @@ def test_it_is_saved_and_loaded_without_pickle(tmp_path):
         ({"rate": 0.5, "criterion": "l1_norm"}, "criterion: got 'l1_norm'; accepted: an object"),
         ({"rate": 0.5, "repair": Mean}, "repair: got 'Mean'; accepted: an object"),
         ({"rate": 1.5}, "rate: got 1.5"),
+        ({"rate": {"cell": 1.5}}, r"rate\[cell\]: got 1.5"),
+        ({"rate": {"cells": 0.5}}, "rate: got 'cells'; accepted: rates by names among cell, cell.0"),
+        ({"rate": {}}, "rate: got {}; accepted: rates by names among"),
+        ({"rate": 0.5, "hold_out": 1}, "hold_out: got 1; accepted: a whole number of 2 or more, or 0"),
         ({"tolerance": -1}, "tolerance: got -1"),
         ({"rate": 0.5, "batches": []}, "batches: got 'none'"),
         ({"rate": 0.5, "layers": ["nothing"]}, "layers: got 'nothing'; accepted: recurrent layers.*: cell"),
@@ -285,3 +289,25 @@ def test_a_teacher_without_labels_brings_it_nearer():
     with torch.no_grad():
         one, other = (float((each(fresh) - net.eval()(fresh)).norm()) for each in (alone, taught))
     assert other < one
+
+
+def test_a_rate_may_be_given_to_each_layer(capsys):
+    torch.manual_seed(0)
+    net = Stranger(Plan("lstm", 3), units=8)
+    small = shrink(net, [torch.randn(20, STEPS, 3) for _ in range(8)], {"memory": 0.5, "memory.1": 0.25})
+    assert [layer.hidden_size for layer in small.module.memory.layers] == [4, 6, 4]
+    assert small.rate == {"memory": 0.5, "memory.1": 0.25}
+    assert small.module.say[0].out_features == 4
+    only = shrink(net, [torch.randn(20, STEPS, 3) for _ in range(8)], {"memory.2": 0.5}, show=False)
+    assert [layer.hidden_size for layer in only.module.memory.layers] == [8, 8, 4]
+
+
+def test_nothing_held_out_fits_to_all_and_says_so(capsys):
+    torch.manual_seed(0)
+    batches = [torch.randn(6, STEPS, 3) for _ in range(3)]
+    net = Stranger(Plan("lstm"), units=8)
+    held, whole = (shrink(net, batches, 0.5, hold_out=hold) for hold in (3, 0))
+    told = capsys.readouterr().out
+    assert "on held-out batches" in told
+    assert f"outputs differ by {whole.difference:.2%} on batches that it was fitted to" in told
+    assert whole.difference < held.difference
