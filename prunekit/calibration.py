@@ -131,3 +131,18 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+@contextmanager
+def differentiable(module: nn.Module) -> Iterator[None]:
+    """Recurrent layers in training mode, without which cuDNN computes no gradient, and without their dropout."""
+    layers = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
+    dropouts = [layer.dropout for layer in layers]
+    for layer in layers:
+        layer.train()
+        layer.dropout = 0.0
+    try:
+        yield
+    finally:
+        for layer, dropout in zip(layers, dropouts, strict=True):
+            layer.dropout = dropout

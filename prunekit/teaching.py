@@ -1,14 +1,12 @@
 """A network trained towards the outputs of another one, on batches without labels."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from prunekit.calibration import Calibration, evaluating
+from prunekit.calibration import Calibration, differentiable, evaluating
 from prunekit.units.watching import floating
 
 LEARNING_RATE, MOST_NORM = 1e-3, 1.0
@@ -42,7 +40,7 @@ def teach(
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    with evaluating(teacher), evaluating(student), _backward(student):
+    with evaluating(teacher), evaluating(student), differentiable(student):
         errors = [_held_out(student, teacher, given)]
         best = {name: value.clone() for name, value in student.state_dict().items()}
         for _ in range(epochs):
@@ -78,18 +76,3 @@ def _held_out(student: nn.Module, teacher: nn.Module, given: Calibration) -> flo
     for batch in given.judged():
         total += torch.stack(_error(student, teacher, given, batch)).cpu().double()
     return float(total[0] / total[1]) if total[1] else 0.0
-
-
-@contextmanager
-def _backward(student: nn.Module) -> Iterator[None]:
-    """Recurrent layers in training mode, without which cuDNN computes no gradient, and without their dropout."""
-    layers = [part for part in student.modules() if isinstance(part, nn.RNNBase)]
-    dropouts = [layer.dropout for layer in layers]
-    for layer in layers:
-        layer.train()
-        layer.dropout = 0.0
-    try:
-        yield
-    finally:
-        for layer, dropout in zip(layers, dropouts, strict=True):
-            layer.dropout = dropout

@@ -122,7 +122,7 @@ def main() -> None:
                         help=".npy or safetensors file of unlabelled samples, one after the other")  # fmt: skip
     parser.add_argument("--batch", type=int, default=32, help="samples a batch; every fourth batch is held out")
     parser.add_argument("--rate", nargs="+", metavar="SHARE",
-                        help="share of each layer's units that goes; or of some by name: lstm.0=0.3 lstm.1=0.6")  # fmt: skip
+                        help="share of each layer's units that goes; or of some: lstm.0=0.3 lstm.1=0.6")  # fmt: skip
     parser.add_argument("--tolerance", type=float, help="instead: how far outputs may be from before")
     parser.add_argument("--layers", nargs="+", help="names of the layers; all if not given")
     parser.add_argument("--out", type=Path, required=True, help="folder for compact.safetensors and network.json")

@@ -1,3 +1,4 @@
+import copy
 import math
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -10,15 +11,17 @@ from torch import nn
 from prunekit.calibration import Calibration, Seen
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.l1_norm import L1Norm
+from prunekit.criteria.output_energy import OutputEnergy
 from prunekit.criteria.random import Random
 from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.errors import ArgumentError
 from prunekit.groups import Weights
 from prunekit.masks import Mask
-from prunekit.pruning import check_parts
+from prunekit.pruning import check_parts, prune
 from prunekit.units.codes import encode_outputs, encode_target, equal_width, quantile
 from prunekit.units.grouping import Gates, Units
+from prunekit.units.network_units import NetworkUnits
 from prunekit.units.series import Recorder
 from prunekit.units.transfer_entropy import count_transitions, miller_madow, transfer_entropy
 
@@ -237,3 +240,36 @@ def test_a_criterion_scores_the_groups_that_it_is_for():
         check_parts(Weights(), L1Norm(), "ascending")
     with pytest.raises(ArgumentError, match=r"^order: got 'descending'; accepted: ascending for reconstruction"):
         check_parts(UNITS, Reconstruction(), "descending")
+
+
+def test_output_energy_is_the_slope_of_scaling_a_unit_away():
+    net = Net().double()
+    batches = list(X.double().split(20))
+    grouping = NetworkUnits(["memory"])
+    scores = prune(copy.deepcopy(net), grouping, OutputEnergy(), 0.0, batches).scores.values
+    step, rows = 1e-6, torch.arange(4) * 6
+    for unit in range(6):
+        slopes = []
+        for batch in batches:
+            energies = []
+            for scale in (1 + step, 1 - step):
+                scaled = copy.deepcopy(net)
+                with torch.no_grad():
+                    for parameter in scaled.memory.parameters():
+                        parameter[rows + unit] *= scale
+                    energies.append(float(scaled(batch).square().sum() / 2))
+            slopes.append(abs(energies[0] - energies[1]) / (2 * step))
+        assert scores[unit] == pytest.approx(sum(slopes) / 2, rel=1e-5)
+
+
+def test_output_energy_leaves_a_frozen_network_frozen_and_refuses_what_has_no_slope():
+    net = Net(layers=2).requires_grad_(False)
+    net.memory.dropout = 0.5  # and what it drops in training is no part of it
+    one, other = (prune(copy.deepcopy(net), NetworkUnits(), OutputEnergy(), 0.5, [X]).scores.values for _ in "ab")
+    assert torch.equal(one, other)
+    prune(net, NetworkUnits(), OutputEnergy(), 0.5, [X])
+    assert net.memory.training
+    assert net.memory.dropout == 0.5
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in net.parameters())
+    with pytest.raises(ArgumentError, match="criterion: got 'output_energy, while the outputs have no gradient'"):
+        prune(net, NetworkUnits(), OutputEnergy(), 0.5, [X], predict=lambda net, x: (net(x).detach(), None))
