@@ -11,6 +11,7 @@ from prunekit.calibration import Calibration
 from prunekit.units.closed_loop import close_loop
 from prunekit.units.network_units import NetworkUnits
 from prunekit.units.refitting import RIDGES, Sums, best_refit, refit
+from tests.end_to_end.killing import CONTEXT
 
 KINDS = {"lstm": (nn.LSTM, 4), "gru": (nn.GRU, 3), "rnn": (nn.RNN, 1)}
 TINY = (1e-9,)
@@ -152,3 +153,41 @@ def test_without_anything_held_out_each_group_is_left_out_in_turn_and_all_are_fi
     alike = [Sums(x.T @ x, (x @ (now + shift[0]).T).T @ x) for x in r]
     assert best_refit(alike, None, now, RIDGES)[1] == min(RIDGES)
     assert best_refit(groups[:1], None, now, RIDGES)[1] == sorted(RIDGES)[len(RIDGES) // 2]
+
+
+def _on_rank(rank, folder, number):
+    """What a rank does with its share of the batches: of two, the first has five and the second three."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=number)
+
+    def add_up(local):
+        total = local.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    torch.manual_seed(0)
+    net, batches = Net("lstm", layers=2, bidirectional=True).double().eval(), sequences(8)
+    own = batches if number == 1 else (batches[:5], batches[5:])[rank]
+    # Of all eight and of five none but the fourth, of three the last: the same two whoever has them.
+    gone = {("memory", layer, way): torch.arange(5) < 2 for layer in (0, 1) for way in (0, 1)}
+    found = close_loop(net, gone, Calibration(own, sum_over_ranks=add_up), (1e-3,))
+    torch.save([net.state_dict(), found.errors], f"{folder}/{number}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_ranks_that_share_the_batches_find_what_one_finds(tmp_path):
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        processes = [CONTEXT.Process(target=_on_rank, args=(rank, folder, number)) for rank in range(number)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            assert process.exitcode == 0
+    alone, first, second = (torch.load(tmp_path / name) for name in ("1/1-0.pt", "2/2-0.pt", "2/2-1.pt"))
+    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+    assert first[1] == second[1]
+    assert first[1] == pytest.approx(alone[1])
+    assert all(torch.allclose(first[0][name], alone[0][name], atol=1e-8) for name in first[0])
