@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.tables import show
+from prunekit.calibration import Calibration
 from prunekit.criteria.criterion import Criterion
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.l1_norm import L1Norm
@@ -30,9 +31,9 @@ from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.criteria.standard_deviation import StandardDeviation
 from prunekit.data_modules.mnist import Mnist
 from prunekit.pruning import prune
-from prunekit.shrinking import shrink
+from prunekit.shrinking import call, shrink
+from prunekit.teaching import teach
 from prunekit.units.network_units import NetworkUnits
-from prunekit.units.repair import ClosedLoop
 
 CRITERIA: dict[str, Callable[[int], Criterion]] = {
     "reconstruction": lambda seed: Reconstruction(),
@@ -41,6 +42,7 @@ CRITERIA: dict[str, Callable[[int], Criterion]] = {
     "L1 norm": lambda seed: L1Norm(),
     "random": Random,
 }
+SETTINGS = ("heard", "unheard")
 RATE, FRAMES, BANDS, HERTZ = 0.8, 160, 40, 16_000
 
 
@@ -155,8 +157,16 @@ def equal_error_rate(encoder: nn.Module, speakers: Iterable[Tensor]) -> float:
     return float(torch.stack([refused, taken]).mean(0)[(refused - taken).abs().argmin()])
 
 
-def voice(weights: Path, folder: Path, rates: Sequence[float], draws: int, criteria: Sequence[str]) -> None:
-    """Print the tables of the speaker encoder."""
+def voice(
+    weights: Path,
+    folder: Path,
+    rates: Sequence[float],
+    draws: int,
+    criteria: Sequence[str],
+    settings: Sequence[str] = SETTINGS,
+    teacher: int = 0,
+) -> None:
+    """Print the tables of the speaker encoder; with so many epochs of a teacher as well, if that is not 0."""
     heard: dict[str, list[list[np.ndarray]]] = {}
     for path in sorted(folder.glob("*_*_*.wav")):
         _, speaker, number = path.stem.split("_")
@@ -164,12 +174,12 @@ def voice(weights: Path, folder: Path, rates: Sequence[float], draws: int, crite
         heard.setdefault(speaker, [[], []])[int(number) % 2].append(wave)
     names, dense = sorted(heard), Encoder(weights).eval()
     table = []
-    for setting in ("speakers heard", "speakers unheard"):
+    for setting in settings:
         for rate in rates:
             for name in criteria:
-                results: list[tuple[float, float, float]] = []
+                results: list[tuple[float, ...]] = []
                 for draw in range(draws):
-                    ours = names if setting == "speakers heard" else names[draw % 2 * 3 : draw % 2 * 3 + 3]
+                    ours = names if setting == "heard" else names[draw % 2 * 3 : draw % 2 * 3 + 3]
                     theirs = names if ours == names else [other for other in names if other not in ours]
                     # A batch is one speaker's, and a speaker is held out whole where others are tested.
                     pieces = [torch.cat([utterances(half, draw) for half in heard[each][: 1 if ours == names else 2]])
@@ -178,18 +188,22 @@ def voice(weights: Path, folder: Path, rates: Sequence[float], draws: int, crite
                     test = [utterances(heard[each][1], draw) for each in theirs]
                     cut = copy.deepcopy(dense)
                     prune(cut, NetworkUnits(["lstm"]), CRITERIA[name](draw), rate, batches, scope="within")
-                    repair = ClosedLoop(hold_out=4 if ours == names else 3)
-                    how: dict[str, Any] = {"criterion": CRITERIA[name](draw), "repair": repair, "show": False}
+                    hold_out = 4 if ours == names else 3
+                    how: dict[str, Any] = {"criterion": CRITERIA[name](draw), "hold_out": hold_out, "show": False}
                     small = shrink(dense, batches, rate, layers=["lstm"], **how)
-                    results.append(tuple(equal_error_rate(each, test) for each in (dense, cut, small.module)))  # type: ignore[arg-type]
+                    nets = [dense, cut, small.module]
+                    if teacher:
+                        nets.append(copy.deepcopy(small.module))
+                        teach(nets[-1], dense, Calibration(batches, call, hold_out=hold_out), teacher)
+                    results.append(tuple(equal_error_rate(each, test) for each in nets))
                     print(setting, rate, name, draw, [f"{100 * value:.1f}" for value in results[-1]], flush=True)
                 means = [f"{100 * sum(each) / draws:.1f} %" for each in zip(*results, strict=True)]
                 left = sum(p.numel() for p in small.module.parameters()) / sum(p.numel() for p in dense.parameters())
-                table.append([f"{setting}, {rate:.0%}, {name}", *means, f"{left:.0%}"])
+                table.append([f"speakers {setting}, {rate:.0%}, {name}", *means, f"{left:.0%}"])
     show(
         f"Speaker encoder, units gone in each of 3 layers; equal error rate, mean of {draws} draws, "
         f"{torch.get_num_threads()} threads",
-        ["", "dense", "cut alone", "closed loop", "parameters left"], table,
+        ["", "dense", "cut alone", "closed loop", *(["and teacher"] if teacher else []), "parameters left"], table,
     )  # fmt: skip
 
 
@@ -202,12 +216,15 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[0.25, 0.5, 0.75])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--criteria", nargs="+", choices=list(CRITERIA), default=["reconstruction", "random"])
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
+    parser.add_argument("--teacher", type=int, default=0, help="epochs of a teacher behind the repair")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.task == "voice":
-        voice(given.weights, given.recordings, given.rates, given.draws, given.criteria)
+        how = (given.rates, given.draws, given.criteria, given.settings, given.teacher)
+        voice(given.weights, given.recordings, *how)
     else:
         folders = (os.environ.get("PRUNEKIT_DATA_DIR", "data"), os.environ.get("PRUNEKIT_CACHE_DIR", "cache"))
         rows(*folders, given.epochs, seed=0)
