@@ -173,8 +173,7 @@ class _Fit:
                     earlier[:, self._gone.get(part.key, torch.zeros(part.units, dtype=torch.bool))] = 0.0
                 read = _read(part, call.inputs, earlier)
                 for place, (fold, wanted) in enumerate(zip(folds, before.folds, strict=True)):
-                    own = read[:, fold.columns]
-                    sums, key = Sums(own.T @ own, wanted.to(own).T @ own), (number, place, group)
+                    sums, key = Sums.of(read[:, fold.columns], wanted.to(read)), (number, place, group)
                     self._sums[key] = self._sums[key] + sums if key in self._sums else sums
 
     def _solve(self) -> None:

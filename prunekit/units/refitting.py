@@ -32,10 +32,12 @@ def refit(gram: Tensor, cross: Tensor, present: Tensor, ridge: float) -> Tensor:
         >>> [round(value, 3) for value in found[0].tolist()]  # what is never read stays as it was
         [3.0, 7.0]
     """
-    lifted = gram.clone()
-    lifted.diagonal().add_((ridge * gram.diagonal().mean()).clamp(min=torch.finfo(torch.float64).tiny))
-    found: Tensor = present + torch.linalg.solve(lifted, (cross - present @ gram).T).T
-    return found
+    lift = (ridge * gram.diagonal().mean()).clamp(min=torch.finfo(torch.float64).tiny)
+    read = gram.diagonal().nonzero().flatten()  # the other columns, of units that are gone, would only take time
+    gram = gram[read][:, read]
+    step = (cross[:, read] - present[:, read] @ gram).T
+    gram.diagonal().add_(lift)
+    return present.index_add(1, read, torch.linalg.solve(gram, step).T)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,21 @@ class Sums:
 
     gram: Tensor
     cross: Tensor
+
+    @classmethod
+    def of(cls, read: Tensor, said: Tensor) -> "Sums":
+        """Of samples: what is read, ``(n, m)``, and what should be said, ``(n, rows)``, float64.
+
+        Example:
+            >>> sums = Sums.of(torch.tensor([[1.0, 0.0], [2.0, 0.0]]).double(), torch.tensor([[3.0], [1.0]]).double())
+            >>> sums.gram.tolist(), sums.cross.tolist()
+            ([[5.0, 0.0], [0.0, 0.0]], [[5.0, 0.0]])
+        """
+        some = read.any(0).nonzero().flatten()  # of units that are gone nothing is read
+        seen = read[:, some]
+        gram, cross = read.new_zeros(read.shape[1], read.shape[1]), read.new_zeros(said.shape[1], read.shape[1])
+        gram[some[:, None], some] = seen.T @ seen
+        return cls(gram, cross.index_copy(1, some, said.T @ seen))
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(self.gram + other.gram, self.cross + other.cross)
@@ -64,10 +81,10 @@ class Sums:
 def best_refit(
     groups: Sequence[Sums], held: Sums | None, present: Tensor, ridges: Sequence[float]
 ) -> tuple[Tensor, float]:
-    """The refit to all groups, and its ridge: that of the least error on groups that it was not fitted to.
+    """The refit to all groups, and its ridge: that of the least error on samples that it was not fitted to.
 
-    Each group is left out in turn, and what is held out of all fits counts as well. With one group and nothing held out
-    the ridge in the middle is taken.
+    These are what is held out; where nothing is, each group is left out in turn, which takes as many times as long.
+    With one group and nothing held out the ridge in the middle is taken.
 
     Args:
         groups: sums over the samples of each, at least one.
@@ -81,10 +98,9 @@ def best_refit(
         return refit(sums.gram, sums.cross, present, ridge)
 
     def error(ridge: float) -> float:
-        of_held = held.error(fitted(whole, ridge)) if held is not None else 0.0
-        if len(groups) == 1:
-            return of_held
-        return of_held + sum(each.error(fitted(whole - each, ridge)) for each in groups)
+        if held is not None:
+            return held.error(fitted(whole, ridge))
+        return sum(each.error(fitted(whole - each, ridge)) for each in groups)
 
     alone = len(ridges) == 1 or (held is None and len(groups) == 1)
     ridge = ridges[len(ridges) // 2] if alone else min(ridges, key=error)
