@@ -62,12 +62,22 @@ def teach(
     return errors
 
 
+def relative_error(wanted: object, found: object) -> tuple[Tensor, Tensor]:
+    """How far outputs are from those wanted, ``sum (a - b)^2``, and how large these are, ``sum a^2``.
+
+    Example:
+        >>> [each.item() for each in relative_error((torch.ones(2), "x"), (torch.zeros(2), "y"))]
+        [2.0, 2.0]
+    """
+    a_all, b_all = floating(wanted), floating(found)
+    apart = torch.stack([(a - b).square().sum() for a, b in zip(a_all, b_all, strict=True)]).sum()
+    return apart, torch.stack([a.square().sum() for a in a_all]).sum()
+
+
 def _error(student: nn.Module, teacher: nn.Module, given: Calibration, batch: object) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        wanted = floating(given.predict(teacher, batch)[0])
-    found = floating(given.predict(student, batch)[0])
-    apart = torch.stack([(a - b).square().sum() for a, b in zip(wanted, found, strict=True)]).sum()
-    return apart, torch.stack([a.square().sum() for a in wanted]).sum()
+        wanted = given.predict(teacher, batch)[0]
+    return relative_error(wanted, given.predict(student, batch)[0])
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ TOP_LEVEL: dict[str, Any] = {
     "dense_callbacks": list[str],
     "ckpt_path": str | None,
     "run_dir": str | None,
+    "control": str | None,
     "force": bool,
     "reuse": bool,
     "threads": int | None,
@@ -61,7 +62,10 @@ def resolve(cfg: DictConfig) -> tuple[Config, Config]:
         except OmegaConfBaseException as error:
             raise ConfigError(str(error.full_key or "config"), str(error), "a value") from error
         assert isinstance(content, dict)
-        resolved.append({str(key): value for key, value in content.items()})
+        made = {str(key): value for key, value in content.items()}
+        if made.get("control") is None:  # so that runs which are none are the same as before there were any
+            made.pop("control", None)
+        resolved.append(made)
     for key in resolved[0].keys() - TOP_LEVEL.keys():
         near = difflib.get_close_matches(key, TOP_LEVEL) or list(TOP_LEVEL)
         raise ConfigError(key, resolved[0][key], f"no such key; nearest: {', '.join(near)}")

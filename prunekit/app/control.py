@@ -4,70 +4,95 @@ Whether pruning is worth it is asked by networks that were never pruned: one of 
 much training, and the dense one trained on for as long as the pruned one was.
 """
 
-from omegaconf import DictConfig, open_dict
+import copy
+from collections.abc import Mapping
+from typing import Any
 
+from prunekit.app.config import Config
 from prunekit.app.errors import ConfigError
 from prunekit.errors import check_choice, check_count, check_rate
 from prunekit.selection import exact_count
 
 SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS = "scratch", "scratch_retraining", "as_many_epochs"
 CONTROLS = (SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS)
+MASK = "callbacks.unit_mask"
 
 
-def controlled(cfg: DictConfig) -> DictConfig:
-    """The config of a control in place of the run that prunes; the same config where ``control`` is null.
+def controlled(config: Config) -> Config:
+    """The config of what is trained: of a control without pruning; the same config where ``control`` is null.
 
     ``scratch``: as many units as pruning leaves, from new weights, for as many epochs as dense training and retraining
-    take; ``scratch_retraining``: for as many as the retraining alone; ``as_many_epochs``: the dense network for all of
-    them. Nothing is pruned, so the criterion has no say: controls of several criteria are one run.
+    take together; ``scratch_retraining``: for as many as the retraining alone; ``as_many_epochs``: the dense network
+    for all of them. The criterion has no say, so controls of several criteria share their training.
 
     Args:
-        cfg: composed, unresolved.
+        config: resolved; it stays as it is.
 
     Raises:
-        ConfigError: if the run that it is the control of prunes no units, or units of some layers only.
+        ConfigError: if the run that it is the control of prunes no units, or some that a smaller network cannot lack.
 
     Example:
-        >>> from omegaconf import OmegaConf
-        >>> mask = {"rate": 0.9, "rounds": 1, "retrain_epochs": 2}
+        >>> mask = {"lstm": "recurrent", "rate": 0.9, "rounds": 1, "retrain_epochs": 2}
         >>> run = {"control": "scratch", "dense_epochs": 5, "model": {"units": 128}, "callbacks": {"unit_mask": mask}}
-        >>> found = controlled(OmegaConf.create(run))
-        >>> found.model.units, found.dense_epochs, list(found.callbacks)
-        (13, 7, [])
+        >>> found = controlled(run)
+        >>> found["model"], found["dense_epochs"], found["callbacks"]
+        ({'units': 13}, 7, {})
     """
-    control = cfg.get("control")
+    control = config.get("control")
     if control is None:
-        return cfg
+        return config
     check_choice("control", control, CONTROLS)
-    mask = cfg.callbacks.get("unit_mask")
-    if mask is None:
-        raise ConfigError("control", control, "null, or with callbacks.unit_mask: it is the control of a run with that")
-    rate = check_rate("callbacks.unit_mask.rate", mask.rate)
-    rounds = check_count("callbacks.unit_mask.rounds", mask.get("rounds", 1), least=1)
-    retrained = rounds * check_count("callbacks.unit_mask.retrain_epochs", mask.get("retrain_epochs", 0))
-    made = cfg.copy()
-    with open_dict(made):
-        del made.callbacks["unit_mask"]
-        made.callbacks.pop("unit_curve", None)
-        made.criterion = None
-        made.dense_epochs = retrained if control == SCRATCH_RETRAINING else cfg.dense_epochs + retrained
-        if control != AS_MANY_EPOCHS:
-            made.model.units = _left(cfg, mask, rate)
-    if not made.dense_epochs:
-        key = "callbacks.unit_mask.retrain_epochs"
-        raise ConfigError(key, 0, f"1 or more with control={control}, which is trained for as long")
+    mask = _mask(config)
+    rounds = check_count(f"{MASK}.rounds", mask.get("rounds", 1), least=1)
+    retrained = rounds * check_count(f"{MASK}.retrain_epochs", mask.get("retrain_epochs", 0))
+    made = copy.deepcopy(config)
+    # What measures or prunes units has none to look at that are the dense network's.
+    made["callbacks"] = {name: node for name, node in made["callbacks"].items() if "lstm" not in node}
+    made["criterion"] = None
+    made["dense_epochs"] = retrained if control == SCRATCH_RETRAINING else config["dense_epochs"] + retrained
+    if not made["dense_epochs"]:
+        raise ConfigError(
+            f"{MASK}.retrain_epochs", 0, f"1 or more with control={control}, which is trained for as long"
+        )
+    if control != AS_MANY_EPOCHS:
+        made["model"]["units"] = _left(config, mask)
     return made
 
 
-def _left(cfg: DictConfig, mask: DictConfig, rate: float) -> int:
+def described(config: Config) -> dict[str, Any]:
+    """What results say of a control: which it is, and the criterion, order and rate of what it is held against.
+
+    Example:
+        >>> described({"control": None})
+        {}
+    """
+    if config.get("control") is None:
+        return {}
+    mask = _mask(config)
+    return {"control": {"name": config["control"], "order": mask.get("order", "descending"), "rate": mask["rate"]}}
+
+
+def _mask(config: Config) -> Mapping[str, Any]:
+    mask = config["callbacks"].get("unit_mask")
+    if mask is None:
+        accepted = f"null, or with {MASK}: a control is that of a run which removes units"
+        raise ConfigError("control", config["control"], accepted)
+    check_rate(f"{MASK}.rate", mask.get("rate"))
+    return dict(mask)
+
+
+def _left(config: Config, mask: Mapping[str, Any]) -> int:
     """How many units a layer keeps."""
-    units = check_count("model.units", cfg.model.get("units"), least=1)
-    if cfg.model.get("layers", 1) > 1 and mask.get("layers", "last") != "every":
-        got = f"{cfg.model.layers}, of which the last alone loses units"
-        raise ConfigError("model.layers", got, "1, or callbacks.unit_mask.layers=every, with a control from scratch")
+    model = config["model"]
+    units = check_count("model.units", model.get("units"), least=1)
+    several = model.get("layers", 1) > 1 or model.get("directions", 1) > 1
+    if several and (mask.get("layers", "last"), mask.get("scope", "all")) != ("every", "within"):
+        got = "several layers or directions, of which not each loses as many units"
+        accepted = f"one of each, or {MASK}.layers=every {MASK}.scope=within, with a control from scratch"
+        raise ConfigError("model.layers", got, accepted)
     if mask.get("granularity", "unit") != "unit":
-        raise ConfigError("callbacks.unit_mask.granularity", mask.granularity, "unit, with a control from scratch")
-    left = units - exact_count(rate, units)
+        raise ConfigError(f"{MASK}.granularity", mask["granularity"], "unit, with a control from scratch")
+    left = units - exact_count(mask["rate"], units)
     if not left:
-        raise ConfigError("callbacks.unit_mask.rate", rate, "a rate that leaves a unit, with a control from scratch")
+        raise ConfigError(f"{MASK}.rate", mask["rate"], "a rate that leaves a unit, with a control from scratch")
     return left

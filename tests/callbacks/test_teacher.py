@@ -1,0 +1,69 @@
+"""Retraining towards the dense network's outputs: no labels, masks held, resumed to the bit."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from prunekit.callbacks.teacher import Teacher
+from prunekit.callbacks.unit_mask import UnitMask
+from prunekit.criteria.l1_norm import L1Norm
+from tests.callbacks.lightning import trainer
+from tests.callbacks.units import NAMES, Reader, SaveAfter, Sequences
+
+
+class Spoil(pl.Callback):
+    """Makes labels such that whatever looks at them fails."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == 2:
+            self.data.data.tensors[1].fill_(-7)
+
+
+def mask(**more):
+    return UnitMask(L1Norm(), 0.75, "ascending", **NAMES, start_epoch=2, retrain_epochs=4, **more)
+
+
+def fit(folder, callbacks, epochs=6, ckpt_path=None, data=None):
+    module = Reader(lr=0.02)
+    trainer(folder, callbacks, epochs).fit(module, data or Sequences(), ckpt_path=ckpt_path, weights_only=True)
+    return module
+
+
+def outputs(module):
+    with torch.no_grad():
+        return module.eval()(Sequences().data.tensors[0])
+
+
+def test_it_comes_nearer_to_what_the_network_said_and_holds_the_mask(tmp_path):
+    dense = fit(tmp_path / "dense", [], 2)
+    pruner = mask()
+    taught = fit(tmp_path / "taught", [pruner, Teacher()])
+    cut = fit(tmp_path / "cut", [UnitMask(L1Norm(), 0.75, "ascending", **NAMES, start_epoch=2)], 2)
+    apart = [float((outputs(each) - outputs(dense)).norm()) for each in (cut, taught)]
+    assert apart[1] < 0.7 * apart[0]
+    for name, kept in pruner.mask.items():
+        assert (taught.get_parameter(name)[~kept] == 0).all()
+    assert "training_step" not in vars(taught)
+
+
+def test_labels_are_not_looked_at(tmp_path):
+    """Labels that no class has, which cross-entropy refuses."""
+    data, again = Sequences(), Sequences()
+    one = fit(tmp_path / "one", [mask(), Teacher(), Spoil(data)], data=data)
+    other = fit(tmp_path / "other", [mask(), Teacher()])
+    assert (data.data.tensors[1] == -7).all()
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    with pytest.raises(IndexError, match="Target -7 is out of bounds"):
+        fit(tmp_path / "labels", [mask(), Spoil(again)], data=again)
+
+
+@pytest.mark.parametrize("epochs", [3, 4])
+def test_a_run_resumes_to_the_same_weights(epochs, tmp_path):
+    whole = fit(tmp_path / "whole", [mask(), Teacher(), SaveAfter(epochs)])
+    resumed = fit(tmp_path / "resumed", [mask(), Teacher()], ckpt_path=tmp_path / "whole/a.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    alone = fit(tmp_path / "alone", [mask()])
+    assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), alone.parameters(), strict=True))
