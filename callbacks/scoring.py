@@ -63,7 +63,8 @@ def score(
         cache: where runs keep for each other what they have found; None for nowhere.
         watch: whether the pass is made even if all is known.
         predict: how the module takes a batch; None for ``module(x)``.
-        data: gives the batches of a part; None for those that the trainer has.
+        data: gives the batches of a part; None for those that the trainer has, whose data module may say by
+            ``valid(batch)`` which steps of padded sequences are no padding, ``(N, T)`` bool.
 
     Raises:
         ArgumentError: if the module or what it gives cannot be scored.
@@ -207,13 +208,14 @@ def _calibration(
         total: Tensor = trainer.strategy.reduce(local.to(device), reduce_op="sum")
         return total.cpu()
 
-    given = Calibration(Batches(), predict or predict_batch)
+    valid = getattr(getattr(trainer, "datamodule", None), "valid", None) if data is None else None
+    given = Calibration(Batches(), predict or predict_batch, valid=valid)
     if trainer.world_size > 1:
         if not hasattr(loader, "rows"):
             accepted = "on several devices one whose scoring_dataloader says which rows are a rank's, as prunekit's do"
             raise ArgumentError("datamodule", type(trainer.datamodule).__name__, accepted)  # type: ignore[attr-defined]
         rows = loader.rows()
-        given = Calibration(given.batches, given.predict, rows, int(add_up(torch.tensor(len(rows)))), add_up)
+        given = replace(given, rows=rows, samples=int(add_up(torch.tensor(len(rows)))), sum_over_ranks=add_up)
     return given
 
 
