@@ -29,6 +29,7 @@ from prunekit.criteria.l1_norm import L1Norm
 from prunekit.criteria.random import Random
 from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.criteria.standard_deviation import StandardDeviation
+from prunekit.data_modules.mel import mel_bands
 from prunekit.data_modules.mnist import Mnist
 from prunekit.pruning import prune
 from prunekit.shrinking import call, shrink
@@ -115,23 +116,9 @@ class Encoder(nn.Module):
         return embedding / embedding.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
-def mel_bands() -> np.ndarray:
-    """The 40 triangular bands of Slaney's auditory toolbox, each of unit area, ``(40, 201)``."""
-    step = np.log(6.4) / 27
-
-    def hertz(mel: np.ndarray) -> np.ndarray:
-        return np.where(mel < 15, 200 / 3 * mel, 1000 * np.exp(step * (mel - 15)))
-
-    top = 15 + np.log(HERTZ / 2 / 1000) / step
-    edges, bins = hertz(np.linspace(0, top, BANDS + 2)), np.linspace(0, HERTZ / 2, 201)
-    rise = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    fall = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
-    return np.clip(np.minimum(rise, fall), 0, None) * (2 / (edges[2:] - edges[:-2]))[:, None]
-
-
 def utterances(recordings: Sequence[np.ndarray], seed: int) -> Tensor:
     """Five recordings at a time, joined: the middle 160 frames of their mel power spectra, ``(n, 160, 40)``."""
-    bands, window, made = mel_bands(), np.hanning(401)[:-1], []
+    bands, window, made = mel_bands(HERTZ, BANDS, 201), np.hanning(401)[:-1], []
     order = np.random.default_rng(seed).permutation(len(recordings))
     for five in order[: len(order) // 5 * 5].reshape(-1, 5):
         wave = np.concatenate([recordings[number] for number in five])

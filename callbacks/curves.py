@@ -1,9 +1,9 @@
-"""Accuracy, loss and sparsity over the epochs of a run, with its pruning events."""
+"""Accuracy or another metric, loss and sparsity over the epochs of a run, with its pruning events."""
 
 import math
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -17,31 +17,9 @@ from prunekit.errors import owned_by
 from prunekit.figures.curves import draw_curves
 from prunekit.masks import overall_sparsity
 from prunekit.measuring import Outcome, Predict
+from prunekit.metrics import ACCURACY, metric_of
 
-
-class Epoch(TypedDict):
-    """One row of the curves: ``epoch`` epochs are done."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    sparsity: float
-
-
-class EventRecord(TypedDict):
-    """One pruning event, as ``results.json`` has it; ``data`` says what the accuracies were measured on.
-
-    ``test_acc`` is None where there is no test data.
-    """
-
-    name: str
-    round: int
-    epoch: int
-    sparsity: float
-    acc_before: float
-    acc_after: float
-    test_acc: float | None
-    data: str
+Row = dict[str, Any]
 
 
 class Known(NamedTuple):
@@ -50,7 +28,7 @@ class Known(NamedTuple):
     Attributes:
         own_rows: whether rows that a checkpoint brought were measured on this run's data, so that what its last one
             says of the network need not be measured again.
-        dense: epochs done and test accuracy of a shared dense network, likewise.
+        dense: epochs done and test metric of a shared dense network, likewise.
     """
 
     own_rows: bool = False
@@ -63,8 +41,8 @@ class Curves(PruningObserver):
     TensorBoard's step is the number of epochs done. At an event two points share a step: before and after. All
     rows are the callback's state, so a resumed run shows its whole history, the dense epochs included.
 
-    Accuracies are on validation data, and on test data where nothing is held out; the tags say which. A network that
-    has not changed is not measured twice.
+    What is measured is accuracy, or the module's ``metric`` (:mod:`prunekit.metrics`): on validation data, and on test
+    data where nothing is held out; the tags say which. A network that has not changed is not measured twice.
 
     Args:
         predict: ``predict(module, batch)`` gives logits and classes of a batch; None for batches of
@@ -74,10 +52,14 @@ class Curves(PruningObserver):
         known: what need not be measured.
 
     Attributes:
-        rows: one an epoch.
-        events: one a pruning.
-        dense_test_acc: accuracy on test data before the first pruning; None without test data.
-        final_test_acc: likewise at the end.
+        rows: one an epoch, when ``epoch`` epochs are done: ``loss``, ``sparsity``, and the metric by its name, such as
+            ``accuracy``.
+        events: one a pruning, as ``results.json`` has it: ``name``, ``round``, ``epoch``, ``sparsity``; ``data``, what
+            was measured on; by the metric's key ``acc_before``, ``acc_after`` and ``test_acc``, which is None where
+            there is no test data.
+        metric: what the module is judged by.
+        dense_test: its value on test data before the first pruning; None without test data.
+        final_test: likewise at the end.
         seconds: taken by measuring.
 
     Raises:
@@ -87,12 +69,14 @@ class Curves(PruningObserver):
 
     def __init__(self, predict: Predict = None, data: measure.Data = None, known: Known | None = None) -> None:
         self.predict, self.data, self.known = predict, data, known or Known()
-        self.rows: list[Epoch] = []
-        self.events: list[EventRecord] = []
-        self.dense_test_acc: float | None = None
-        self.final_test_acc: float | None = None
+        self.rows: list[Row] = []
+        self.events: list[Row] = []
+        self.metric = ACCURACY
+        self.dense_test: float | None = None
+        self.final_test: float | None = None
         self.seconds = 0.0
         self._measured: dict[str, Outcome] = {}
+        self._values: dict[str, float] = {}
         self._before = 0.0
         self._loss: Tensor | float = 0.0
         self._batches = 0
@@ -104,7 +88,7 @@ class Curves(PruningObserver):
         return {
             "rows": self.rows,
             "events": self.events,
-            "dense_test_acc": self.dense_test_acc,
+            f"dense_test_{self.metric.key}": self.dense_test,
             "loss": float(self._loss),
             "batches": self._batches,
         }
@@ -112,8 +96,12 @@ class Curves(PruningObserver):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's rows."""
         self.rows, self.events = state_dict["rows"], state_dict["events"]
-        self.dense_test_acc = state_dict["dense_test_acc"]
+        (self.dense_test,) = (value for name, value in state_dict.items() if name.startswith("dense_test_"))
         self._loss, self._batches = state_dict["loss"], state_dict["batches"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """See what the module is judged by."""
+        self.metric = metric_of(pl_module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse what cannot be measured; show the history that a checkpoint brought along."""
@@ -123,10 +111,10 @@ class Curves(PruningObserver):
             if not self.rows:
                 measure.check_first_batch(trainer, pl_module, self._part, self.predict, self.data)
         for row in self.rows:
-            _log_row(trainer, row, self._part)
+            self._log_row(trainer, row)
             for event in self.events:
                 if event["epoch"] == row["epoch"]:
-                    _log_event(trainer, event)
+                    self._log_event(trainer, event)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -138,66 +126,68 @@ class Curves(PruningObserver):
         loss = (outputs or {}).get("loss")
         self._loss = self._loss + (math.nan if loss is None else loss.detach())
         self._batches += 1
-        self._measured.clear()
+        self._forget()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what was measured: averaging callbacks may put other weights in place now."""
-        self._measured.clear()
+        self._forget()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the epoch's row."""
-        row: Epoch = {
+        row: Row = {
             "epoch": trainer.current_epoch + 1,
             "loss": float(self._loss) / max(self._batches, 1),
-            "accuracy": self._accuracy(trainer, pl_module, self._part),
+            self.metric.name: self._value(trainer, pl_module, self._part),
             "sparsity": overall_sparsity(pl_module, current_mask(trainer)),
         }
         self._loss, self._batches = 0.0, 0
         self.rows.append(row)
-        pl_module.log(f"accuracy/{self._part}", row["accuracy"], logger=False)  # for callbacks that monitor it
-        _log_row(trainer, row, self._part)
+        # For callbacks that monitor it.
+        pl_module.log(f"{self.metric.name}/{self._part}", row[self.metric.name], logger=False)
+        self._log_row(trainer, row)
 
     def before_pruning(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Measure what the event will be compared with."""
         epoch, dense = trainer.current_epoch, self.known.dense
         resumed = self.known.own_rows and not self.events and not self._batches  # from an epoch's end
         if resumed and self.rows and self.rows[-1]["epoch"] == epoch:
-            self._before = self.rows[-1]["accuracy"]
+            self._before = self.rows[-1][self.metric.name]
         else:
-            self._before = self._accuracy(trainer, module, self._part)
+            self._before = self._value(trainer, module, self._part)
         if self.events:
             return
         if self._part == TEST:
-            self.dense_test_acc = self._before
+            self.dense_test = self._before
         elif resumed and dense is not None and dense[0] == epoch:
-            self.dense_test_acc = dense[1]
+            self.dense_test = dense[1]
         else:
-            self.dense_test_acc = self._test_accuracy(trainer, module)
+            self.dense_test = self._test_value(trainer, module)
 
     def after_pruning(self, trainer: pl.Trainer, module: pl.LightningModule, event: PruningEvent) -> None:
         """Measure what the event has cost."""
-        self._measured.clear()
-        record: EventRecord = {
+        self._forget()
+        key = self.metric.key
+        record: Row = {
             "name": event.name,
             "round": event.round,
             "epoch": event.epoch,
             "sparsity": overall_sparsity(module, event.after),
-            "acc_before": self._before,
-            "acc_after": self._accuracy(trainer, module, self._part),
-            "test_acc": self._test_accuracy(trainer, module),
+            f"{key}_before": self._before,
+            f"{key}_after": self._value(trainer, module, self._part),
+            f"test_{key}": self._test_value(trainer, module),
             "data": self._part,
         }
         self.events.append(record)
-        _log_event(trainer, record)
+        self._log_event(trainer, record)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the final network; draw the curves, unless all they show is the dense network's, drawn with it."""
-        self.final_test_acc = self._test_accuracy(trainer, pl_module)
+        self.final_test = self._test_value(trainer, pl_module)
         if not trainer.is_global_zero or not self.rows:
             return
         if not self.events or self.rows[-1]["epoch"] > self.events[0]["epoch"]:
             path = Path(trainer.default_root_dir) / "figures" / "curves.png"
-            log_png(trainer, draw_curves(self.rows, self.events, self._part), path, "curves", 0)
+            log_png(trainer, draw_curves(self.rows, self.events, self._part, self.metric), path, "curves", 0)
 
     def outcome(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Outcome:
         """What the network as it is takes the samples of a part for."""
@@ -208,23 +198,33 @@ class Curves(PruningObserver):
             self.seconds += time.perf_counter() - started
         return self._measured[part]
 
-    def _accuracy(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
-        taken = self.outcome(trainer, module, part)
-        with owned_by(self):
-            return measure.accuracy_of(trainer, taken)
+    def _value(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
+        if self.metric.make is None:
+            taken = self.outcome(trainer, module, part)
+            with owned_by(self):
+                return measure.accuracy_of(trainer, taken)
+        if part not in self._values:
+            started = time.perf_counter()
+            with owned_by(self):
+                self._values[part] = measure.value_of(trainer, module, part, self.predict, self.data)
+            self.seconds += time.perf_counter() - started
+        return self._values[part]
 
-    def _test_accuracy(self, trainer: pl.Trainer, module: pl.LightningModule) -> float | None:
-        return self._accuracy(trainer, module, TEST) if self._has_test else None
+    def _test_value(self, trainer: pl.Trainer, module: pl.LightningModule) -> float | None:
+        return self._value(trainer, module, TEST) if self._has_test else None
 
+    def _forget(self) -> None:
+        self._measured.clear()
+        self._values.clear()
 
-def _log_row(trainer: pl.Trainer, row: Epoch, part: str) -> None:
-    metrics = {"loss/train": row["loss"], f"accuracy/{part}": row["accuracy"], "sparsity": row["sparsity"]}
-    _log(trainer, metrics, row["epoch"])
+    def _log_row(self, trainer: pl.Trainer, row: Row) -> None:
+        name = self.metric.name
+        metrics = {"loss/train": row["loss"], f"{name}/{self._part}": row[name], "sparsity": row["sparsity"]}
+        _log(trainer, metrics, row["epoch"])
 
-
-def _log_event(trainer: pl.Trainer, event: EventRecord) -> None:
-    metrics = {f"accuracy/{event['data']}": event["acc_after"], "sparsity": event["sparsity"]}
-    _log(trainer, metrics, event["epoch"])
+    def _log_event(self, trainer: pl.Trainer, event: Row) -> None:
+        after = {f"{self.metric.name}/{event['data']}": event[f"{self.metric.key}_after"]}
+        _log(trainer, {**after, "sparsity": event["sparsity"]}, event["epoch"])
 
 
 def _log(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:

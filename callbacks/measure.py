@@ -1,19 +1,24 @@
-"""Accuracy in a plain loop, so that it can be taken inside ``fit`` (a Trainer call there would end the fit).
+"""What a network is judged by, in a plain loop that can run inside ``fit`` (a Trainer call there would end the fit).
+
+That is accuracy, or what the module has as ``metric``, see :mod:`prunekit.metrics`.
 
 What is measured, and on what, are two functions that a user can give:
 
 - ``predict(module, batch)`` gives logits and classes of a batch; by default a batch is ``(inputs, classes, ...)`` and
-  the module is called with the inputs. :func:`prunekit.measuring.each_sample` says which forms they may have.
+  the module is called with the inputs. :func:`prunekit.measuring.each_sample` says which forms they may have. A module
+  that goes on from batch to batch has ``predictor()``, which gives such a function anew for each measurement.
 - ``data(trainer, part)`` gives the batches of ``train``, ``validation`` or ``test``, and None where there are none. On
   several devices it gives those of this rank; each sample counts as often as all ranks together give it.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain, islice
 from typing import Any
 
 import torch
+import torchmetrics
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
@@ -22,6 +27,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from prunekit import measuring
 from prunekit.errors import ArgumentError
 from prunekit.measuring import Outcome, Predict
+from prunekit.metrics import metric_of
 from prunekit.random_state import undisturbed
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -110,15 +116,25 @@ def scoring_loader(trainer: Trainer, data: Data = None) -> Any:
 
 
 @torch.no_grad()
+def outputs_and_targets(
+    trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the module makes of this rank's batches, and their targets, batch by batch, on the trainer's device."""
+    batches = batches_of(trainer, part, data)
+    predict = predict or getattr(module, "predictor", lambda: measuring.predict)()
+    with evaluating(module, trainer.strategy.root_device):
+        for batch in on_device(trainer, batches):
+            with trainer.precision_plugin.forward_context():
+                found = predict(module, batch)
+            yield found
+
+
 def predictions(
     trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """This rank's logits ``(n, classes)`` and classes ``(n,)``, batch by batch, on the trainer's device."""
-    batches = batches_of(trainer, part, data)
-    with evaluating(module, trainer.strategy.root_device):
-        for batch in on_device(trainer, batches):
-            with trainer.precision_plugin.forward_context():
-                logits, classes = (predict or measuring.predict)(module, batch)
+    with closing(outputs_and_targets(trainer, module, part, predict, data)) as found:  # type: ignore[type-var]
+        for logits, classes in found:
             yield measuring.each_sample(logits, classes)
 
 
@@ -130,8 +146,12 @@ def check_first_batch(
     Raises:
         ArgumentError: if there are no batches, or if a batch or what the module gives is of no form that is known.
     """
-    with closing(predictions(trainer, module, part, predict, data)) as found:  # type: ignore[type-var]
-        next(found, None)
+    metric = metric_of(module)
+    look = predictions if metric.make is None else outputs_and_targets
+    with closing(look(trainer, module, part, predict, data)) as found:  # type: ignore[type-var]
+        first = next(found, None)
+    if first is not None and metric.make is not None:
+        _take(metric.make().to(trainer.strategy.root_device), *first)
 
 
 def outcome(
@@ -165,6 +185,34 @@ def number_of_classes(trainer: Trainer, taken: Outcome) -> int:
     """How many classes there are; a rank without samples learns it from the others."""
     number = torch.tensor(taken.number, device=trainer.strategy.root_device)
     return int(trainer.strategy.reduce(number, reduce_op="max") if trainer.world_size > 1 else number)
+
+
+def _take(meter: torchmetrics.Metric, outputs: Tensor, targets: Tensor) -> None:
+    try:
+        meter.update(outputs, targets)
+    except (ValueError, TypeError, IndexError, RuntimeError, AttributeError) as error:
+        got = f"what {type(meter).__name__} cannot measure ({type(error).__name__}: {error})"
+        raise ArgumentError(
+            "predict", got, "a function predict(module, batch) that gives outputs and targets"
+        ) from error
+
+
+def value_of(trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None) -> float:
+    """What ``module`` is judged by, over all ranks: its accuracy, or the value of its ``metric``.
+
+    Arguments and errors are those of :func:`accuracy`.
+    """
+    metric = metric_of(module)
+    if metric.make is None:
+        return accuracy(trainer, module, part, predict, data)
+    meter = metric.make().to(trainer.strategy.root_device)
+    for outputs, targets in outputs_and_targets(trainer, module, part, predict, data):
+        _take(meter, outputs, targets)
+    value = float(meter.compute())
+    if math.isnan(value):
+        got = f"a {metric.name} that is no number"
+        raise ArgumentError("data", got, "some samples to measure on, and a module whose outputs are finite")
+    return value
 
 
 def accuracy(trainer: Trainer, module: LightningModule, part: str, predict: Predict = None, data: Data = None) -> float:

@@ -16,7 +16,7 @@ SECONDS_BETWEEN_DRAWINGS = 0.3
 
 
 class StageProgress(ProgressBar):
-    """Shows batches done of all batches of the stage, the time left and the last epoch's accuracy.
+    """Shows batches done of all batches of the stage, the time left and the last epoch's accuracy or other metric.
 
     Lightning's own bars start anew each epoch, which on epochs of a tenth of a second is a flicker. Its tqdm one writes
     each refresh where the output is a file, and its rich one takes twice this one's time of every step.
@@ -45,12 +45,12 @@ class StageProgress(ProgressBar):
         stage = "pruning and retraining" if pruning_callbacks(trainer) else "dense training"
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         # Drawn from here, not by rich's thread, which would take the interpreter from the steps it reports on.
-        self._bar = Progress(*columns, TextColumn("{task.fields[accuracy]}"), auto_refresh=False)
+        self._bar = Progress(*columns, TextColumn("{task.fields[metric]}"), auto_refresh=False)
         done = trainer.global_step * trainer.accumulate_grad_batches
         # Unknown for data without a length, and for a fit that goes on until it is stopped.
         sized = trainer.num_training_batches < math.inf and (trainer.max_epochs or -1) > 0
         total = (trainer.max_epochs or 0) * int(trainer.num_training_batches) if sized else None
-        self._task = self._bar.add_task(stage, total=total, completed=done, accuracy="")
+        self._task = self._bar.add_task(stage, total=total, completed=done, metric="")
         self._bar.start()
         self._drawn = time.monotonic()
 
@@ -70,13 +70,12 @@ class StageProgress(ProgressBar):
                 self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the epoch's accuracy."""
+        """Show the epoch's metric."""
         if self._bar is None:
             return
-        curves = (c for c in trainer.callbacks if isinstance(c, Curves))  # type: ignore[attr-defined]
-        rows = next((c.rows for c in curves), [])
-        accuracy = f"accuracy {rows[-1]['accuracy']:.3f}" if rows else ""
-        self._move(trainer, accuracy=accuracy)
+        curves = next((c for c in trainer.callbacks if isinstance(c, Curves) and c.rows), None)  # type: ignore[attr-defined]
+        name = curves.metric.name if curves is not None else ""
+        self._move(trainer, metric=f"{name} {curves.rows[-1][name]:.3f}" if curves is not None else "")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the bar, whatever ended the fit."""

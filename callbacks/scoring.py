@@ -64,7 +64,8 @@ def score(
         cache: where runs keep for each other what they have found; None for nowhere.
         watch: whether the pass is made even if all is known.
         predict: how the module takes a batch; None for ``module(x)``.
-        data: gives the batches of a part; None for those that the trainer has.
+        data: gives the batches of a part; None for those that the trainer has, whose data module may say by
+            ``valid(batch)`` which steps of padded sequences are no padding, ``(N, T)`` bool.
 
     Raises:
         ArgumentError: if the module or what it gives cannot be scored.
@@ -214,7 +215,8 @@ def _calibration(
 
     told = getattr(module, "success", None)
     success = (lambda _, batch: told(batch)) if callable(told) else None
-    given = Calibration(Batches(), predict or predict_batch, success=success)
+    valid = getattr(getattr(trainer, "datamodule", None), "valid", None) if data is None else None
+    given = Calibration(Batches(), predict or predict_batch, valid=valid, success=success)
     if trainer.world_size > 1:
         if not hasattr(loader, "rows"):
             accepted = "on several devices one whose scoring_dataloader says which rows are a rank's, as prunekit's do"

@@ -1,10 +1,10 @@
-"""Accuracy against the rate of removed units: criteria x orders x rates on one trained network."""
+"""Accuracy or another metric against the rate of removed units: criteria x orders x rates on one trained network."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +16,7 @@ from prunekit.cache import Cache
 from prunekit.calibration import Seen
 from prunekit.callbacks.events import PruningObserver
 from prunekit.callbacks.images import log_png
-from prunekit.callbacks.measure import TEST, Data, accuracy, evaluating
+from prunekit.callbacks.measure import TEST, Data, evaluating, value_of
 from prunekit.callbacks.pruning import pruning_callbacks
 from prunekit.callbacks.scoring import Scored, leave_scores, look_at_first, score
 from prunekit.callbacks.unit_mask import parts_of
@@ -28,27 +28,21 @@ from prunekit.files import read_record, write_record
 from prunekit.groups import Groups
 from prunekit.masks import Mask, find_parameter
 from prunekit.measuring import Predict
+from prunekit.metrics import ACCURACY, metric_of
 from prunekit.pruning import all_needs, remove
 from prunekit.selection import ORDERS, select
 from prunekit.units.compensation import RIDGE
+from prunekit.units.grouping import Units
 from prunekit.units.series import UnitSeries
 
 ROWS = "unit_curve.json"
 RENAMED = {"layer": "lstm", "criterion": "criteria"}
 
 
-class Row(TypedDict):
-    """One point: the network with so many units or gates removed, without retraining.
-
-    ``saved`` is the share of the LSTM's multiply-adds that need no longer be done.
-    """
-
-    criterion: str
-    order: str
-    rate: float
-    removed: int
-    saved: float
-    test_acc: float
+# One point: the network with so many units or gates removed, without retraining: ``criterion``, ``order``, ``rate``,
+# ``removed``, ``saved``, the share of the LSTM's multiply-adds that need no longer be done, and ``test_acc``, or so for
+# another metric.
+Row = dict[str, Any]
 
 
 class UnitCurve(PruningObserver):
@@ -90,7 +84,9 @@ class UnitCurve(PruningObserver):
         data: Data | None = None,
         cache: Cache | None = None,
     ) -> None:
-        self.grouping, self.repair = parts_of(lstm, head, granularity, compensation, ridge)
+        grouping, self.repair = parts_of(lstm, head, granularity, compensation, ridge)
+        assert isinstance(grouping, Units)
+        self.grouping = grouping
         for name, each in (("criteria", criteria), ("rates", rates), ("orders", orders)):
             if not each:
                 raise ArgumentError(name, each, "at least one")
@@ -106,6 +102,7 @@ class UnitCurve(PruningObserver):
             raise ArgumentError("orders", self.orders, f"an order that {', '.join(self.criteria)} makes sense in")
         self._predict, self._data, self._cache = predict, data, cache
         self.rows: list[Row] = []
+        self.metric = ACCURACY
         self.seconds = {"score": 0.0, "curve": 0.0}
 
     def check(self, module: pl.LightningModule) -> None:
@@ -139,6 +136,7 @@ class UnitCurve(PruningObserver):
             self._measure_all(trainer, module)
 
     def _measure_all(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.metric = metric_of(module)
         started = time.perf_counter()
         before = Mask.full(module, self.grouping.parameters(module))
         groups = self.grouping(module, before)
@@ -183,16 +181,16 @@ class UnitCurve(PruningObserver):
                     if key not in measured:
                         put_back()
                         remove(module, self.grouping, groups, goes, before, self.repair, scored.seen).apply(module)
-                        measured[key] = accuracy(trainer, module, TEST, self._predict, self._data)
+                        measured[key] = value_of(trainer, module, TEST, self._predict, self._data)
                     removed = int(goes.sum())
-                    row = Row(
-                        criterion=name,
-                        order=order,
-                        rate=rate,
-                        removed=removed,
-                        saved=self.grouping.saved_share(module, removed),
-                        test_acc=measured[key],
-                    )
+                    row = {
+                        "criterion": name,
+                        "order": order,
+                        "rate": rate,
+                        "removed": removed,
+                        "saved": self.grouping.saved_share(module, removed),
+                        f"test_{self.metric.key}": measured[key],
+                    }
                     if trainer.is_global_zero:
                         write_record(path, {"of": of, "rows": [*self.rows, row]})
                 self.rows.append(row)
@@ -200,7 +198,9 @@ class UnitCurve(PruningObserver):
     def _show(self, trainer: pl.Trainer, scores: Mapping[str, Scores], seen: Seen) -> None:
         folder = Path(trainer.default_root_dir)
         values = {name: found.values.numpy() for name, found in scores.items()}
-        log_png(trainer, draw_unit_curves(self.rows), folder / "figures" / "unit_curve.png", "unit_curve", 0)
+        log_png(
+            trainer, draw_unit_curves(self.rows, self.metric), folder / "figures" / "unit_curve.png", "unit_curve", 0
+        )
         log_png(trainer, draw_scores(values), folder / "figures" / "scores.png", "scores", 0)
         first = next(iter(values))
         if isinstance(seen.outputs, UnitSeries):
@@ -224,7 +224,8 @@ class UnitCurve(PruningObserver):
             with SummaryWriter(str(run)) as writer:
                 for row in self.rows:
                     if (row["criterion"], row["order"]) == (name, order):
-                        writer.add_scalar("accuracy/units_removed", row["test_acc"], round(100 * row["rate"]))
+                        value = row[f"test_{self.metric.key}"]
+                        writer.add_scalar(f"{self.metric.name}/units_removed", value, round(100 * row["rate"]))
 
 
 def _point(row: Row) -> tuple[str, str, float]:

@@ -11,20 +11,25 @@ from prunekit.errors import ArgumentError, check_choice
 from prunekit.repair import Repair
 from prunekit.units.compensation import RIDGE, check_ridge
 from prunekit.units.grouping import Gates, Units
+from prunekit.units.network_units import NetworkUnits
 from prunekit.units.repair import ClosedLoop, Linear, Mean
+from prunekit.units.unit_grouping import UnitGrouping
 
-GRANULARITIES = ("unit", "gate")
+GRANULARITIES, LAYERS = ("unit", "gate"), ("last", "every")
 COMPENSATIONS = ("none", "linear", "closed_loop")
 
 
 class UnitMask(Pruning):
-    """Removes the share ``rate`` of the units of a recurrent layer's last layer, in the order of a criterion's scores.
+    """Removes the share ``rate`` of the units of a recurrent module's last layer, in the order of a criterion's scores.
 
     Exactly ``round(rate * units)`` are gone after the last round, ties by index; of several rounds each removes the
     same share of what is left. A removed unit's output is exactly 0 at every step. Leaves ``scores.safetensors``, the
     last round's scores by criterion. With linear compensation the layers that read the units change as well, in the
     columns of those that stay and in their biases: see :mod:`prunekit.units.compensation`; in closed loop all weights
     of these layers do: :mod:`prunekit.units.closed_loop`.
+
+    With ``layers=every`` the units of all its layers and directions go; what is looked at are then steps that are no
+    padding, as the data module's ``valid(batch)`` tells, and criteria that want success at each step are refused.
 
     With ``granularity=gate`` it is gates that go, of four times as many: a removed gate is at every step the mean that
     it was over the training clips, and is held there (:mod:`prunekit.units.gates`).
@@ -39,6 +44,9 @@ class UnitMask(Pruning):
             ``closed_loop``: every layer from this one on is refitted on what it reads in the pruned network.
         ridge: of the linear map's least squares, relative to the outputs' mean variance, above 0.
         granularity: what goes, each ``unit`` or each ``gate``; gates of an LSTM of one layer, without compensation.
+        layers: whose units go: those of the ``last`` layer or of ``every`` layer and direction; without linear
+            compensation.
+        scope: among what units are ranked, ``all`` together or those ``within`` one layer and direction.
         rounds: number of events.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
         start_epoch: epochs trained before the first event.
@@ -52,7 +60,7 @@ class UnitMask(Pruning):
     """
 
     default_name = "unit_mask"
-    renamed = {"layer": "lstm"}  # noqa: RUF012 - the base class declares it
+    renamed = {"layer": "lstm", "layers": "lstm"}  # noqa: RUF012 - the base class declares it
 
     def __init__(
         self,
@@ -64,6 +72,8 @@ class UnitMask(Pruning):
         compensation: Literal["none", "linear", "closed_loop"] = "none",
         ridge: float = RIDGE,
         granularity: Literal["unit", "gate"] = "unit",
+        layers: Literal["last", "every"] = "last",
+        scope: Literal["all", "within"] = "all",
         rounds: int = 1,
         retrain_epochs: int = 0,
         start_epoch: int = 0,
@@ -72,8 +82,9 @@ class UnitMask(Pruning):
         cache: Cache | None = None,
         name: str | None = None,
     ) -> None:
-        grouping, repair = parts_of(lstm, head, granularity, compensation, ridge)
-        schedule = {"rounds": rounds, "retrain_epochs": retrain_epochs, "start_epoch": start_epoch}
+        grouping, repair = parts_of(lstm, head, granularity, compensation, ridge, layers)
+        self.lstm, self.head = lstm, head
+        schedule = {"scope": scope, "rounds": rounds, "retrain_epochs": retrain_epochs, "start_epoch": start_epoch}
         given = {"predict": predict, "data": data, "cache": cache, "name": name}
         super().__init__(grouping, criterion, rate, order, repair=repair, **schedule, **given)  # type: ignore[arg-type]
         self.compensation = compensation
@@ -84,20 +95,26 @@ class UnitMask(Pruning):
 
 
 def parts_of(
-    lstm: str, head: str | None, granularity: str, compensation: str, ridge: float
-) -> tuple[Units, Repair | None]:
+    lstm: str, head: str | None, granularity: str, compensation: str, ridge: float, layers: str = "last"
+) -> tuple[UnitGrouping, Repair | None]:
     """The grouping and the repair that these words stand for.
 
     Raises:
-        ArgumentError: if a word is not accepted, or gates are to be compensated.
+        ArgumentError: if a word is not accepted, or gates or every layer are to be compensated in a way that is not.
     """
+    check_choice("layers", layers, LAYERS)
     check_choice("granularity", granularity, GRANULARITIES)
     check_choice("compensation", compensation, COMPENSATIONS)
     check_ridge(ridge)
     if granularity == "gate" and compensation != "none":
         accepted = "none with granularity=gate: a removed gate is no linear map of others"
         raise ArgumentError("compensation", compensation, accepted)
+    if layers == "every" and (granularity == "gate" or compensation == "linear"):
+        argument, got, accepted = ("compensation", compensation, "none or closed_loop with layers=every")
+        if granularity == "gate":
+            argument, got, accepted = "granularity", granularity, "unit with layers=every"
+        raise ArgumentError(argument, got, accepted)
     if granularity == "gate":
         return Gates(lstm, head), Mean()
     repairs: dict[str, Repair] = {"linear": Linear(ridge), "closed_loop": ClosedLoop()}
-    return Units(lstm, head), repairs.get(compensation)
+    return NetworkUnits([lstm]) if layers == "every" else Units(lstm, head), repairs.get(compensation)

@@ -125,7 +125,7 @@ class ActionClips(InMemoryDataModule):
 
     def model_arguments(self) -> dict[str, Any]:
         """What a model has to be given to fit the data."""
-        return {"inputs": FEATURES, "classes": len(self.classes)}
+        return {"inputs": FEATURES, "classes": len(self.classes), "outputs": len(self.classes)}
 
     def report(self) -> dict[str, Any]:
         """What results say of the data: the split and its leak, and what was left out."""

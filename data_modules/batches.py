@@ -2,8 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -46,9 +47,10 @@ class TensorBatches:
         x: ``(n, ...)`` inputs, or lazy ones; of these the next batch is made while one is worked on.
         y: ``(n,)`` targets.
         batch_size: samples of a batch over all ranks together.
-        seed: of the shuffling; None keeps the order (evaluation).
+        seed: of the shuffling; None keeps the order, as for evaluation, or for a text that is read on and on.
         rank: this process's number, from 0.
         world: number of processes.
+        made: what a batch is of its samples and targets; None for just these.
 
     Example:
         >>> batches = TensorBatches(torch.arange(5.0), torch.arange(5), batch_size=2)
@@ -66,8 +68,9 @@ class TensorBatches:
         seed: int | None = None,
         rank: int = 0,
         world: int = 1,
+        made: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
-        self._x, self._y = x, y
+        self._x, self._y, self._made = x, y, made
         self._batch_size, self._seed, self._rank, self._world = batch_size, seed, rank, world
         self._samples = len(y) if seed is None else len(y) - (len(y) % batch_size) % world
         self._epoch = 0
@@ -94,18 +97,21 @@ class TensorBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # A generator: the epoch is read at the first batch, after Lightning has set it.
         first, self._skip = self._skip, 0
+        for number, batch in enumerate(self._take(self._parts(first)), start=first + 1):
+            self._given = number
+            yield batch if self._made is None else self._made(*batch)
+
+    def _parts(self, first: int) -> Iterator[tuple[Tensor | slice, Tensor | slice]]:
+        """Where this rank's samples and targets of each batch are, from batch ``first`` on."""
         if self._seed is None:
-            yield from self._take((part, part) for part in self._in_order())
+            yield from ((part, part) for part in islice(self._in_order(), first, None))
             return
         order = epoch_order(len(self._y), self._seed, self._epoch)[: self._samples]
         there = order.to(self._y.device)
         # Lazy samples are looked up on the host, which would have to wait for numbers that lie on a GPU.
         orders = there if isinstance(self._x, Tensor) else order, there
-        starts = range(first * self._batch_size, self._samples, self._batch_size)
-        parts = ((self._own_part(orders[0], start), self._own_part(orders[1], start)) for start in starts)
-        for number, batch in enumerate(self._take(parts), start=first + 1):
-            self._given = number
-            yield batch
+        for start in range(first * self._batch_size, self._samples, self._batch_size):
+            yield self._own_part(orders[0], start), self._own_part(orders[1], start)
 
     def _own_part(self, order: Tensor, start: int) -> Tensor:
         """This rank's part of the batch that begins at ``start``."""

@@ -31,6 +31,7 @@ class Mnist(InMemoryDataModule):
         seed: of the shuffling of each epoch.
         eval_batch_size: samples of an evaluation batch.
         download: whether missing files may be fetched from torchvision's mirrors.
+        scoring: how many of the training samples units are scored and repaired on, the first ones; None for all.
 
     Raises:
         ArgumentError: if the files are missing, damaged or cannot be unpacked.
@@ -45,8 +46,9 @@ class Mnist(InMemoryDataModule):
         seed: int,
         eval_batch_size: int = 5000,
         download: bool = True,
+        scoring: int | None = None,
     ) -> None:
-        super().__init__(batch_size, validation, seed, eval_batch_size)
+        super().__init__(batch_size, validation, seed, eval_batch_size, scoring)
         self.data_dir, self.cache_dir, self.download = Path(data_dir), Path(cache_dir), download
 
     def prepare_data(self) -> None:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from prunekit.app import phases
 from prunekit.app.door import quiet_lightning
 from prunekit.app.life import Run
+from tests.data_modules.tasks import write_all
 from tests.data_modules.videos import write_hmdb, write_ucf, write_ucf_lists
 
 quiet_lightning()
@@ -91,7 +92,15 @@ def miniature(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str],
     """Overrides that give an experiment a data set small enough for a test, in its real layout."""
 
     def overrides(experiment: str) -> list[str]:
-        data = compose_config(f"experiment={experiment}").data
+        config = compose_config(f"experiment={experiment}")
+        data = config.data
+        if config.model._target_.endswith("SequenceModel"):
+            small = ["model.units=8", "data.batch_size=10"]
+            if "mnist" in data._target_:
+                return [*small, f"paths.data_dir={request.getfixturevalue('real_data')}", "data.scoring=100"]
+            if not (tmp_path / "data").exists():
+                write_all(tmp_path / "data")
+            return [*small, f"paths.data_dir={tmp_path / 'data'}", "data.scoring=20"]
         if "mnist" in data._target_:
             return [f"paths.data_dir={request.getfixturevalue('real_data')}"]
         if "source" not in data:

@@ -68,7 +68,7 @@ def dense_checkpoint(
     fit(trainer, module, data, start)
     if is_rank_zero():
         curves = next(callback for callback in callbacks if isinstance(callback, Curves))
-        record = {"seconds": time.perf_counter() - started, "test_acc": curves.final_test_acc}
+        record = {"seconds": time.perf_counter() - started, f"test_{curves.metric.key}": curves.final_test}
         write_record(folder / RECORD, record)
         list_checkpoints(folder / "checkpoints")[-1].replace(folder / CHECKPOINT)
         clear(folder / "checkpoints")
@@ -92,7 +92,7 @@ def dense_callbacks(config: Config, built: dict[str, Callback]) -> dict[str, Cal
 
 
 def dense_record(folder: Path) -> dict[str, Any]:
-    """What is known of a dense training: the ``seconds`` it took, ``test_acc``; nothing if it was done elsewhere."""
+    """What is known of a dense training: its ``seconds``, ``test_acc`` or so; nothing if it was done elsewhere."""
     try:
         return read_record(folder / RECORD) or {}
     except ArgumentError as error:

@@ -36,9 +36,11 @@ from prunekit.callbacks.mask_holder import current_mask
 from prunekit.callbacks.measure import TEST, batches_of, evaluating, has_part, on_device, watched_part
 from prunekit.callbacks.pruning import Pruning
 from prunekit.callbacks.unit_curve import UnitCurve
+from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.digests import digest
 from prunekit.files import write_record, write_whole
 from prunekit.folders import clear_remains, locked
+from prunekit.metrics import ACCURACY, Metric, metric_of
 from prunekit.rank import is_rank_zero
 from prunekit.units.grouping import Units
 
@@ -110,7 +112,9 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
             with locked(dense_folder, "paths.runs_dir", wait=True, share=setting.share):
                 start = dense_checkpoint(config, stamp, module, data, dense_folder, start, builder)
         record = dense_record(dense_folder)
-        callbacks = build_callbacks(config, stamp, builder, **known(setting, record, of_data, sharing))
+        callbacks = build_callbacks(
+            config, stamp, builder, **known(setting, record, of_data, sharing, metric_of(module))
+        )
         end = schedule_end(config, callbacks.values())
         trainer = build_trainer(config, folder, list(callbacks.values()), end, builder, start)
         clear_remains(folder)
@@ -171,11 +175,14 @@ def checked(setting: Setting, module: pl.LightningModule) -> torch.device:
     return torch.device(trainer.strategy.root_device)
 
 
-def known(setting: Setting, record: dict[str, Any], of_data: str, sharing: bool) -> dict[str, Any]:
+def known(
+    setting: Setting, record: dict[str, Any], of_data: str, sharing: bool, metric: Metric = ACCURACY
+) -> dict[str, Any]:
     """What callbacks are given that no config holds: where scores are shared, what is known of the dense network."""
     if not sharing:
         return {}
-    dense = (setting.config["dense_epochs"], record["test_acc"]) if "test_acc" in record else None
+    said = f"test_{metric.key}"
+    dense = (setting.config["dense_epochs"], record[said]) if said in record else None
     return {"cache": Cache(setting.home / "shared", {"data": of_data}), "known": Known(own_rows=True, dense=dense)}
 
 
@@ -208,8 +215,10 @@ def measured(
     pruners = [callback for callback in callbacks.values() if isinstance(callback, Pruning)]
     mask, device = current_mask(trainer), trainer.strategy.root_device
     # Without an event the final network is the dense one.
-    dense = curves.dense_test_acc if curves.events else curves.final_test_acc
-    pruned = curves.events[-1]["test_acc"] if curves.events else dense
+    metric = curves.metric
+    dense = curves.dense_test if curves.events else curves.final_test
+    pruned = curves.events[-1][f"test_{metric.key}"] if curves.events else dense
+    tested = {"dense": dense, "pruned": pruned, "final": curves.final_test}
     sparsity = leave.sparsity(module, mask, {callback.name: callback.rate for callback in pruners})
     sparsity["achieved"] |= {name: share for callback in pruners for name, share in callback.achieved().items()}
     with evaluating(module, device):
@@ -235,7 +244,8 @@ def measured(
         **({"data": report} if (report := getattr(data, "report", dict)()) else {}),
         "device": device.type if device.type == "cpu" else gpu.name(device),
         "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
-        "metrics": {"dense/test_acc": dense, "pruned/test_acc": pruned, "final/test_acc": curves.final_test_acc},
+        "metrics": {f"{when}/test_{metric.key}": value for when, value in tested.items()},
+        **leave.described(metric),
         "sparsity": sparsity,
         **cost,
         "events": curves.events,
@@ -246,5 +256,8 @@ def measured(
 
 def recurrent(callbacks: Iterable[Callback]) -> list[tuple[str, str]]:
     """Names of the recurrent layers that are pruned or measured, and of what reads them."""
+    callbacks = list(callbacks)
     groupings = [callback.grouping for callback in callbacks if isinstance(callback, Pruning | UnitCurve)]
-    return [(each.layer, each.head) for each in groupings if isinstance(each, Units) and each.head is not None]
+    named = [(each.layer, each.head) for each in groupings if isinstance(each, Units)]
+    named += [(each.lstm, each.head) for each in callbacks if isinstance(each, UnitMask)]
+    return [(layer, head) for layer, head in dict.fromkeys(named) if head is not None]

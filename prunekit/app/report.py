@@ -16,8 +16,8 @@ from prunekit.app.door import errors_told
 from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
 from prunekit.app.reports.figures import draw_areas, draw_costs, draw_grains, draw_settings, draw_units
 from prunekit.app.reports.labels import CRITERION, SEGMENTATION
-from prunekit.app.reports.run import ACCURACY, ORDER, RATE, SAVED, SEED
-from prunekit.app.reports.summary import CONTROL, COSTS, DENSE, costs, differences, groups, losses, summarize, unnamed
+from prunekit.app.reports.run import ORDER, RATE, SAVED, SEED
+from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, groups, losses, summarize, unnamed
 from prunekit.app.reports.text import cost_table, setting_table, state, unit_tables
 from prunekit.files import write_whole
 
@@ -68,41 +68,51 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     facets = sorted(runs.axes, key=lambda key: key != "model.regularization")  # regularisations lie side by side
     by = [*facets, CRITERION, ORDER, RATE]
     networks = runs.table.drop_duplicates([*facets, SEED])
-    dense = unnamed(summarize(networks, facets, [DENSE]), DENSE)
-    summary = unnamed(summarize(runs.table, by, [ACCURACY]), ACCURACY)
+    metric, names = runs.metric, runs.names
+    share, plain = (
+        metric.share,
+        "" if metric.share else f"; {'higher' if metric.higher_is_better else 'lower'} is better",
+    )
+    dense = unnamed(summarize(networks, facets, [names.dense]), names.dense)
+    summary = unnamed(summarize(runs.table, by, [names.final]), names.final)
     curves(summary, by[:-1], RATE, ["mean", "half"], tensorboard)
     criteria = sorted(summary[CRITERION].unique())
-    figures = {"accuracy": draw_units(summary, facets, dense, "test accuracy", criteria)}
-    text = unit_tables(summary, dense, facets, "Test accuracy in %")
+    named = metric.name.replace(" ", "_")
+    figures = {named: draw_units(summary, facets, dense, f"test {metric.name}", criteria, share)}
+    text = unit_tables(summary, dense, facets, f"Test {metric.name}{' in %' if share else plain}", share)
     for grain in [key for key in facets if set(runs.table[key]) <= {"unit", "gate"}][:1] if SAVED in runs.table else []:
-        of_saved = summarize(runs.table, by, [ACCURACY, DENSE, SAVED])
-        figures["grains"] = draw_grains(of_saved, grain, [key for key in facets if key != grain], criteria)
-    title = "Points of accuracy against the dense network, paired"
-    text += unit_tables(losses(runs.table, facets), None, facets, title)
+        of_saved = summarize(runs.table, by, [names.final, names.dense, SAVED])
+        others = [key for key in facets if key != grain]
+        figures["grains"] = draw_grains(of_saved, grain, others, criteria, metric)
+    points = f"Points of {metric.name}" if share else f"Test {metric.name}"
+    title = f"{points} against the dense network, paired{plain}"
+    text += unit_tables(losses(runs.table, facets, names), None, facets, title, share)
     priced = costs(runs)
     if not priced.empty:
-        prices = summarize(priced, by, [ACCURACY, DENSE, *COSTS])
-        figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria)
+        prices = summarize(priced, by, [names.final, names.dense, *COSTS])
+        figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria, metric)
         text += cost_table(summarize(priced, [*facets, RATE], COSTS), [*facets, RATE])
-    against = differences(runs.table, facets)
+    against = differences(runs.table, facets, names)
     if not against.empty:
-        figures["difference"] = draw_units(against, facets, None, "test accuracy, less that of random order", criteria)
-        text += unit_tables(against, None, facets, "Points of accuracy against random order, paired by seed")
+        label = f"test {metric.name}, less that of random order"
+        figures["difference"] = draw_units(against, facets, None, label, criteria, share)
+        text += unit_tables(against, None, facets, f"{points} against random order, paired by seed{plain}", share)
     elif criteria != [CONTROL]:
         text += [f"No control: run `criterion={CONTROL}` as well to see what the criteria are worth.", ""]
     return text, figures
 
 
 def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figure]]:
-    measures = [name for name in MEASURES if name in runs.table]
+    names = runs.names
+    measures = [*names, *(name for name in MEASURES if name in runs.table)]
     at = measures.index(SPARSITY) + 1
     measures[at:at] = [name for name in runs.table if str(name).startswith(f"{SPARSITY}.")]
     summary = summarize(runs.table, runs.axes, measures)
-    text = setting_table(summary, runs.axes, measures)
+    text = setting_table(summary, runs.axes, measures, () if runs.metric.share else names)
     priced, figures = costs(runs), {}
     if not priced.empty:
-        priced = summarize(priced, runs.axes, [ACCURACY, DENSE, *COSTS])
-        figures["costs"] = draw_costs(priced, [], [], [])
+        priced = summarize(priced, runs.axes, [names.final, names.dense, *COSTS])
+        figures["costs"] = draw_costs(priced, [], [], [], runs.metric)
         text += cost_table(priced, runs.axes)
     if AREA in measures and runs.axes and runs.table[AREA].max() > 0:
         # What a region is and how it is ranked come first: that is what the figure is about.
@@ -124,7 +134,7 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
     facets = [key for key in runs.axes if key not in (x, colour)]
     if facets and len(summary.drop_duplicates(facets)) > MOST_PANELS:
         return [*text, f"No settings.png: it would have more than {MOST_PANELS} columns of panels.", ""], figures
-    return text, {"settings": draw_settings(summary, facets, x, colour), **figures}
+    return text, {"settings": draw_settings(summary, facets, x, colour, runs.metric), **figures}
 
 
 def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[str], folder: Path) -> None:

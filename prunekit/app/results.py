@@ -12,8 +12,10 @@ from rich.table import Table
 from torch import nn
 
 from prunekit.masks import Mask, overall_sparsity
+from prunekit.metrics import ACCURACY, Metric
 
 RESULTS = "results.json"
+SAID = ("key", "name", "higher_is_better", "share")
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scikit-image", "prunekit")
 
 
@@ -53,6 +55,33 @@ def sparsity(module: nn.Module, mask: Mask, requested: Mapping[str, float]) -> d
         "achieved": {name: mask.sparsity(name) for name in mask},
         "overall": overall_sparsity(module, mask),
     }
+
+
+def described(metric: Metric) -> dict[str, Any]:
+    """What results say of their metric; nothing of accuracy.
+
+    Example:
+        >>> described(ACCURACY), metric_in({"metrics": {}}).name
+        ({}, 'accuracy')
+        >>> from prunekit.metrics import NLL
+        >>> metric_in(described(NLL)).key
+        'nll'
+    """
+    if metric == ACCURACY:
+        return {}
+    return {"metric": {name: getattr(metric, name) for name in SAID}}
+
+
+def metric_in(results: Mapping[str, Any]) -> Metric:
+    """The metric that results are of."""
+    said = results.get("metric")
+    return ACCURACY if said is None else Metric(**{name: said[name] for name in SAID})
+
+
+def tested(results: Mapping[str, Any], when: str) -> float | None:
+    """The metric on test data of the ``dense``, the ``pruned`` or the ``final`` network; None without test data."""
+    value: float | None = results["metrics"][f"{when}/test_{metric_in(results).key}"]
+    return value
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,14 +131,15 @@ def _change(value: Mapping[str, float], form: str = ",") -> str:
 def summary_table(results: Mapping[str, Any]) -> Table:
     """The table printed at the end of a run."""
     table = Table(title=f"{results['experiment']}, seed {results['seed']}", title_justify="left")
-    table.add_column("test accuracy")
+    metric = metric_in(results)
+    table.add_column(f"test {metric.name}")
     table.add_column("", justify="right")
-    names = {"dense/test_acc": "dense"}
+    names = {"dense": "dense"}
     if results["events"]:
-        names |= {"pruned/test_acc": "pruned", "final/test_acc": "retrained"}
-    for key, name in names.items():
-        if (accuracy := results["metrics"][key]) is not None:
-            table.add_row(name, f"{accuracy:.2%}")
+        names |= {"pruned": "pruned", "final": "retrained"}
+    for when, name in names.items():
+        if (found := tested(results, when)) is not None:
+            table.add_row(name, metric.show(found))
     if results["events"]:
         table.add_section()
         for name, share in results["sparsity"]["achieved"].items():

@@ -9,7 +9,7 @@ from prunekit.app.devices import check_one_device, free_gpu
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.life import Run
 from prunekit.app.phases import Shared
-from prunekit.app.results import summary_table
+from prunekit.app.results import metric_in, summary_table, tested
 from prunekit.app.sweep import Outcome, in_sweep, jobs_per_gpu, run_job, summed_up
 from prunekit.rank import is_rank_zero
 
@@ -42,8 +42,8 @@ def _job(cfg: DictConfig, number: int) -> Outcome:
         if gpu is not None:
             run.use_gpu(gpu)
         results = run.go(wait=True)  # two sweeps may have a job in common
-    accuracy = results["metrics"]["final/test_acc"]
-    words = f"{run.folder}" if accuracy is None else f"{accuracy:.2%} test accuracy: {run.folder}"
+    value, metric = tested(results, "final"), metric_in(results)
+    words = f"{run.folder}" if value is None else f"{metric.show(value)} test {metric.name}: {run.folder}"
     return Outcome(run=str(run.folder), words=words)
 
 

@@ -1,29 +1,34 @@
-"""Accuracy and sparsity over epochs, with the pruning events marked."""
+"""Accuracy or another metric, and sparsity, over epochs, with the pruning events marked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from prunekit.metrics import ACCURACY, Metric
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], part: str) -> Figure:
+
+def draw_curves(
+    rows: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], part: str, metric: Metric = ACCURACY
+) -> Figure:
     """Draw a run.
 
     Args:
-        rows: one per epoch, with ``epoch``, ``accuracy`` and ``sparsity``.
-        events: pruning events, with ``name``, ``round``, ``epoch``, ``acc_after`` and ``sparsity``.
-        part: what the accuracies were measured on, for the label.
+        rows: one per epoch, with ``epoch``, the metric by its name, such as ``accuracy``, and ``sparsity``.
+        events: pruning events, with ``name``, ``round``, ``epoch``, the metric as ``acc_after`` and ``sparsity``.
+        part: what the metric was measured on, for the label.
+        metric: what was measured.
     """
     figure = Figure(figsize=(9, 5.5), dpi=100)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     figure.subplots_adjust(0.09, 0.09, 0.98, 0.94, hspace=0.08)  # a layout engine would take as long as all the rest
     points = sorted(
-        [(row["epoch"], 0, row["accuracy"], row["sparsity"]) for row in rows]
-        + [(event["epoch"], 1 + i, event["acc_after"], event["sparsity"]) for i, event in enumerate(events)]
+        [(row["epoch"], 0, row[metric.name], row["sparsity"]) for row in rows]
+        + [(event["epoch"], 1 + i, event[f"{metric.key}_after"], event["sparsity"]) for i, event in enumerate(events)]
     )
-    epochs, _, accuracies, sparsities = zip(*points, strict=True)
-    top.plot(epochs, accuracies, color="C0", marker="o", markersize=3)
-    top.set_ylabel(f"{part} accuracy")
+    epochs, _, values, sparsities = zip(*points, strict=True)
+    top.plot(epochs, values, color="C0", marker="o", markersize=3)
+    top.set_ylabel(f"{part} {metric.name}")
     bottom.plot(epochs, sparsities, color="C3", marker="o", markersize=3)
     bottom.set_ylabel("sparsity\n(of all weights)")
     bottom.set_ylim(-0.03, 1.03)
@@ -42,5 +47,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str,
             fontsize=8,
             color="0.3",
         )
-    top.set_title("Accuracy and sparsity of a run; dotted lines are pruning events (before and after)")
+    top.set_title(
+        f"{metric.name.capitalize()} and sparsity of a run; dotted lines are pruning events (before and after)"
+    )
     return figure

@@ -1,4 +1,4 @@
-"""Unit pruning in pictures: accuracy against rate, and what the scores look like."""
+"""Unit pruning in pictures: accuracy or another metric against rate, and what the scores look like."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +8,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from prunekit.metrics import ACCURACY, Metric
+
 Values = NDArray[np.float64]
 UNITS = {"transfer_entropy": "bits", "entropy": "bits"}
 
 
-def draw_unit_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw accuracy against the rate of removed units: a colour a criterion, descending solid, ascending dashed.
+def draw_unit_curves(rows: Sequence[Mapping[str, Any]], metric: Metric = ACCURACY) -> Figure:
+    """Draw a metric against the rate of removed units: a colour a criterion, descending solid, ascending dashed.
 
     Args:
-        rows: with ``criterion``, ``order``, ``rate`` and ``test_acc``.
+        rows: with ``criterion``, ``order``, ``rate`` and the metric as ``test_acc``.
+        metric: what was measured.
 
     Example:
         >>> row = {"criterion": "random", "order": "ascending", "rate": 0.5, "test_acc": 0.9}
@@ -27,11 +30,12 @@ def draw_unit_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.subplots()
     for number, name in enumerate(dict.fromkeys(row["criterion"] for row in rows)):
         for order, style in (("descending", "-"), ("ascending", "--")):
-            points = [(100 * r["rate"], r["test_acc"]) for r in rows if (r["criterion"], r["order"]) == (name, order)]
+            said = f"test_{metric.key}"
+            points = [(100 * r["rate"], r[said]) for r in rows if (r["criterion"], r["order"]) == (name, order)]
             if points:
                 label, colour = f"{name.replace('_', ' ')}, {order}", f"C{number}"
                 axes.plot(*zip(*sorted(points), strict=True), style, color=colour, marker="o", ms=3, label=label)
-    axes.set(xlabel="units removed (%)", ylabel="test accuracy, without retraining")
+    axes.set(xlabel="units removed (%)", ylabel=f"test {metric.name}, without retraining")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

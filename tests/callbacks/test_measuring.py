@@ -70,7 +70,7 @@ def test_curves_hold_a_row_an_epoch_and_a_record_an_event(tmp_path):
     assert curves.events[0]["acc_before"] == curves.rows[1]["accuracy"]
     assert curves.events[1]["acc_before"] == curves.events[0]["acc_after"]
     assert curves.events[2]["acc_before"] == curves.rows[2]["accuracy"]
-    assert curves.final_test_acc == curves.rows[3]["accuracy"]  # TheirData tests on what it validates on
+    assert curves.final_test == curves.rows[3]["accuracy"]  # TheirData tests on what it validates on
 
 
 class Again(PruningObserver):
@@ -85,7 +85,7 @@ class Again(PruningObserver):
         self.checked += 1
 
     def on_fit_end(self, trainer, pl_module):
-        assert self.curves.final_test_acc == accuracy(trainer, pl_module, "test")
+        assert self.curves.final_test == accuracy(trainer, pl_module, "test")
         self.checked += 1
 
 
@@ -148,7 +148,7 @@ def test_where_nothing_is_held_out_test_data_is_measured_and_labelled_so(tmp_pat
     logger = TensorBoardLogger(tmp_path, name="", version="")
     trainer(tmp_path, callbacks, 1, logger=logger).fit(mlp, datamodule=Digits(10, 0.0, seed=0))
     assert curves.events[0]["data"] == "test"
-    assert curves.events[0]["acc_after"] == curves.events[0]["test_acc"] == curves.final_test_acc
+    assert curves.events[0]["acc_after"] == curves.events[0]["test_acc"] == curves.final_test
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert "accuracy/test" in events.Tags()["scalars"]
@@ -218,4 +218,4 @@ def test_what_is_known_of_a_dense_network_is_not_measured(tmp_path, known):
     one = trainer(tmp_path, [L2Mask([FIRST], 0.5, start_epoch=0), curves], 1)
     one.fit_loop.epoch_progress.current.processed = one.fit_loop.epoch_progress.current.completed = 2
     one.fit(Theirs(lr=0.01), datamodule=TheirData())
-    assert (curves.events[0]["acc_before"] == 0.125, curves.dense_test_acc == 0.25) == (known is not None,) * 2
+    assert (curves.events[0]["acc_before"] == 0.125, curves.dense_test == 0.25) == (known is not None,) * 2

@@ -89,14 +89,14 @@ def test_rows_on_disk_are_not_measured_again(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return accuracy(*arguments)
 
-    monkeypatch.setattr("prunekit.callbacks.unit_curve.accuracy", count)
+    monkeypatch.setattr("prunekit.callbacks.unit_curve.value_of", count)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         fit(tmp_path / "b", [UnitCurve(CRITERIA, RATES, **NAMES)], 2)
     finished = rows_in(tmp_path / "b")
     assert finished == whole.rows[: len(finished)]
     assert len(finished) >= 4
     calls.clear()
-    monkeypatch.setattr("prunekit.callbacks.unit_curve.accuracy", lambda *a: calls.append(1) or accuracy(*a))
+    monkeypatch.setattr("prunekit.callbacks.unit_curve.value_of", lambda *a: calls.append(1) or accuracy(*a))
     again = UnitCurve(CRITERIA, RATES, **NAMES)
     fit(tmp_path / "b", [again], 2)
     assert again.rows == whole.rows

@@ -39,7 +39,7 @@ class Witness(pl.Callback):
         own = sum(len(y) for _, y in trainer.datamodule.test_dataloader())
         right = accuracy(trainer, module, "test")
         with torch.no_grad():
-            x, y = trainer.datamodule.arrays[2:]
+            x, y = trainer.datamodule.arrays[2:4]
             alone = int((module(x).argmax(1) == y).sum()) / len(y)
         saw = {
             "mask": current_mask(trainer).digest(), "weights": weights, "steps": trainer.global_step,

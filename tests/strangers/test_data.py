@@ -46,7 +46,7 @@ def test_a_plain_dataloader_is_measured_on_the_validation_data_it_comes_with(tmp
     assert curves.rows[-1]["accuracy"] == share(module, TEST_X, TEST_Y) < 1
     assert curves.rows[-1]["accuracy"] != share(module)
     (event,) = curves.events
-    assert (event["data"], event["test_acc"], curves.final_test_acc) == ("validation", None, None)
+    assert (event["data"], event["test_acc"], curves.final_test) == ("validation", None, None)
 
 
 class WithLoaders(Theirs):
@@ -62,7 +62,7 @@ def test_a_module_that_brings_its_data_is_measured_on_test_data_where_none_is_he
     module = WithLoaders(lr=0.01)
     curves = fit(tmp_path, module)
     assert curves.events[0]["data"] == "test"
-    assert curves.rows[-1]["accuracy"] == curves.final_test_acc == share(module, TEST_X, TEST_Y)
+    assert curves.rows[-1]["accuracy"] == curves.final_test == share(module, TEST_X, TEST_Y)
 
 
 @LIGHTNINGS_HINT
@@ -188,7 +188,7 @@ def test_data_of_ones_own_takes_the_place_of_all_loaders(tmp_path):
 
     curves = fit(tmp_path, module, loader(X, Y), loader(X, Y), curves=Curves(data=data))
     assert curves.events[0]["data"] == "test"
-    assert curves.final_test_acc == share(module, TEST_X, TEST_Y)
+    assert curves.final_test == share(module, TEST_X, TEST_Y)
 
 
 def test_a_yaml_can_name_the_functions():

@@ -12,11 +12,13 @@ from rich.progress import track
 
 from prunekit.app.jobs import read_jobs
 from prunekit.app.reports.labels import CRITERION, name_criteria, name_segmentations, varies
-from prunekit.app.reports.run import ACCURACY, CONFIG, CURVE, NEURONS, ORDER, RATE, SEED, Run, points, read_run
+from prunekit.app.reports.run import CONFIG, CURVE, NEURONS, ORDER, RATE, SEED, Columns, Run, points, read_run
+from prunekit.app.results import metric_in
 from prunekit.errors import ArgumentError
+from prunekit.metrics import ACCURACY, Metric
 
 COUNTS = ("alive", "regions", "median_region")  # no shares
-MEASURES = ("dense_test_acc", "pruned_test_acc", ACCURACY, "sparsity", *NEURONS)
+MEASURES = ("sparsity", *NEURONS)  # beside the metric
 MOST_COMBINATIONS = 100_000  # beyond these no grid is filled in to see what is missing
 
 
@@ -31,6 +33,7 @@ class Runs(NamedTuple):
         axes: config keys that differ between runs, the seed and what follows from it apart.
         constant: config keys that do not, with their values.
         problems: runs that have not finished or cannot be read, a line each.
+        metric: what the networks are judged by.
     """
 
     experiment: str
@@ -39,6 +42,12 @@ class Runs(NamedTuple):
     axes: list[str]
     constant: dict[str, Any]
     problems: list[str]
+    metric: Metric = ACCURACY
+
+    @property
+    def names(self) -> Columns:
+        """The table's columns that have the metric."""
+        return Columns.of(self.metric)
 
     @property
     def keys(self) -> list[str]:
@@ -50,7 +59,7 @@ def collect(folder: Path) -> Runs:
     """Read all runs in ``folder``, however deep.
 
     Raises:
-        ArgumentError: if there is no finished run, or there are runs of several experiments.
+        ArgumentError: if there is no finished run, or there are runs of several experiments or metrics.
     """
     if not folder.is_dir():
         raise ArgumentError("folder", str(folder), "a folder of runs, such as runs/<experiment>")
@@ -73,7 +82,11 @@ def collect(folder: Path) -> Runs:
     if len(names) > 1:
         got = f"{folder}, with runs of several experiments: {', '.join(names)}"
         raise ArgumentError("folder", got, f"the folder of one experiment, such as {folder / names[0]}")
-    return _tabulate(names[0], list(found.values()), problems)
+    metrics = {metric_in(run.results) for run in found.values()}
+    if len(metrics) > 1:
+        got = f"{folder}, with runs judged by {' and by '.join(sorted(metric.name for metric in metrics))}"
+        raise ArgumentError("folder", got, "runs that are judged by one metric, in a folder of their own")
+    return _tabulate(names[0], list(found.values()), problems)._replace(metric=metrics.pop())
 
 
 def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:

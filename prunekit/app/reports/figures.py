@@ -1,4 +1,4 @@
-"""Many runs in one picture: accuracy against pruning rates, with intervals over seeds."""
+"""Many runs in one picture: accuracy or another metric against pruning rates, with intervals over seeds."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
@@ -13,8 +13,9 @@ from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from prunekit.app.reports.labels import CRITERION, short
-from prunekit.app.reports.run import ACCURACY, ORDER, RATE, SAVED
-from prunekit.app.reports.summary import DENSE, combinations, groups, only
+from prunekit.app.reports.run import ACCURACIES, ORDER, RATE, SAVED, Columns
+from prunekit.app.reports.summary import combinations, groups, only
+from prunekit.metrics import ACCURACY, Metric
 
 STYLES = {"descending": "-", "ascending": "--", "unit": "-", "gate": ":"}
 WORDS = {"descending": "highest scores first", "ascending": "lowest scores first", "unit": "units", "gate": "gates"}
@@ -25,7 +26,6 @@ COSTS = {
     "faster_64": "times faster, batch of 64",
 }
 MEASURES = {
-    ACCURACY: "test accuracy",
     "sparsity": "sparsity of all weights",
     "at_least_90": "share of neurons\nwith >= 90 % removed",
     "at_most_40": "share of neurons\nwith <= 40 % removed",
@@ -35,7 +35,12 @@ Looks = Sequence[tuple[str, Mapping[str, Any]]]  # labels of a legend, and how w
 
 
 def draw_units(
-    summary: pd.DataFrame, facets: Sequence[str], dense: pd.DataFrame | None, label: str, criteria: Sequence[str]
+    summary: pd.DataFrame,
+    facets: Sequence[str],
+    dense: pd.DataFrame | None,
+    label: str,
+    criteria: Sequence[str],
+    share: bool = True,
 ) -> Figure:
     """Draw a value against the rate of removed units, a panel for each combination of the facets' values.
 
@@ -45,6 +50,7 @@ def draw_units(
         dense: rows with the facets, ``mean`` and ``half`` of the network before pruning; None for a line at 0.
         label: of the value.
         criteria: all that there are, so that each has one colour in all figures.
+        share: whether the value is a share in [0, 1], or a difference of such.
     """
     across, down = combinations(summary, facets[:1]), combinations(summary, facets[1:])
     figure, grid = _grid(len(down), len(across), 4.3, 3.6, sharex=True, sharey=True)
@@ -60,9 +66,11 @@ def draw_units(
             _line(axes, line, RATE, shift=step * (number - lines / 2), **_look(criteria, name, order))
         if dense is None:
             axes.axhline(0, **GREY)
-            axes.set_ylim(summary["mean"].min() - 0.1, summary["mean"].max() + 0.1)  # wider intervals are cut
+            if share:
+                axes.set_ylim(summary["mean"].min() - 0.1, summary["mean"].max() + 0.1)  # wider intervals are cut
         elif not here.empty:
-            axes.set_ylim(0, 1.02)
+            if share:
+                axes.set_ylim(0, 1.02)
             level = only(dense, where)["mean"].iloc[0]
             axes.axhline(level, **GREY)
             said = {"ha": "right", "va": "bottom", "fontsize": 8, "color": "0.3"}
@@ -73,28 +81,34 @@ def draw_units(
     return figure
 
 
-def draw_settings(summary: pd.DataFrame, facets: Sequence[str], x: str, colour: str | None) -> Figure:
-    """Draw accuracy, sparsity and groups of neurons against a rate, a row for each.
+def draw_settings(
+    summary: pd.DataFrame, facets: Sequence[str], x: str, colour: str | None, metric: Metric = ACCURACY
+) -> Figure:
+    """Draw the metric, sparsity and groups of neurons against a rate, a row for each.
 
     Args:
         summary: rows with the facets, ``x``, ``colour``, and for each measure ``<measure>.mean`` and ``.half``, and
-            ``dense_test_acc.mean``.
+            ``dense_test_acc.mean``, or so for another metric.
         facets: columns whose combinations lie side by side.
         x: the column on the horizontal axis.
         colour: the column that colours lines; None for one line.
+        metric: what the networks are judged by.
     """
-    measures = [name for name in MEASURES if f"{name}.mean" in summary]
+    names = Columns.of(metric)
+    labels = {names.final: f"test {metric.name}", **MEASURES}
+    measures = [name for name in labels if f"{name}.mean" in summary]
     wheres, lines = combinations(summary, facets), combinations(summary, [colour] if colour else [])
     figure, grid = _grid(len(measures), len(wheres), 3.5, 2.1, sharex=True, sharey="row")
     for (measure, where), axes in zip(product(measures, wheres), grid.flat, strict=True):
         here = only(summary, where)
         for number, line in enumerate(lines):
             _line(axes, only(here, line), x, f"{measure}.", color=f"C{number}")
-        axes.set_ylim(*_limits(summary, measure))
-        if measure == ACCURACY:
-            _dense_line(axes, here)
+        if measure in MEASURES or metric.share:
+            axes.set_ylim(*_limits(summary, measure, names))
+        if measure == names.final:
+            _dense_line(axes, here, names)
             axes.set_title(_words(where), fontsize=10)
-        axes.set(xlabel=short(x), ylabel=MEASURES[measure])
+        axes.set(xlabel=short(x), ylabel=labels[measure])
         axes.label_outer()
     colours = [(_words(line), {"color": f"C{number}"}) for number, line in enumerate(lines) if line]
     _legend(figure, [("dense network", GREY), *colours])
@@ -117,12 +131,12 @@ def draw_areas(summary: pd.DataFrame, colour: str, shape: str | None) -> Figure:
         for row in only(summary, one | two).to_dict("records"):
             look: dict[str, Any] = {"color": f"C{i % 10}", "marker": SHAPES[j % 10], "markersize": 6, "linestyle": ""}
             look |= {} if row["alive.mean"] == row["neurons.mean"] else {"markerfacecolor": "none"}
-            _line(axes, pd.DataFrame([row]), "median_area.mean", f"{ACCURACY}.", **look)
-    dense = _dense_line(axes, summary)
+            _line(axes, pd.DataFrame([row]), "median_area.mean", f"{ACCURACIES.final}.", **look)
+    dense = _dense_line(axes, summary, ACCURACIES)
     _logarithmic(axes)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    best = max(dense, summary[f"{ACCURACY}.mean"].max())
+    best = max(dense, summary[f"{ACCURACIES.final}.mean"].max())
     axes.set_ylim(max(0.0, dense - 0.06), min(1.0, best + 0.025))  # what falls far below is in the table
     axes.set(xlabel="median share of the image that a living neuron keeps", ylabel="test accuracy after retraining")
     looks: list[tuple[str, dict[str, Any]]] = [
@@ -136,16 +150,24 @@ def draw_areas(summary: pd.DataFrame, colour: str, shape: str | None) -> Figure:
     return figure
 
 
-def draw_costs(summary: pd.DataFrame, facets: Sequence[str], lines: Sequence[str], criteria: Sequence[str]) -> Figure:
-    """Draw accuracy against size and speed of the compact networks, a row of panels for each combination of facets.
+def draw_costs(
+    summary: pd.DataFrame,
+    facets: Sequence[str],
+    lines: Sequence[str],
+    criteria: Sequence[str],
+    metric: Metric = ACCURACY,
+) -> Figure:
+    """Draw the metric against size and speed of the compact networks, a row of panels for each combination of facets.
 
     Args:
         summary: rows with the facets, ``final_test_acc.mean`` and ``.half``, ``dense_test_acc.mean``, and ``.mean`` of
-            each of the costs.
+            each of the costs; another metric has other names.
         facets: columns whose combinations lie one below the other.
         lines: columns ``criterion`` and ``order``, whose combinations are lines; none for one line.
         criteria: all that there are, so that each has one colour in all figures.
+        metric: what the networks are judged by.
     """
+    names = Columns.of(metric)
     wheres = combinations(summary, facets)
     figure, grid = _grid(len(wheres), len(COSTS), 3.1, 2.9, sharex="col", sharey=True)
     for (where, (cost, label)), axes in zip(product(wheres, COSTS.items()), grid.flat, strict=True):
@@ -153,37 +175,44 @@ def draw_costs(summary: pd.DataFrame, facets: Sequence[str], lines: Sequence[str
         _logarithmic(axes)
         for key, line in groups(here, lines):
             look = _look(criteria, *key) if key else {"color": "C0"}
-            _line(axes, line.dropna(subset=[f"{cost}.mean"]), f"{cost}.mean", f"{ACCURACY}.", **look)
-        _dense_line(axes, here)
+            _line(axes, line.dropna(subset=[f"{cost}.mean"]), f"{cost}.mean", f"{names.final}.", **look)
+        _dense_line(axes, here, names)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, 0) if cost == "size" else "{x:g}")
-        ylabel = "\n".join(["test accuracy", *_words(where).split(", ")])
-        axes.set(xlabel=label, ylabel=ylabel, ylim=_limits(summary, ACCURACY))
+        axes.set(xlabel=label, ylabel="\n".join([f"test {metric.name}", *_words(where).split(", ")]))
+        if metric.share:
+            axes.set_ylim(*_limits(summary, names.final, names))
         axes.label_outer()
     _legend(figure, [("dense network", GREY), *(_looks(criteria, summary, ORDER) if lines else [])])
     return figure
 
 
-def draw_grains(summary: pd.DataFrame, grain: str, others: Sequence[str], criteria: Sequence[str]) -> Figure:
-    """Draw accuracy against the share of the LSTM's multiply-adds saved, removed units and removed gates in one panel.
+def draw_grains(
+    summary: pd.DataFrame, grain: str, others: Sequence[str], criteria: Sequence[str], metric: Metric = ACCURACY
+) -> Figure:
+    """Draw the metric against the share of the LSTM's multiply-adds saved, for removed units and for removed gates.
 
     A panel for each order; units are drawn solid, gates dotted. Each combination of others has its line.
 
     Args:
         summary: rows with ``grain``, ``criterion``, ``order``, ``saved.mean``, ``final_test_acc.mean`` and ``.half``,
-            and ``dense_test_acc.mean``.
+            and ``dense_test_acc.mean``; another metric has other names.
         grain: the column that says ``unit`` or ``gate``.
         others: further columns that tell runs apart.
         criteria: all that there are, so that each has one colour in all figures.
+        metric: what the networks are judged by.
     """
+    names = Columns.of(metric)
     orders = [order for order in STYLES if order in set(summary[ORDER])]
     figure, grid = _grid(1, len(orders), 4.6, 3.6, sharey=True)
     for axes, order in zip(grid.flat, orders, strict=True):
         here = only(summary, {ORDER: order})
         for (name, size, *_), line in groups(here, [CRITERION, grain, *others]):
-            _line(axes, line, f"{SAVED}.mean", f"{ACCURACY}.", **_look(criteria, name, size))
-        _dense_line(axes, here)
+            _line(axes, line, f"{SAVED}.mean", f"{names.final}.", **_look(criteria, name, size))
+        _dense_line(axes, here, names)
         axes.set_title(WORDS[order], fontsize=10)
-        axes.set(ylim=(0, 1.02), xlabel="share of the LSTM's multiply-adds saved", ylabel="test accuracy")
+        axes.set(xlabel="share of the LSTM's multiply-adds saved", ylabel=f"test {metric.name}")
+        if metric.share:
+            axes.set_ylim(0, 1.02)
         axes.label_outer()
     _legend(figure, _looks(criteria, summary, grain))
     return figure
@@ -207,8 +236,8 @@ def _line(axes: Axes, line: pd.DataFrame, x: str, y: str = "", shift: float = 0.
         bar.set_alpha(0.45)
 
 
-def _dense_line(axes: Axes, here: pd.DataFrame) -> float:
-    level = float(here[f"{DENSE}.mean"].mean())
+def _dense_line(axes: Axes, here: pd.DataFrame, names: Columns) -> float:
+    level = float(here[f"{names.dense}.mean"].mean())
     axes.axhline(level, **GREY)
     return level
 
@@ -220,9 +249,9 @@ def _logarithmic(axes: Axes) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _limits(summary: pd.DataFrame, measure: str) -> tuple[float, float]:
+def _limits(summary: pd.DataFrame, measure: str, columns: Columns) -> tuple[float, float]:
     """Around the means of a share; wider intervals are cut."""
-    names = [f"{measure}.mean", *([f"{DENSE}.mean"] if measure == ACCURACY else [])]
+    names = [f"{measure}.mean", *([f"{columns.dense}.mean"] if measure == columns.final else [])]
     return max(-0.02, summary[names].min().min() - 0.05), min(1.02, summary[names].max().max() + 0.05)
 
 

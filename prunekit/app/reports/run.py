@@ -9,15 +9,36 @@ import yaml
 
 from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, content_digest
 from prunekit.app.reports.labels import CRITERION
-from prunekit.app.results import RESULTS
+from prunekit.app.results import RESULTS, metric_in
 from prunekit.files import read_record
+from prunekit.metrics import ACCURACY, Metric
 
 CONFIG = "config.yaml"
 SEED, ORDER, RATE = "seed", "order", "rate"
 CURVE = "curve"  # the callback's name, where a run has several that measure curves
-ACCURACY = "final_test_acc"
 SAVED = "saved"  # share of the LSTM's multiply-adds
 NEURONS = ("at_least_90", "at_most_40", "alive", "median_area", "upper_area", "regions", "median_region")
+
+
+class Columns(NamedTuple):
+    """The columns of a table that have a metric on test data: of the dense, the pruned and the final network.
+
+    Example:
+        >>> Columns.of(ACCURACY).final
+        'final_test_acc'
+    """
+
+    dense: str
+    pruned: str
+    final: str
+
+    @classmethod
+    def of(cls, metric: Metric) -> "Columns":
+        """Those of a metric."""
+        return cls(*(f"{when}_test_{metric.key}" for when in cls._fields))
+
+
+ACCURACIES = Columns.of(ACCURACY)
 
 
 class Run(NamedTuple):
@@ -57,11 +78,13 @@ def points(run: Run) -> list[dict[str, Any]]:
     """
     config, results = run
     metrics, callbacks = results["metrics"], results["callbacks"]
-    dense = {"dense_test_acc": metrics["dense/test_acc"]}
+    metric = metric_in(results)
+    names = Columns.of(metric)
+    dense = {names.dense: metrics[f"dense/test_{metric.key}"]}
     measured = {
         **dense,
-        "pruned_test_acc": metrics["pruned/test_acc"],
-        ACCURACY: metrics["final/test_acc"],
+        names.pruned: metrics[f"pruned/test_{metric.key}"],
+        names.final: metrics[f"final/test_{metric.key}"],
         "sparsity": results["sparsity"]["overall"],
         "parameters_nonzero": results["parameters"]["nonzero"],
     }
@@ -74,7 +97,7 @@ def points(run: Run) -> list[dict[str, Any]]:
     several = len(curves) > 1
     rows = [
         {CRITERION: config.get(f"callbacks.{node}.criteria.{row[CRITERION]}"), ORDER: row[ORDER], RATE: row[RATE]}
-        | {**dense, "pruned_test_acc": row["test_acc"], ACCURACY: row["test_acc"]}
+        | {**dense, names.pruned: row[f"test_{metric.key}"], names.final: row[f"test_{metric.key}"]}
         | ({SAVED: row[SAVED]} if SAVED in row else {})
         | ({CURVE: node} if several else {})
         for node, own in curves.items()

@@ -10,10 +10,9 @@ from scipy.stats import sem, t
 
 from prunekit.app.reports.collect import Runs, plain, sort_key
 from prunekit.app.reports.labels import CRITERION
-from prunekit.app.reports.run import ACCURACY, ORDER, RATE, SEED
+from prunekit.app.reports.run import ACCURACIES, ORDER, RATE, SEED, Columns
 
 CONTROL = "random"
-DENSE = "dense_test_acc"
 COSTS = ("size", "macs_fewer", "faster_1", "faster_64")
 
 
@@ -92,31 +91,32 @@ def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -
     return pd.DataFrame(rows)
 
 
-def differences(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """How much better each criterion and order is than random order at the same rate, paired by network.
+def differences(table: pd.DataFrame, axes: Sequence[str], names: Columns = ACCURACIES) -> pd.DataFrame:
+    """The metric of each criterion and order, less that of random order at the same rate, paired by network.
 
     A pair is one seed and one setting of the axes; random order is the mean of the orders that there are of it.
 
     Args:
-        table: rows with the axes, ``seed``, ``criterion``, ``order``, ``rate`` and the accuracy.
+        table: rows with the axes, ``seed``, ``criterion``, ``order``, ``rate`` and the metric.
         axes: columns that, with the seed, say which network was pruned.
+        names: of the columns with the metric.
 
     Returns:
         The axes, criterion, order and rate, then ``mean``, ``half`` and ``n`` of the differences; empty without
         pairs.
     """
     network = [*axes, SEED, RATE]
-    control = table[table[CRITERION] == CONTROL].groupby(network, dropna=False)[ACCURACY].mean().rename("control")
+    control = table[table[CRITERION] == CONTROL].groupby(network, dropna=False)[names.final].mean().rename("control")
     paired = table[table[CRITERION] != CONTROL].merge(control, left_on=network, right_index=True)
     if paired.empty:
         return pd.DataFrame()
-    paired["difference"] = paired[ACCURACY] - paired["control"]
+    paired["difference"] = paired[names.final] - paired["control"]
     return unnamed(summarize(paired, [*axes, CRITERION, ORDER, RATE], ["difference"]), "difference")
 
 
-def losses(table: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """How much better than its dense network each pruned one is, as :func:`differences` gives it."""
-    table = table.assign(difference=table[ACCURACY] - table[DENSE])
+def losses(table: pd.DataFrame, axes: Sequence[str], names: Columns = ACCURACIES) -> pd.DataFrame:
+    """The metric of each pruned network, less that of its dense one, as :func:`differences` gives it."""
+    table = table.assign(difference=table[names.final] - table[names.dense])
     return unnamed(summarize(table, [*axes, CRITERION, ORDER, RATE], ["difference"]), "difference")
 
 

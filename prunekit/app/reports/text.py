@@ -44,7 +44,9 @@ def _grouped(absent: Sequence[Mapping[str, Any]]) -> list[str]:
     return [" ".join(f"{key}={','.join(map(str, values))}" for key, values in group.items()) for group in found]
 
 
-def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Sequence[str], title: str) -> list[str]:
+def unit_tables(
+    summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Sequence[str], title: str, share: bool = True
+) -> list[str]:
     """A table of criteria and orders by rates, for each combination of the facets' values.
 
     Args:
@@ -52,18 +54,20 @@ def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Seque
         facets: columns.
         dense: the same of the dense networks, told above each table; None for nothing.
         title: over all of them.
+        share: whether the values are shares, or differences of such, to be told in percent.
     """
+    cell = _cell if share else _plain_cell
     lines = [f"## {title}", "", "Mean and 95 % t-interval over seeds; n is their number.", ""]
     for key, part in groups(summary, facets):
         where = dict(zip(facets, key, strict=True))
         if facets:
             lines += ["### " + ", ".join(f"{short(name)} {plain(value)}" for name, value in where.items()), ""]
         if dense is not None:
-            lines += [f"Dense: {_cell(*only(dense, where).iloc[0][['mean', 'half', 'n']])}", ""]
+            lines += [f"Dense: {cell(*only(dense, where).iloc[0][['mean', 'half', 'n']])}", ""]
         rates = sorted(part[RATE].unique())
         lines += _markdown_head(["criterion", "order", "n", *(f"{100 * rate:g} % removed" for rate in rates)])
         for (criterion, order), line in groups(part, [CRITERION, ORDER]):
-            cells = {row[RATE]: _cell(row["mean"], row["half"]) for row in line.to_dict("records")}
+            cells = {row[RATE]: cell(row["mean"], row["half"]) for row in line.to_dict("records")}
             least, most = line["n"].min(), line["n"].max()
             n = str(least) if least == most else f"{least} to {most}"
             lines.append(f"| {' | '.join([criterion, order, n, *(cells.get(rate, '') for rate in rates)])} |")
@@ -71,15 +75,20 @@ def unit_tables(summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Seque
     return lines
 
 
-def setting_table(summary: pd.DataFrame, axes: Sequence[str], measures: Sequence[str]) -> list[str]:
-    """A table with a row for each setting and a column for each measure, in % but for counts."""
+def setting_table(
+    summary: pd.DataFrame, axes: Sequence[str], measures: Sequence[str], plainly: Sequence[str] = ()
+) -> list[str]:
+    """A table with a row for each setting and a column for each measure, in % but for counts and those told plainly."""
     lines = ["## Results", "", "In % or numbers, means with 95 % t-intervals over seeds; n is how many seeds.", ""]
     lines += _markdown_head([*map(short, axes), *(name.replace("_", " ") for name in measures), "n"])
     for row in summary.to_dict("records"):
         cells = [str(plain(row[key])) for key in axes]
         for name in measures:
             mean, half = row[f"{name}.mean"], row[f"{name}.half"]
-            cells.append(_cell(mean / 100, half / 100) if name in COUNTS else _cell(mean, half))
+            if name in plainly:
+                cells.append(_plain_cell(mean, half))
+            else:
+                cells.append(_cell(mean / 100, half / 100) if name in COUNTS else _cell(mean, half))
         lines.append(f"| {' | '.join([*cells, str(row['n'])])} |")
     return [*lines, ""]
 
@@ -103,3 +112,9 @@ def _markdown_head(names: Sequence[str]) -> list[str]:
 def _cell(mean: float, half: float, n: float | None = None) -> str:
     spread = "" if math.isnan(half) else f" ± {100 * half:.1f}"
     return f"{100 * mean:.1f}{spread}" + (f" (n={n:.0f})" if n is not None else "")
+
+
+def _plain_cell(mean: float, half: float, n: float | None = None) -> str:
+    """What is no share, such as a perplexity, as it is."""
+    spread = "" if math.isnan(half) else f" ± {half:.3g}"
+    return f"{mean:.4g}{spread}" + (f" (n={n:.0f})" if n is not None else "")
