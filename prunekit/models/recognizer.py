@@ -108,6 +108,12 @@ class Recognizer(RecognizerNetwork, Classifier):
         measure, _ = PENALTIES[self.regularization]
         return self.strength * measure(p for p in module.parameters() if p.requires_grad)
 
+    def success(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """The probability of each clip's class when the head is applied at each step, ``(N, T)``."""
+        x, y = batch
+        probability = self.steps(x).softmax(-1)
+        return probability.gather(2, y[:, None, None].expand(-1, probability.shape[1], 1))[..., 0]
+
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy and penalty of a batch of (clips, int64 classes)."""
         x, y = batch

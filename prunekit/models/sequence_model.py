@@ -1,5 +1,6 @@
 """One model for sequences: recurrent layers, and a head that tells a class, the next token or binary vector."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -168,6 +169,22 @@ class SequenceModel(pl.LightningModule):
             return logits, batch[1]
 
         return predict
+
+    def success(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """How well the head does when it is applied at each step, whatever the readout, of sequences that begin anew.
+
+        Returns:
+            ``(N, T)`` in [0, 1], 1 at steps that do not count: of the true class the probability p; of the true one of n
+            tokens ``p ** (1 / ln n)``, which is 1/e for a guess, whatever n is; of a binary vector the geometric mean
+            over its entries of the probability of what each is.
+        """
+        x, y = batch
+        h, _ = self.recurrent(x if self.embedding is None else self.embedding(x))
+        logits = self.head(h)
+        losses, _ = self.task.losses(logits, y if self.task.each else y[:, None].expand(-1, h.shape[1]))
+        n = logits.shape[-1]
+        scale = {PERPLEXITY.key: math.log(n), NLL.key: float(n)}.get(self.metric.key, 1.0)
+        return (-losses / scale).exp()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The mean loss of the steps that count, in nats."""

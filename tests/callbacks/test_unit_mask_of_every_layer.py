@@ -145,5 +145,5 @@ def test_what_does_not_go_with_every_layer_is_refused(data, tmp_path):
             mask(**changes)
     with pytest.raises(ArgumentError, match=r"^lstm: got 'lstm'; accepted: recurrent layers, .*recurrent"):
         fit(tmp_path, data, "rolls", mask(lstm="lstm"))
-    with pytest.raises(ArgumentError, match=r"^criterion: .*without labels"):
-        fit(tmp_path, data, "rolls", mask(criterion=TransferEntropy()))
+    with pytest.raises(ArgumentError, match=r"^criterion.correction|^correction: got 'surrogate'"):
+        fit(tmp_path, data, "rolls", mask(criterion=TransferEntropy(correction="surrogate")))

@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pytest
@@ -5,9 +6,12 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from prunekit.criteria.transfer_entropy import TransferEntropy
 from prunekit.errors import ArgumentError
 from prunekit.metrics import PADDING
 from prunekit.models.sequence_model import SequenceModel
+from prunekit.pruning import prune
+from prunekit.units.network_units import NetworkUnits
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
 WORDS = {"inputs": 9, "outputs": 9, "task": "tokens", "readout": "each", "embedding": 4}
@@ -117,3 +121,30 @@ def test_without_carrying_each_batch_begins_with_states_of_0():
 def test_refusals_name_the_argument(changes, argument):
     with pytest.raises(ArgumentError, match=f"^{argument}: "):
         make(**changes)
+
+
+def test_success_is_the_probability_of_what_is_true_at_each_step():
+    x, y = sequences(), torch.tensor([2, 0, 1, 1])
+    net = make(readout="mean").eval()
+    h = net.recurrent(x)[0]
+    wanted = torch.stack([net.head(h)[n].softmax(-1)[:, y[n]] for n in range(4)])
+    assert torch.allclose(net.success((x, y)), wanted)
+    tokens, text = make(**WORDS).eval(), words()
+    following = text.roll(-1, 1)
+    following[0, 2] = PADDING
+    found = tokens.success((text, following))
+    assert found[0, 2] == 1
+    p = tokens(text)[1].softmax(-1).gather(1, following[1][:, None])[:, 0]
+    assert torch.allclose(found[1], p ** (1 / math.log(9)))
+    rolls, keys = make(task="vectors", readout="each").eval(), (sequences()[..., :3] > 0).double()
+    p = rolls(x).sigmoid()
+    assert torch.allclose(rolls.success((x, keys)), torch.where(keys == 1, p, 1 - p).log().mean(-1).exp())
+
+
+def test_units_of_every_layer_are_scored_by_what_the_model_calls_success():
+    net, x = make(**WORDS, layers=2).eval(), words(20)
+    with torch.no_grad():
+        net.head.output.weight.mul_(9)
+    given = [(x, x.roll(-1, 1))]
+    found = prune(net, NetworkUnits(["recurrent"]), TransferEntropy(bins=4), 0.5, given, success=type(net).success)
+    assert found.scores.values.max() > 0
