@@ -21,19 +21,19 @@ HERTZ, WINDOW, HOP = 8_000, 200, 80  # 25 ms every 10 ms
 TESTING = 2  # speakers of a fold
 NAME = re.compile(r"(\d)_([a-z]+)_(\d{1,6})")
 MOST_BYTES, MOST_FILES = 2**20, 100_000
-FLOOR = 1e-6  # of a band's energy, below which there is silence
+FLOOR = 1e-4  # of a band's energy, below which there is silence
 WANTED = "the Free Spoken Digit Dataset: data_dir/spoken_digits/recordings/<digit>_<speaker>_<index>.wav, 8 kHz mono"
 
 
 class SpokenDigits(InMemoryDataModule):
     """The Free Spoken Digit Dataset: 3,000 recordings of ten digits by six speakers, ``(n, frames, bands)`` float32.
 
-    A frame is the logarithm of the energies of 25 ms in ``bands`` mel bands, every 10 ms, less the recording's mean in
-    each band, which tells voice and microphone rather than the word; divided by the training speakers' deviation.
-    Recordings of fewer frames are padded with 0 in front, so that the last frame is the end of the word; of longer ones
-    the end is left out. Of three folds of two speakers, in the order of their names, one tests: recordings of one
-    speaker are alike. Samples are sorted by speaker, so that with ``eval_batch_size`` of a speaker's recordings (500)
-    each batch that units are scored and repaired on has one.
+    A recording is made as loud as the others. A frame is the logarithm of the energies of 25 ms in ``bands`` mel bands,
+    every 10 ms, less the recording's mean in each band, which tells voice and microphone rather than the word; divided
+    by the training speakers' deviation. Recordings of fewer frames are padded with 0 in front, so that the last frame
+    is the end of the word; of longer ones the end is left out. Of three folds of two speakers, in the order of their
+    names, one tests: recordings of one speaker are alike. Samples are sorted by speaker, so that with
+    ``eval_batch_size`` of a speaker's recordings (500) each batch that units are scored and repaired on has one.
 
     Source: Jackson and others, https://github.com/Jakobovski/free-spoken-digit-dataset, whose folder ``recordings`` is
     wanted as ``data_dir/spoken_digits/recordings`` (CC BY-SA 4.0).
@@ -120,7 +120,7 @@ class SpokenDigits(InMemoryDataModule):
                 raise ValueError(f"{len(wave)} samples at {hertz} Hz, {wave.dtype}, {wave.ndim} dimensions")
         except Exception as error:  # whatever the reader makes of damaged headers
             raise ArgumentError("data_dir", f"{path} ({type(error).__name__}: {error})", WANTED, self) from error
-        return np.asarray(wave / 2**15)
+        return np.asarray(wave / max(1.0, float(np.sqrt(np.mean(wave.astype(np.float64) ** 2)))))
 
     def valid(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Which frames are no padding, ``(N, frames)`` bool."""
@@ -139,7 +139,7 @@ def log_energies(wave: NDArray[np.float64], bands: NDArray[np.float64]) -> NDArr
     """Logarithms of a sound's energies in bands, a frame every 10 ms.
 
     Args:
-        wave: ``(samples,)`` in [-1, 1], one or more.
+        wave: ``(samples,)`` of a mean square of 1, one or more.
         bands: ``(n, frequencies)``, as :func:`~prunekit.data_modules.mel.mel_bands` gives them.
 
     Returns:

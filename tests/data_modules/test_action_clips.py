@@ -41,7 +41,7 @@ def test_clips_come_as_features_with_the_classes_present_in_published_order(make
     data = make()
     arrays = data.arrays
     assert data.classes == ["Surfing", "Archery", "Diving"]
-    assert data.model_arguments() == {"inputs": 512, "classes": 3}
+    assert data.model_arguments() == {"inputs": 512, "classes": 3, "outputs": 3}
     assert (arrays.train_x.shape, arrays.test_x.shape) == ((12, 3, 512), (6, 3, 512))
     for clips, y in ((data.made_split.train, arrays.train_y), (data.made_split.test, arrays.test_y)):
         assert [data.classes[i] for i in y] == [clip.label for clip in clips]
