@@ -14,6 +14,7 @@ from prunekit.app import phases
 from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, read_checkpoint
 from prunekit.app.config import read_config, references, resolve, with_references
+from prunekit.app.control import controlled
 from prunekit.app.devices import current, own_gpu
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
@@ -51,6 +52,7 @@ class Run:
         self.config, self._identity = resolve(cfg)
         check_count("seed", self.config["seed"])
         check_count("dense_epochs", self.config["dense_epochs"], least=1)
+        controlled(self.config)  # refuses what cannot be one
         if self.config["threads"] is not None:
             check_count("threads", self.config["threads"], least=1)
         self.config_hash = config_hash(self._identity)

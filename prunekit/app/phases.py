@@ -17,11 +17,13 @@ from torch import nn
 
 from prunekit import gpu
 from prunekit.accounting import account
+from prunekit.app import control
 from prunekit.app import results as leave
 from prunekit.app.build import build_callbacks, build_model, build_trainer, fit, schedule_end
 from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.config import Config
+from prunekit.app.control import controlled
 from prunekit.app.data import fingerprint
 from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, dense_record
 from prunekit.app.errors import ConfigError
@@ -92,6 +94,8 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
     Raises:
         ConfigError: before any training, if the config, the data or a checkpoint cannot work.
     """
+    told = control.described(setting.config)
+    setting = setting._replace(config=controlled(setting.config), identity=controlled(setting.identity))
     config, folder, builder = setting.config, setting.folder, setting.builder
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
@@ -123,6 +127,7 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         fit(trainer, module, data, start)
         seconds = time.perf_counter() - started + record.get("seconds", 0.0)
         found = measured(setting, trainer, module, data, callbacks, shared, seconds)
+        found |= told | {"training": training(config, trainer, end, found["macs"]["dense"])}
         if trainer.is_global_zero:
             found |= keep(folder, dense_folder / CHECKPOINT, module, current_mask(trainer), start)
             for logger in trainer.loggers:
@@ -252,6 +257,17 @@ def measured(
         **({"regularization": regularization} if regularization else {}),
         "callbacks": reports,
     }
+
+
+def training(config: Config, trainer: pl.Trainer, epochs: int, macs: int) -> dict[str, Any]:
+    """What training has taken: epochs over samples, of so many multiply-adds each, forwards alone.
+
+    Units that are only masked are computed all the same, so a retraining costs what the dense network's does.
+    """
+    batches, size = trainer.num_training_batches, config["data"].get("batch_size")
+    samples = int(batches * size) if size is not None and batches != float("inf") else None
+    work = None if samples is None else epochs * samples * macs
+    return {"epochs": epochs, "samples": samples, "macs": work}
 
 
 def recurrent(callbacks: Iterable[Callback]) -> list[tuple[str, str]]:

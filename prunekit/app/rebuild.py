@@ -12,6 +12,7 @@ from torch import Tensor
 from prunekit.app.build import build, build_model
 from prunekit.app.checkpoint_file import read_checkpoint
 from prunekit.app.config import read_config, resolve
+from prunekit.app.control import controlled
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.kept import load_network
@@ -65,7 +66,7 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
     written = stored.pop("config_hash", None)
     try:
         config, identity = resolve(stored)
-        callbacks = config["callbacks"]
+        config["callbacks"].values()
     except (ConfigError, OmegaConfBaseException, LookupError) as error:
         raise ConfigError(KEY, f"{folder / CONFIG}, which is no run's ({error})", "a run as it was left") from error
     kept = results.get("network")
@@ -73,6 +74,8 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
         raise ConfigError(KEY, f"{folder}, of a version that kept no network", "a run made with this version")
     if config_hash(identity) != written and config["ckpt_path"] in (None, "last"):
         raise ConfigError(KEY, f"{folder}, whose config is not the one that it was run with", "a run as it was left")
+    config = controlled(config)
+    callbacks = config["callbacks"]
     for part in ("data", "model"):
         require_trusted(config[part], part, str(folder), trusted)
     data = build(config["data"], "data")

@@ -14,9 +14,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.app.door import errors_told
 from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
-from prunekit.app.reports.figures import draw_areas, draw_costs, draw_grains, draw_settings, draw_units
+from prunekit.app.reports.figures import (
+    draw_areas,
+    draw_costs,
+    draw_grains,
+    draw_settings,
+    draw_training,
+    draw_units,
+)
 from prunekit.app.reports.labels import CRITERION, SEGMENTATION
-from prunekit.app.reports.run import ORDER, RATE, SAVED, SEED
+from prunekit.app.reports.run import CONTROLS, ORDER, RATE, SAVED, SEED, TRAINING
 from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, groups, losses, summarize, unnamed
 from prunekit.app.reports.text import cost_table, setting_table, state, unit_tables
 from prunekit.files import write_whole
@@ -87,6 +94,10 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     points = f"Points of {metric.name}" if share else f"Test {metric.name}"
     title = f"{points} against the dense network, paired{plain}"
     text += unit_tables(losses(runs.table, facets, names), None, facets, title, share)
+    if TRAINING in runs.table and set(CONTROLS.values()) & set(criteria):
+        others = [key for key in facets if not key.endswith(".retrain_epochs")]
+        paid = summarize(runs.table, by, [names.final, names.dense, TRAINING])
+        figures["training"] = draw_training(paid.sort_values(f"{TRAINING}.mean"), others, criteria, metric)
     priced = costs(runs)
     if not priced.empty:
         prices = summarize(priced, by, [names.final, names.dense, *COSTS])

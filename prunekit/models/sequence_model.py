@@ -174,9 +174,9 @@ class SequenceModel(pl.LightningModule):
         """How well the head does when it is applied at each step, whatever the readout, of sequences that begin anew.
 
         Returns:
-            ``(N, T)`` in [0, 1], 1 at steps that do not count: of the true class the probability p; of the true one of n
-            tokens ``p ** (1 / ln n)``, which is 1/e for a guess, whatever n is; of a binary vector the geometric mean
-            over its entries of the probability of what each is.
+            ``(N, T)`` in [0, 1], 1 at steps that do not count: of the true class the probability p; of the true one of
+            n tokens ``p ** (1 / ln n)``, which is 1/e for a guess, whatever n is; of a binary vector the geometric
+            mean over its entries of the probability of what each is.
         """
         x, y = batch
         h, _ = self.recurrent(x if self.embedding is None else self.embedding(x))

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from prunekit.app.jobs import read_jobs
 from prunekit.app.reports.labels import CRITERION, name_criteria, name_segmentations, varies
-from prunekit.app.reports.run import CONFIG, CURVE, NEURONS, ORDER, RATE, SEED, Columns, Run, points, read_run
+from prunekit.app.reports.run import CONFIG, CONTROLS, CURVE, NEURONS, ORDER, RATE, SEED, Columns, Run, points, read_run
 from prunekit.app.results import metric_in
 from prunekit.errors import ArgumentError
 from prunekit.metrics import ACCURACY, Metric
@@ -106,6 +106,7 @@ def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
         for (config, results), own in zip(found, made, strict=True)
         for row in own
     ]
+    _hold_against_dense(rows, axes, Columns.of(metric_in(found[0][1])).dense)
     others = [str(row["config_hash"]) for row in rows if CRITERION not in row]
     if 0 < len(others) < len(rows):
         problems = [*problems, f"left out, as no units are pruned in them: {', '.join(others)}"]
@@ -119,12 +120,27 @@ def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
     table, seconds = pd.DataFrame(rows), pd.DataFrame(times).sort_values("config_hash")
     runs = Runs(experiment, table, seconds, axes, constant, problems)
     table = table.sort_values(runs.keys, key=lambda column: column.map(sort_key), kind="stable", ignore_index=True)
+    if CRITERION in table:  # controls of several criteria are one and the same
+        again = table[CRITERION].isin(CONTROLS.values()) & table.duplicated(runs.keys)
+        table = table[~again].reset_index(drop=True)
     for key in axes:  # None stays None, where pandas would have made a number of it
         table[key] = pd.Series([plain(value) for value in table[key]], dtype=object)
     twice = table[table.duplicated(runs.keys, keep=False)]["config_hash"].unique()
     if len(twice):
         problems = [*problems, f"of equal settings, averaged within their seed: {', '.join(twice)}"]
     return runs._replace(table=table, problems=problems)
+
+
+def _hold_against_dense(rows: Sequence[dict[str, Any]], axes: Sequence[str], dense: str) -> None:
+    """Have controls, which have no dense network of their own, be held against that of the runs beside them."""
+
+    def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return row[SEED], *(row[key] for key in axes if not key.startswith("callbacks."))
+
+    known = {place(row): row[dense] for row in rows if row.get(dense) is not None}
+    for row in rows:
+        if dense in row and row[dense] is None:
+            row[dense] = known.get(place(row), math.nan)
 
 
 def _latencies(latency: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from prunekit.app.reports.labels import CRITERION, short
-from prunekit.app.reports.run import ACCURACIES, ORDER, RATE, SAVED, Columns
+from prunekit.app.reports.run import ACCURACIES, ORDER, RATE, SAVED, TRAINING, Columns
 from prunekit.app.reports.summary import combinations, groups, only
 from prunekit.metrics import ACCURACY, Metric
 
@@ -183,6 +183,38 @@ def draw_costs(
             axes.set_ylim(*_limits(summary, names.final, names))
         axes.label_outer()
     _legend(figure, [("dense network", GREY), *(_looks(criteria, summary, ORDER) if lines else [])])
+    return figure
+
+
+def draw_training(
+    summary: pd.DataFrame, facets: Sequence[str], criteria: Sequence[str], metric: Metric = ACCURACY
+) -> Figure:
+    """Draw the metric against what training has taken, a panel for each rate, a row for each combination of facets.
+
+    Args:
+        summary: rows with the facets, ``criterion``, ``order``, ``rate``, ``training_macs.mean``, and the metric's
+            ``.mean`` and ``.half``, final and dense.
+        facets: columns that lie one below the other.
+        criteria: all that there are, controls among them, so that each has one colour in all figures.
+        metric: what the networks are judged by.
+    """
+    names = Columns.of(metric)
+    rates, wheres = sorted(set(summary[RATE])), combinations(summary, facets)
+    figure, grid = _grid(len(wheres), len(rates), 3.3, 3.0, sharex=True, sharey=True)
+    for (where, rate), axes in zip(product(wheres, rates), grid.flat, strict=True):
+        here = only(summary, {**where, RATE: rate})
+        for (name, order), line in groups(here, [CRITERION, ORDER]):
+            _line(axes, line, f"{TRAINING}.mean", f"{names.final}.", **_look(criteria, name, order))
+        if not here.empty:
+            _dense_line(axes, here, names)
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(title=f"rate {rate:g}", xlabel="multiply-adds of training")
+        axes.set_ylabel("\n".join([f"test {metric.name}", *_words(where).split(", ")]))
+        if metric.share:
+            axes.set_ylim(*_limits(summary, names.final, names))
+        axes.label_outer()
+    _legend(figure, [("dense network", GREY), *_looks(criteria, summary, ORDER)])
     return figure
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from prunekit.app.control import AS_MANY_EPOCHS, MASK, SCRATCH, SCRATCH_RETRAINING
 from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, content_digest
 from prunekit.app.reports.labels import CRITERION
 from prunekit.app.results import RESULTS, metric_in
@@ -14,8 +15,14 @@ from prunekit.files import read_record
 from prunekit.metrics import ACCURACY, Metric
 
 CONFIG = "config.yaml"
+CONTROLS = {  # as criteria are named, since they lie beside these
+    SCRATCH: "from scratch",
+    SCRATCH_RETRAINING: "from scratch, as long as retraining",
+    AS_MANY_EPOCHS: "not pruned, as many epochs",
+}
 SEED, ORDER, RATE = "seed", "order", "rate"
 CURVE = "curve"  # the callback's name, where a run has several that measure curves
+TRAINING = "training_macs"  # what training took, in multiply-adds
 SAVED = "saved"  # share of the LSTM's multiply-adds
 NEURONS = ("at_least_90", "at_most_40", "alive", "median_area", "upper_area", "regions", "median_region")
 
@@ -88,6 +95,8 @@ def points(run: Run) -> list[dict[str, Any]]:
         "sparsity": results["sparsity"]["overall"],
         "parameters_nonzero": results["parameters"]["nonzero"],
     }
+    if (work := results.get("training", {}).get("macs")) is not None:
+        measured[TRAINING] = work
     for name in ("parameters", "macs", "file_bytes") if "file_bytes" in results else ():  # early runs have none compact
         measured |= {f"{name}_{network}": results[name][network] for network in ("compact", "dense")}
     measured |= {f"sparsity.{name}": share for name, share in results["sparsity"]["achieved"].items() if "." in name}
@@ -112,10 +121,14 @@ def points(run: Run) -> list[dict[str, Any]]:
         keys, said = {name: f"callbacks.{node}.{name}" for name in (CRITERION, ORDER, RATE)}, callbacks[node]
         rows = [{CRITERION: config.get(keys[CRITERION]), ORDER: said[ORDER], RATE: said[RATE], **measured}]
         told |= set(keys.values())
+    if of := results.get("control"):  # nothing of its own is pruned; its dense network is another run's
+        rows = [{CRITERION: CONTROLS[of["name"]], ORDER: of[ORDER], RATE: of[RATE], **measured, names.dense: None}]
+        told |= {"control", *(key for key in config if key.startswith(f"{MASK}.criterion"))}
+        told |= {f"{MASK}.{ORDER}", f"{MASK}.{RATE}"}
     criteria = tuple(f"callbacks.{node}.criteria." for node in curves)
     for key in [key for key in config if key in told or key.startswith(criteria)]:
         del config[key]
-    return rows if masks or curves else [measured]
+    return rows if masks or curves or of else [measured]
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:

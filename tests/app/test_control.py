@@ -1,0 +1,95 @@
+"""Controls: what is trained in place of a pruned network, where it lies in a report, and what cannot be one."""
+
+import csv
+
+import pytest
+
+from prunekit.app.control import AS_MANY_EPOCHS, CONTROLS, SCRATCH, SCRATCH_RETRAINING, controlled
+from prunekit.app.errors import ConfigError
+from prunekit.app.rebuild import rebuild
+from prunekit.app.report import report
+from prunekit.app.reports.collect import collect
+from prunekit.errors import ArgumentError
+
+MASK = {"lstm": "lstm", "rate": 0.75, "rounds": 2, "retrain_epochs": 3, "order": "ascending"}
+
+
+def config(control, mask=MASK, **model):
+    callbacks = {"unit_mask": mask, "unit_curve": {"lstm": "lstm"}, "curves": {}} if mask else {"curves": {}}
+    return {
+        "control": control, "dense_epochs": 5, "criterion": {"_target_": "x"}, "model": {"units": 10, **model},
+        "callbacks": callbacks,
+    }  # fmt: skip
+
+
+def test_sizes_and_epochs():
+    found = {control: controlled(config(control)) for control in CONTROLS}
+    assert {c: (f["model"]["units"], f["dense_epochs"]) for c, f in found.items()} == {
+        SCRATCH: (2, 11), SCRATCH_RETRAINING: (2, 6), AS_MANY_EPOCHS: (10, 11),
+    }  # fmt: skip
+    assert all(list(each["callbacks"]) == ["curves"] and each["criterion"] is None for each in found.values())
+    given = config(None)
+    assert controlled(given) is given
+    again = config(SCRATCH)
+    controlled(again)
+    assert again == config(SCRATCH)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (config("dense"), "control: got 'dense'; accepted: one of 'scratch'"),
+        (config(SCRATCH, None), "control: got 'scratch'; accepted: null, or with callbacks.unit_mask"),
+        (config(SCRATCH, MASK | {"rate": 1.0}), r"callbacks.unit_mask.rate: got 1.0; accepted: a rate that leaves"),
+        (config(SCRATCH, MASK | {"rate": "a"}), r"callbacks.unit_mask.rate: got 'a'"),
+        (config(SCRATCH, MASK | {"granularity": "gate"}), r"granularity: got 'gate'; accepted: unit"),
+        (config(SCRATCH, layers=2), "model.layers: got 'several layers"),
+        (config(SCRATCH, MASK | {"layers": "every"}, layers=2), "model.layers: got 'several layers"),
+        (config(SCRATCH_RETRAINING, MASK | {"retrain_epochs": 0}), r"retrain_epochs: got 0; accepted: 1 or more"),
+    ],
+)
+def test_what_cannot_be_a_control_is_refused(given, message):
+    with pytest.raises((ConfigError, ArgumentError), match=message):
+        controlled(given)
+
+
+def test_several_layers_that_lose_as_many_units_are_a_narrower_stack():
+    mask = MASK | {"layers": "every", "scope": "within"}
+    assert controlled(config(SCRATCH, mask, layers=2, directions=2))["model"]["units"] == 2
+
+
+def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_network(new_run, miniature, tmp_path):
+    small = (
+        "experiment=synthetic_te", "model.units=8", "model.hidden=8", "dense_epochs=2", "~callbacks.sample_frames",
+        "~callbacks.unit_curve", "callbacks.unit_mask.retrain_epochs=1", *miniature("synthetic_te"),
+    )  # fmt: skip
+    runs = {
+        (control, criterion): new_run(*small, f"control={control}", f"criterion={criterion}")
+        for control in ("null", SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS)
+        for criterion in ("entropy", "random")
+    }
+    results = {key: run.go() for key, run in runs.items()}
+    assert new_run(*small, "criterion=entropy").config_hash == runs["null", "entropy"].config_hash
+    assert len({run.folder for run in runs.values()}) == 8
+    # What is trained does not depend on the criterion: a dense network, two from scratch and one for longer.
+    assert len(list((runs["null", "random"].home / "dense").iterdir())) == 4
+    of = {control: results[control, "random"] for control, _ in runs}
+    assert [of[control]["training"]["epochs"] for control in of] == [3, 3, 1, 3]
+    assert (
+        of[SCRATCH]["training"]["macs"] * 3
+        == of[SCRATCH]["training"]["epochs"] * 3 * of[SCRATCH_RETRAINING]["training"]["macs"]
+    )
+    assert of[SCRATCH]["parameters"]["dense"] == of["null"]["parameters"]["compact"]
+    assert of[AS_MANY_EPOCHS]["parameters"]["dense"] == of["null"]["parameters"]["dense"]
+    folder = runs["null", "random"].folder.parent
+    assert collect(folder).problems == []
+    report(folder, tmp_path / "report")
+    with (tmp_path / "report" / "results.csv").open() as file:
+        rows = {row["criterion"]: row for row in csv.DictReader(file)}
+    names = {"from scratch", "from scratch, as long as retraining", "not pruned, as many epochs", "entropy", "random"}
+    assert set(rows) == names
+    assert {float(row["dense_test_acc"]) for row in rows.values()} == {of["null"]["metrics"]["dense/test_acc"]}
+    assert float(rows["from scratch"]["final_test_acc"]) == of[SCRATCH]["metrics"]["final/test_acc"]
+    assert (tmp_path / "report" / "training.png").exists()
+    made = rebuild(runs[SCRATCH, "random"].folder)
+    assert made.module.lstm.hidden_size == 4
