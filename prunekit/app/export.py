@@ -3,7 +3,7 @@
 It is written three times: ``network.json`` with ``compact.safetensors``, for ``prunekit.exports.load_compact``;
 ``compact.pt2`` by ``torch.export``; and, with the extra ``onnx``, ``compact.onnx``. Each is read again and held
 against the masked network on test samples. Of a recogniser the backbone goes along, for
-``prunekit predict``.
+``prunekit predict``; and with ``--streaming`` a network that is run step by step.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from prunekit.accounting import BATCHES, TURNS
 from prunekit.app.door import errors_told, quiet_lightning
+from prunekit.app.export_steps import export_steps, steps_table
 from prunekit.app.rebuild import Rebuilt, rebuild
 from prunekit.app.trust import add_trust
 from prunekit.errors import ArgumentError
@@ -30,6 +31,7 @@ from prunekit.folders import replaced
 from prunekit.latency import medians
 from prunekit.models.backbone import FrameEncoder
 from prunekit.portable import Runner, has_onnx, run_onnx, run_pt2, write_onnx, write_pt2
+from prunekit.step_files import read_step
 from prunekit.units.compaction import compact, difference
 from prunekit.units.links import default_links, network_links
 
@@ -39,13 +41,14 @@ TOLERANCE = 1e-6  # relative to the larger of 1 and the largest logit; what floa
 FRAMES_CHECKED = 4  # clips, where each goes through the backbone first
 
 
-def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
+def export(run: Path, out: Path, trusted: Sequence[str] = (), streaming: bool = False) -> dict[str, Any]:
     """Write a finished run's compact network into a folder, whole or not at all.
 
     Args:
         run: the run's folder.
         out: replaced if it is there and an export.
         trusted: as in :func:`~prunekit.app.rebuild.rebuild`.
+        streaming: whether to write step files too; what they were held against is in ``step.json``.
 
     Returns:
         What ``check.json`` holds: for the masked network, under ``dense``, and each file its ``file_bytes``, the
@@ -74,6 +77,8 @@ def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
         runners = {"dense": dense, WEIGHTS: load_compact(aside, None if own else copy.deepcopy(dense))}
         found = _check(runners | _portable(aside, network, x), x, aside, dense)
         write_json(aside / CHECK, found)
+        if streaming:
+            export_steps(aside, network, dense, rebuilt.data, x)
     return found
 
 
@@ -158,13 +163,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="prunekit export", description="Write a run's compact network.")
     parser.add_argument("run", type=Path, help="folder of a finished run, with results.json")
     parser.add_argument("--out", type=Path, help="a folder for the export; default: RUN/export")
+    parser.add_argument("--streaming", action="store_true", help="also write step files, for streams")
     add_trust(parser)
     given = parser.parse_args(arguments)
     quiet_lightning()
     with errors_told():
         out = given.out or given.run / "export"
         console = Console(highlight=False, soft_wrap=True)
-        console.print(check_table(export(given.run, out, given.trust)))
+        console.print(check_table(export(given.run, out, given.trust, given.streaming)))
+        if given.streaming:
+            console.print(steps_table(read_step(out)["check"]))
         console.print(f"export: {out}")
 
 

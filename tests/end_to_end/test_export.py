@@ -17,6 +17,8 @@ from prunekit.app.rebuild import rebuild
 from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 from prunekit.exports import load_compact
+from prunekit.step_files import read_step
+from prunekit.streams import BY, load_stream
 from tests.conftest import go_and_keep
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +97,29 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
             Predictor(out)
     backbone.write_bytes(whole)
     refuse_contradictions(out)
+
+
+@pytest.mark.slow
+def test_a_recognizer_is_exported_for_streams(new_run, miniature, capsys):
+    run = new_run(*UNITS, *miniature("synthetic_te"))
+    go_and_keep(run)
+    export_main([str(run.folder), "--streaming"])
+    printed = capsys.readouterr().out
+    assert "ms, a step" in printed
+    said = read_step(run.folder / "export")
+    assert {"weights", "pt2"} <= set(said["check"]) <= set(BY)
+    assert all(one["difference"] <= 1e-6 for one in said["check"].values())
+    assert said["seconds"] == pytest.approx(8 / 25 / 3)  # clips of 8 pictures, 25 a second, of which 3 are taken
+    assert [state.name for state in said["states"]] == ["lstm.h", "lstm.c"]
+    assert load_stream(run.folder / "export").step(torch.zeros(1, 1, 512)).shape == (1, 6)
+
+
+def test_a_network_without_recurrent_layers_is_not_exported_for_streams(short_run):
+    run = short_run()
+    run.go()
+    with pytest.raises(ArgumentError, match=r"streaming: got .a network without a recurrent layer"):
+        export(run.folder, run.folder / "export", streaming=True)
+    assert not (run.folder / "export").exists()
 
 
 def refuse_contradictions(out):
