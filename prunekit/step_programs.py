@@ -16,7 +16,7 @@ from prunekit.step_layers import Carried, OnnxCarried, Traced, put_operators
 from prunekit.step_trials import Stepped
 from prunekit.stepping import Runner, State, StepNetwork, run_on
 
-STEP_ONNX, STEP_PT2 = "step.onnx", "step.pt2"
+STEP_ONNX, STEP_INT8, STEP_PT2 = "step.onnx", "step.int8.onnx", "step.pt2"
 
 
 def _traced(network: nn.Module, stepped: Stepped, form: type[Carried]) -> dict[str, Any]:
@@ -101,4 +101,4 @@ def open_pt2(content: bytes, states: Sequence[State]) -> tuple[Runner, list[Stat
     return partial(run_on, network), found if len(taken) == len(states) else []
 
 
-OPEN = {STEP_ONNX: open_onnx, STEP_PT2: open_pt2}
+OPEN = {STEP_ONNX: open_onnx, STEP_INT8: open_onnx, STEP_PT2: open_pt2}

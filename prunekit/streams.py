@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from prunekit.errors import ArgumentError, check_choice
 from prunekit.exports import WEIGHTS, WHOLE, load_compact
 from prunekit.step_files import STEP, read_step
-from prunekit.step_programs import OPEN, STEP_ONNX, STEP_PT2
+from prunekit.step_programs import OPEN, STEP_INT8, STEP_ONNX, STEP_PT2
 from prunekit.stepping import Runner, State, StepNetwork, recurrent_names, run_on
 
-BY = {"weights": "", "onnx": STEP_ONNX, "pt2": STEP_PT2}
+BY = {"weights": "", "onnx": STEP_ONNX, "int8": STEP_INT8, "pt2": STEP_PT2}
 
 
 class Stream:
@@ -82,8 +82,8 @@ def load_stream(folder: str | Path, by: str = "weights", into: nn.Module | None 
     Args:
         folder: that ``prunekit export --streaming`` or ``save(..., streaming=True)`` wrote.
         by: what runs: ``weights``, those that :func:`~prunekit.exports.load_compact` reads, which executes nothing of
-            the files; ``onnx`` by ONNX Runtime; or ``pt2`` by torch. The last two are programs: have them of people
-            whom you trust.
+            the files; ``onnx`` or, if it was exported, ``int8`` by ONNX Runtime; or ``pt2`` by torch. All but the first
+            are programs: have them of people whom you trust.
         into: for ``weights``, as in :func:`~prunekit.exports.load_compact`.
 
     Returns:

@@ -30,6 +30,7 @@ from tests.prunekit.networks_of_steps import Case, Odd, Own, cases
 
 ROOT = Path(__file__).parents[2]
 EXPORTED = ["onnx", "pt2"]
+WAYS = ["weights", *EXPORTED]
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a case takes a second
 
 
@@ -74,7 +75,7 @@ def test_a_network_that_goes_on_from_its_states_is_the_clips(case):
 @settings(max_examples=3, deadline=None, phases=NO_SHRINKING)
 def test_files_give_what_the_clips_give(case, tmp_path_factory):
     pytest.importorskip("onnxruntime")
-    hold(case, tmp_path_factory.mktemp("export") / "e", BY)
+    hold(case, tmp_path_factory.mktemp("export") / "e", WAYS)
 
 
 @pytest.mark.slow
@@ -83,7 +84,7 @@ def test_files_give_what_the_clips_give(case, tmp_path_factory):
 @settings(max_examples=100, deadline=None, phases=NO_SHRINKING)
 def test_files_of_a_hundred_architectures_give_what_the_clips_give(case, tmp_path_factory):
     pytest.importorskip("onnxruntime")
-    hold(case, tmp_path_factory.mktemp("export") / "e", BY)
+    hold(case, tmp_path_factory.mktemp("export") / "e", WAYS)
 
 
 @pytest.mark.parametrize("readout", ["last", pytest.param("mean", marks=pytest.mark.slow)])
@@ -95,7 +96,7 @@ def test_a_pruned_repaired_and_compacted_network_streams(readout, tmp_path):
     assert sum(p.numel() for p in small.module.lstm.parameters()) < sum(p.numel() for p in dense.lstm.parameters()) / 2
     small.save(tmp_path, streaming=True)
     case = Case(small.module, torch.randn(2, 9, 4), [1, 5, 3])
-    for by in BY:
+    for by in WAYS:
         assert apart(load_stream(tmp_path, by, copy.deepcopy(dense)), case) <= 1e-6
 
 
@@ -105,7 +106,7 @@ def test_somebodys_network_streams(cell, each, tmp_path):
     bare = Shrunk(network, 0.0, 0.0, [], (0, 0), (0, 0), (0.0, 0.0))
     bare.save(tmp_path, streaming=True, example=example)
     x = torch.randn(3, 8, 4)
-    for by in BY:
+    for by in WAYS:
         stream = load_stream(tmp_path, by, into=copy.deepcopy(network))
         outs = [stream.step(part) for part in (x[:, :1], x[:, 1:6], x[:, 6:])]
         found = torch.cat(outs, 1) if network.each else outs[-1]
@@ -161,7 +162,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_stream_begins_anew_and_refuses_other_sequences(whole):
-    for by in BY:
+    for by in WAYS:
         stream = load_stream(whole, by)
         x = torch.randn(2, 3, 3)
         first = stream.step(x)
@@ -244,7 +245,7 @@ def test_damaged_and_hostile_descriptions_are_refused(damage, whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "e")
     spoil, message = DAMAGES[damage]
     spoil(folder)
-    for by in BY if damage != "another layer" else ("weights", "onnx"):  # states have no names in the other
+    for by in WAYS if damage != "another layer" else ("weights", "onnx"):  # states have no names in the other
         with pytest.raises(ArgumentError, match=f"folder: got .*{message}"):
             load_stream(folder, by)
 
@@ -319,7 +320,7 @@ print(run(torch.zeros(1, 5, 3), *torch.zeros(2, 1, 1, 4), torch.zeros(1, 4).doub
 
 @pytest.mark.slow
 @pytest.mark.parametrize("readout", ["last", "mean"])
-@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("by", WAYS)
 def test_a_long_stream_takes_no_more_memory_nor_time_and_does_not_drift(by, readout, tmp_path):
     torch.manual_seed(2)
     network = plain_network(Recognizer(8, 4, torch.optim.Adam, units=16, hidden=5, readout=readout))
