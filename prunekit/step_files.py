@@ -1,5 +1,6 @@
 """A step network as files that need none of its code: ``step.onnx``, ``step.pt2``, and ``step.json`` on both."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -43,7 +44,8 @@ def save_step(
     Raises:
         ArgumentError: if the network cannot be run step by step, or neither file can be written; with the reason.
     """
-    stepped = step_network(network, example)
+    network = copy.deepcopy(network).cpu()
+    stepped = step_network(network, None if example is None else example.cpu())
     files: dict[str, str] = {}
     why = "no ONNX file: pip install 'prunekit[onnx]' brings what writes it"
     for name, write in ((STEP_PT2, write_pt2), (STEP_ONNX, write_onnx)):

@@ -87,12 +87,13 @@ def _rows(folder: Path, network: nn.Module, rebuilt: Rebuilt) -> Rows:
     names = (STEP_ONNX, STEP_INT8) if steps else (COMPACT_ONNX, COMPACT_INT8)
     source, target = (folder / name for name in names)
     x, _ = next(_samples(rebuilt, train=True))
+    if steps and not (folder / STEP).exists():
+        save_compact(folder, network)
+        save_step(folder, network)
+    if not steps and not source.exists():
+        write_onnx(source, network, torch.cat([x[:1], x[:1]]))
     if not source.exists():
-        if steps:
-            save_compact(folder, network)
-            save_step(folder, network)
-        else:
-            write_onnx(source, network, torch.cat([x[:1], x[:1]]))
+        raise ArgumentError("int8", f"a network of which there is no {source.name}, as was said", "a float32 network")
     quantize(source, target)
     runners = {kind: _runner(path, network) for kind, path in (("float32", source), ("int8", target))}
     one = x[:1, :1].contiguous() if steps else x[:1].contiguous()

@@ -138,6 +138,7 @@ def test_int8_files_are_measured_beside_float32(new_run, miniature, capsys, monk
     assert not (tmp_path / "refused").exists()
 
 
+@pytest.mark.slow
 def test_a_network_without_recurrent_layers_is_not_exported_for_streams(short_run):
     run = short_run()
     run.go()

@@ -325,13 +325,13 @@ def test_a_long_stream_takes_no_more_memory_nor_time_and_does_not_drift(by, read
     torch.manual_seed(2)
     network = plain_network(Recognizer(8, 4, torch.optim.Adam, units=16, hidden=5, readout=readout))
     stream = load_stream(saved(tmp_path, network), by)
-    x = torch.randn(1, 40_000, 8) + 0.5
+    x = torch.randn(1, 24_000, 8) + 0.5
     seconds, memory = [], []
     for part in range(8):
-        start = time.perf_counter()
-        for step in range(5_000 * part, 5_000 * (part + 1)):
+        start = time.thread_time()  # others may be busy
+        for step in range(3_000 * part, 3_000 * (part + 1)):
             out = stream.step(x[:, step : step + 1])
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.thread_time() - start)
         memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
     assert difference(network(x), out) <= 1e-6
     assert sorted(seconds[4:])[1] < 1.5 * sorted(seconds[:4])[1]
