@@ -22,7 +22,8 @@ from prunekit.stepping import State
 
 STEP = "step.json"
 FORMAT = 1
-MOST_STATES, MOST_NUMBERS = 1_000, 2**26  # of one sequence; more would be no network but an attack on memory
+MOST_STATES, MOST_DIMENSIONS = 1_000, 8
+MOST_NUMBERS = 2**26  # of one sequence's states; more would be no network but an attack on memory
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64")
 log = logging.getLogger("prunekit")
 
@@ -135,11 +136,12 @@ def _check(found: dict[str, Any]) -> None:
     total = 0
     for shape, dtype in shapes:
         sizes = [1 if size is None else size for size in shape]
-        if dtype not in DTYPES or not all(type(size) is int and 1 <= size <= MOST_NUMBERS for size in sizes):
+        known = dtype in DTYPES and len(sizes) <= MOST_DIMENSIONS
+        if not known or not all(type(size) is int and 1 <= size <= MOST_NUMBERS for size in sizes):
             raise ValueError(f"{shape} of {dtype}")
         total += torch.Size(sizes).numel()
-    if total > MOST_NUMBERS or len(sizes) > 8 or given["shape"][:2] != [None, None] or given["time"] not in (0, 1):
+    if total > MOST_NUMBERS or given["shape"][:2] != [None, None] or given["time"] not in (0, 1):
         raise ValueError(f"states of {total} numbers, and sequences of {given['shape']}")
-    if type(found["each"]) is not bool or not all(type(sha) is str for sha in dict(found["files"]).values()):
+    found |= {"states": states, "files": dict(found["files"])}
+    if type(found["each"]) is not bool or not all(type(sha) is str for sha in found["files"].values()):
         raise TypeError("each or files")
-    found["states"] = states

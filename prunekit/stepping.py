@@ -35,8 +35,11 @@ class State(NamedTuple):
             >>> State("lstm.h", (1, None, 4), "float32").zeros(2).shape
             torch.Size([1, 2, 4])
         """
-        shape = [batch if size is None else size for size in self.shape]
-        return torch.zeros(shape, dtype=getattr(torch, self.dtype))
+        return torch.zeros(self.sizes(batch), dtype=getattr(torch, self.dtype))
+
+    def sizes(self, batch: int) -> tuple[int, ...]:
+        """Its shape for so many sequences."""
+        return tuple(batch if size is None else size for size in self.shape)
 
 
 class StepNetwork(nn.Module):

@@ -69,7 +69,7 @@ class Stream:
             raise ArgumentError("x", f"{x.dtype} {tuple(x.shape)}", wanted)
         batch = x.shape[1 - self._time]
         states = self._states or [state.zeros(batch) for state in self._of]
-        if any(own.shape != state.zeros(batch).shape for own, state in zip(states, self._of, strict=True)):
+        if any(own.shape != state.sizes(batch) for own, state in zip(states, self._of, strict=True)):
             raise ArgumentError("x", f"a batch of {batch}", "one of as many sequences as before, or reset() first")
         out, *self._states = self._run([x, *states])
         self.steps += x.shape[self._time]
