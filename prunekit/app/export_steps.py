@@ -17,7 +17,7 @@ from prunekit.errors import ArgumentError
 from prunekit.files import read_record, write_record
 from prunekit.models.networks import RecognizerNetwork
 from prunekit.step_files import STEP, save_step
-from prunekit.step_trials import TOLERANCE
+from prunekit.step_trials import STEPS, TOLERANCE
 from prunekit.streams import BY, Stream, load_stream
 from prunekit.units.compaction import difference
 
@@ -43,7 +43,8 @@ def export_steps(folder: Path, network: nn.Module, dense: nn.Module, data: Any, 
         ArgumentError: if the network cannot be run step by step, or a file gives other logits.
     """
     between = seconds_between_frames(data)
-    said = save_step(folder, network, None if isinstance(network, RecognizerNetwork) else x, {"seconds": between})
+    several = x.repeat(2, -(-STEPS // x.shape[1]), 1) if isinstance(network, RecognizerNetwork) else x
+    said = save_step(folder, network, several, {"seconds": between})
     ways = ["weights"] if isinstance(network, RecognizerNetwork) else []
     ways += [by for by, name in BY.items() if name in said["files"]]
     found = {}
