@@ -94,7 +94,8 @@ class Traced(Carried):
     def run(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:  # noqa: D102
         own = self.layer
         how = (own.mode.lower(), own.num_layers, own.bias, own.batch_first)
-        h, *last = torch.ops.prunekit.recurrent(x, list(self.states), own._flat_weights, *how)
+        weights = [getattr(own, name) for name in own._flat_weights_names]
+        h, *last = torch.ops.prunekit.recurrent(x, list(self.states), weights, *how)
         return h, tuple(last[: len(self.states)])
 
 
