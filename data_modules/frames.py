@@ -78,7 +78,7 @@ def read_frames(file: BinaryIO, count: int, size: tuple[int, int]) -> NDArray[np
     indices = evenly(*_clock(times, last), count)
     wanted = set(indices)
     source = _decode(file) if held is None else held
-    convert = _Converter(size)
+    convert = Converter(size)
     pictures = {k: convert(frame) for k, frame in enumerate(source) if k in wanted}
     if len(pictures) != len(wanted):
         raise ClipError("a second pass over it gave other frames than the first")
@@ -113,13 +113,14 @@ def _decode(file: BinaryIO) -> Iterator[av.VideoFrame]:
         raise ClipError(f"decoding stopped after {done} frames: {reason}") from error
 
 
-class _Converter:
+class Converter:
     """Decoded frames -> upright RGB pictures of one size."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size, self._reformatter = size, VideoReformatter()  # it keeps what it has set up for the next frame
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """The picture, ``(height, width, 3)`` uint8."""
         turns = round(frame.rotation / 90) % 4  # counterclockwise, as numpy's
         height, width = self._size if turns % 2 == 0 else self._size[::-1]
         rgb = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prunekit.pruning import prune
     from prunekit.regions.grouping import Regions
     from prunekit.shrinking import shrink
+    from prunekit.streams import load_stream
     from prunekit.units.compaction import compact
     from prunekit.units.grouping import Gates, Units
     from prunekit.units.network_units import NetworkUnits
@@ -42,6 +43,7 @@ _HOMES = {
     "pruning": ["prune"],
     "regions.grouping": ["Regions"],
     "shrinking": ["shrink"],
+    "streams": ["load_stream"],
     "units.compaction": ["compact"],
     "units.grouping": ["Gates", "Units"],
     "units.network_units": ["NetworkUnits"],
@@ -49,7 +51,8 @@ _HOMES = {
 }
 __all__ = [
     "ArgumentError", "ClosedLoop", "Gates", "HeldMask", "L2Mask", "Mask", "NetworkUnits", "Pruning", "RegionMeanMask",
-    "Regions", "UnitMask", "Units", "Weights", "compact", "load_compact", "prune", "shrink",
+    "Regions", "UnitMask", "Units", "Weights", "compact", "load_compact", "load_stream", "prune",
+    "shrink",
 ]  # fmt: skip
 try:
     __version__ = metadata.version("prunekit")

@@ -11,7 +11,7 @@ COMMANDS = {
     "report": "tables and figures of a folder of runs",
     "explain": "what an image classifier went by",
     "export": "a run's compact network as files for use elsewhere",
-    "predict": "the actions that an exported recogniser sees in video files",
+    "predict": "the actions that an exported recogniser sees in video files or in a stream",
 }
 
 

@@ -26,7 +26,7 @@ def write_pt2(path: Path, network: nn.Module, example: Tensor) -> None:
         network: takes and gives one tensor, whose first dimension is the batch.
         example: a batch of two or more.
     """
-    with _quiet():
+    with quiet():
         shapes = ({0: torch.export.Dim("batch")},)
         program = torch.export.export(network, (example,), dynamic_shapes=shapes, strict=False)
         torch.export.save(program, path)
@@ -34,7 +34,7 @@ def write_pt2(path: Path, network: nn.Module, example: Tensor) -> None:
 
 def run_pt2(path: Path) -> Runner:
     """What such a file computes."""
-    with _quiet():
+    with quiet():
         network = torch.export.load(path).module()
 
     def run(x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def write_onnx(path: Path, network: nn.Module, example: Tensor) -> None:
         network: takes and gives one tensor, whose first dimension is the batch; called ``input`` and ``logits`` there.
         example: a batch of two or more.
     """
-    with _quiet():
+    with quiet():
         how: dict[str, Any] = {"dynamo": True, "external_data": False, "verbose": False}
         how |= {
             "input_names": ["input"],
@@ -74,7 +74,7 @@ def run_onnx(path: Path, threads: int | None = None) -> Runner:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' remarks on their own code and on LSTM weights that they bring together."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -6,13 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunekit.accounting import macs
 from prunekit.calibration import Calibration
 from prunekit.exports import save_compact
 from prunekit.latency import medians
 from prunekit.models.recurrent_stack import RecurrentStack
+from prunekit.step_files import save_step
+from prunekit.step_trials import step_network
 from prunekit.units.before_and_now import floats
 from prunekit.units.closed_loop import REFITTED
 from prunekit.units.layers import count_outputs
@@ -59,9 +61,23 @@ class Shrunk(Generic[M]):
         """What the network makes of inputs."""
         return self.module(*inputs, **named)
 
-    def save(self, folder: str | Path) -> None:
-        """Write it as safetensors and JSON; :func:`~prunekit.exports.load_compact` reads it ``into`` a dense module."""
+    def save(self, folder: str | Path, streaming: bool = False, example: Tensor | None = None) -> None:
+        """Write it as safetensors and JSON; :func:`~prunekit.exports.load_compact` reads it ``into`` a dense module.
+
+        Args:
+            folder: made if it is missing.
+            streaming: whether to write step files too, for :func:`~prunekit.streams.load_stream`.
+            example: for these, sequences of seven steps or more that the module takes; None where its first recurrent
+                layer reads them.
+
+        Raises:
+            ArgumentError: if it cannot be run step by step, with the reason.
+        """
+        if streaming:
+            step_network(self.module, example)  # refused before anything is written
         save_compact(Path(folder), self.module)
+        if streaming:
+            save_step(Path(folder), self.module, example)
 
     def __str__(self) -> str:
         """A table."""

@@ -24,7 +24,10 @@ from prunekit.app.life import Run
 from prunekit.app.rebuild import rebuild
 from prunekit.app.report import main as report
 from prunekit.errors import ArgumentError
-from prunekit.exports import load_compact
+from prunekit.exports import load_compact, plain_network, save_compact
+from prunekit.models.recognizer import Recognizer
+from prunekit.step_files import save_step
+from prunekit.streams import load_stream
 from tests.conftest import SHORT, compose_config
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "~callbacks.heatmaps")
@@ -36,6 +39,9 @@ READ = (
     "masks.safetensors",
     "changes.safetensors",
     "compact.safetensors",
+    "step.json",
+    "step.onnx",
+    "step.pt2",
 )
 WORDS = (b"", b"3", b"[]", b"null", b"{}", b"a: !!python/name:os.system\n", b"\xff\xfe")
 
@@ -47,11 +53,15 @@ def run_of(home: Path, *more: str) -> Run:
 
 
 def prepare(home: Path) -> None:
-    """Two finished runs, of which one is damaged and the other lends its files; an export of each."""
+    """Two finished runs, of which one is damaged and the other lends its files; an export and a stream of each."""
     for rate in ("0.5", "0.4"):
         run = run_of(home, f"callbacks.l2_mask.rate={rate}")
         run.go()
         export(run.folder, run.folder / "export")
+        network = plain_network(Recognizer(3, 2, torch.optim.Adam, units=4, hidden=3))
+        assert network is not None
+        save_compact(run.folder / "stream", network)
+        save_step(run.folder / "stream", network)
 
 
 def damages(content: bytes, other: bytes, draw: random.Random) -> Iterator[tuple[str, bytes]]:
@@ -90,6 +100,9 @@ def outcome(home: Path, command: str) -> Any:
             return rebuild(run.folder).module.state_dict()
         if command == "load":
             return load_compact(run.folder / "export").state_dict()
+        if command == "stream":
+            streams = {by: load_stream(run.folder / "stream", by) for by in ("weights", "onnx", "pt2")}
+            return {by: stream.step(torch.ones(1, 2, 3)) for by, stream in streams.items()}
         again = run if command == "train" else run_of(home, "callbacks.l2_mask.rate=0.3")
         found = again.go()
         return found if command == "train" else load_file(again.folder / "masks.safetensors")
@@ -106,7 +119,7 @@ def reported(folder: Path) -> str:
     return "refused: one run, by name" if refused else (folder / "report" / "results.csv").read_text()
 
 
-COMMANDS = ("report", "export", "load", "train", "another run")
+COMMANDS = ("report", "export", "load", "stream", "train", "another run")
 
 
 def same(one: Any, other: Any) -> bool:

@@ -3,7 +3,7 @@
 It is written three times: ``network.json`` with ``compact.safetensors``, for ``prunekit.exports.load_compact``;
 ``compact.pt2`` by ``torch.export``; and, with the extra ``onnx``, ``compact.onnx``. Each is read again and held
 against the masked network on test samples. Of a recogniser the backbone goes along, for
-``prunekit predict``.
+``prunekit predict``; and with ``--streaming`` a network that is run step by step.
 """
 
 import argparse
@@ -21,15 +21,19 @@ from torch import Tensor, nn
 
 from prunekit.accounting import BATCHES, TURNS
 from prunekit.app.door import errors_told, quiet_lightning
+from prunekit.app.export_int8 import INT8, export_int8, int8_table
+from prunekit.app.export_int8 import TOLERANCE as INT8_TOLERANCE
+from prunekit.app.export_steps import export_steps, steps_table
 from prunekit.app.rebuild import Rebuilt, rebuild
 from prunekit.app.trust import add_trust
 from prunekit.errors import ArgumentError
 from prunekit.exports import BACKBONE, WEIGHTS, load_compact, plain_network, save_compact, serialized, write_weights
-from prunekit.files import write_json
+from prunekit.files import read_record, write_json
 from prunekit.folders import replaced
 from prunekit.latency import medians
 from prunekit.models.backbone import FrameEncoder
 from prunekit.portable import Runner, has_onnx, run_onnx, run_pt2, write_onnx, write_pt2
+from prunekit.step_files import STEP, read_step
 from prunekit.units.compaction import compact, difference
 from prunekit.units.links import default_links, network_links
 
@@ -39,13 +43,18 @@ TOLERANCE = 1e-6  # relative to the larger of 1 and the largest logit; what floa
 FRAMES_CHECKED = 4  # clips, where each goes through the backbone first
 
 
-def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
+def export(
+    run: Path, out: Path, trusted: Sequence[str] = (), streaming: bool = False, int8: float | None = None
+) -> dict[str, Any]:
     """Write a finished run's compact network into a folder, whole or not at all.
 
     Args:
         run: the run's folder.
         out: replaced if it is there and an export.
         trusted: as in :func:`~prunekit.app.rebuild.rebuild`.
+        streaming: whether to write step files too; what they were held against is in ``step.json``.
+        int8: write an int8 file too, if at most this share of calibration samples gets another class by it; of a
+            recurrent network it is a step file, so that the others are written as well.
 
     Returns:
         What ``check.json`` holds: for the masked network, under ``dense``, and each file its ``file_bytes``, the
@@ -74,6 +83,10 @@ def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> dict[str, Any]:
         runners = {"dense": dense, WEIGHTS: load_compact(aside, None if own else copy.deepcopy(dense))}
         found = _check(runners | _portable(aside, network, x), x, aside, dense)
         write_json(aside / CHECK, found)
+        if streaming or (int8 is not None and rebuilt.recurrent):
+            export_steps(aside, network, dense, rebuilt.data, x)
+        if int8 is not None:
+            export_int8(aside, rebuilt, network, int8)
     return found
 
 
@@ -158,13 +171,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="prunekit export", description="Write a run's compact network.")
     parser.add_argument("run", type=Path, help="folder of a finished run, with results.json")
     parser.add_argument("--out", type=Path, help="a folder for the export; default: RUN/export")
+    parser.add_argument("--streaming", action="store_true", help="also write step files, for streams")
+    parser.add_argument("--int8", action="store_true", help="also write an int8 file, by ONNX Runtime's quantisation")
+    share = "share of training samples that may get another class in int8"
+    parser.add_argument("--int8-tolerance", type=float, default=INT8_TOLERANCE, help=f"{share}; default: %(default)s")
     add_trust(parser)
     given = parser.parse_args(arguments)
     quiet_lightning()
     with errors_told():
         out = given.out or given.run / "export"
         console = Console(highlight=False, soft_wrap=True)
-        console.print(check_table(export(given.run, out, given.trust)))
+        int8 = given.int8_tolerance if given.int8 else None
+        console.print(check_table(export(given.run, out, given.trust, given.streaming, int8)))
+        if (out / STEP).exists():
+            console.print(steps_table(read_step(out)["check"]))
+        if given.int8:
+            console.print(int8_table(read_record(out / INT8) or {}))
         console.print(f"export: {out}")
 
 

@@ -1,4 +1,7 @@
-"""The door to predictions: ``prunekit predict EXPORT clip.avi ...`` says which actions an export sees."""
+"""The door to predictions: ``prunekit predict EXPORT clip.avi ...`` says which actions an export sees.
+
+``prunekit predict EXPORT --stream SOURCE`` says it while a video goes on.
+"""
 
 import argparse
 import sys
@@ -14,11 +17,13 @@ from rich.table import Table
 from torch import nn
 
 from prunekit.app.door import errors_told
+from prunekit.app.live import Live, is_live, watch
 from prunekit.data_modules.features import Sampling, read_clip
 from prunekit.data_modules.frames import ClipError
 from prunekit.errors import ArgumentError
 from prunekit.exports import BACKBONE, NETWORK, load_compact, read_description, read_weights
 from prunekit.models.backbone import FEATURES, UNTRAINED, FrozenBackbone
+from prunekit.streams import BY
 
 MOST_FRAMES, MOST_PIXELS = 10_000, 8_192  # of a side; more would be no clip but an attack on memory
 
@@ -101,17 +106,35 @@ def _shown(path: Path, found: Prediction, top: int) -> Table:
     return table
 
 
+def add_stream(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a stream is watched."""
+    source = "a video file or named pipe, - for a container on standard input, or a device, such as v4l2:/dev/video0"
+    parser.add_argument("--stream", metavar="SOURCE", help=f"watch this while it goes on: {source}")
+    parser.add_argument("--by", choices=sorted(BY), default="weights", help="what runs the network of a stream")
+    parser.add_argument("--every", type=float, help="seconds from one frame to the next; default: as in training")
+    parser.add_argument("--anew", type=int, default=0, help="frames after which the network begins anew; 0: never")
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds after which a silent source has stalled")
+    parser.add_argument("--drop", action="store_true", help="drop frames rather than wait; a device's always are")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command and predict; exit with 2 if a clip could not be read, after all others."""
     parser = argparse.ArgumentParser(prog="prunekit predict", description="Tell the actions in video files.")
     parser.add_argument("export", type=Path, help="a folder that prunekit export wrote")
-    parser.add_argument("clips", type=Path, nargs="+", metavar="clip", help="a video file")
+    parser.add_argument("clips", type=Path, nargs="*", metavar="clip", help="a video file")
     parser.add_argument("--top", type=int, default=5, help="classes shown, the likeliest first")
+    add_stream(parser)
     given = parser.parse_args(arguments)
+    if bool(given.clips) == bool(given.stream):
+        parser.error("one of the two: clips, or --stream and a source")
     console = Console(highlight=False, soft_wrap=True)
     failed = 0
     with errors_told():
         predict = Predictor(given.export)
+        if given.stream:
+            live = Live(predict, given.export, given.by, given.every, given.anew)
+            drop = given.drop or is_live(given.stream)
+            sys.exit(watch(live, given.stream, drop, given.patience, console.print))
         for path in track(given.clips, "clips", transient=True, disable=len(given.clips) == 1):
             try:
                 console.print(_shown(path, predict(path), given.top))

@@ -17,6 +17,9 @@ from prunekit.app.rebuild import rebuild
 from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 from prunekit.exports import load_compact
+from prunekit.files import read_record
+from prunekit.step_files import read_step
+from prunekit.streams import BY, load_stream
 from tests.conftest import go_and_keep
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +98,53 @@ def test_a_recognizer_is_exported_and_predicts_from_a_video_file(new_run, miniat
             Predictor(out)
     backbone.write_bytes(whole)
     refuse_contradictions(out)
+
+
+@pytest.mark.slow
+def test_a_recognizer_is_exported_for_streams(new_run, miniature, capsys):
+    run = new_run(*UNITS, *miniature("synthetic_te"))
+    go_and_keep(run)
+    export_main([str(run.folder), "--streaming"])
+    printed = capsys.readouterr().out
+    assert "ms, a step" in printed
+    said = read_step(run.folder / "export")
+    assert {"weights", "pt2"} <= set(said["check"]) <= set(BY)
+    assert all(one["difference"] <= 1e-6 for one in said["check"].values())
+    assert said["seconds"] == pytest.approx(8 / 25 / 3)  # clips of 8 pictures, 25 a second, of which 3 are taken
+    assert [state.name for state in said["states"]] == ["lstm.h", "lstm.c"]
+    assert load_stream(run.folder / "export").step(torch.zeros(1, 1, 512)).shape == (1, 6)
+
+
+@pytest.mark.slow
+def test_int8_files_are_measured_beside_float32(new_run, miniature, capsys, monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    run = new_run(*UNITS, *miniature("synthetic_te"))
+    go_and_keep(run)
+    export_main([str(run.folder), "--int8", "--int8-tolerance", "0.5"])
+    assert "pruned, int8" in capsys.readouterr().out
+    out = run.folder / "export"
+    found = read_record(out / "int8.json")
+    assert found["tolerance"] == 0.5
+    for one in (found["pruned"], found["dense"]):
+        assert one["int8"]["file_bytes"] < one["float32"]["file_bytes"]
+        assert 0 <= one["int8"]["changed"] <= 0.5
+    check = json.loads((run.folder / "results.json").read_text())["metrics"]
+    assert found["pruned"]["float32"]["test_acc"] == pytest.approx(check["final/test_acc"])
+    x = torch.rand(1, 3, 512)
+    assert 0 < (load_stream(out, "int8").step(x) - load_stream(out).step(x)).abs().max() < 0.1
+    monkeypatch.setattr("prunekit.app.export_int8._share_equal", lambda pairs: 0.9)
+    with pytest.raises(ArgumentError, match=r"int8: got 'a network that gives 10\.0% .*accepted: .* at most 5\.0%"):
+        export(run.folder, tmp_path / "refused", int8=0.05)
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.slow
+def test_a_network_without_recurrent_layers_is_not_exported_for_streams(short_run):
+    run = short_run()
+    run.go()
+    with pytest.raises(ArgumentError, match=r"streaming: got .a network without a recurrent layer"):
+        export(run.folder, run.folder / "export", streaming=True)
+    assert not (run.folder / "export").exists()
 
 
 def refuse_contradictions(out):

@@ -1,0 +1,347 @@
+"""Networks that read streams: one step after the other is the clip, in every form; what cannot be is refused."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import Phase, given, settings
+from torch import nn
+
+from prunekit import load_stream, shrink
+from prunekit.digests import digest
+from prunekit.errors import ArgumentError
+from prunekit.exports import NETWORK, plain_network, save_compact
+from prunekit.models.networks import RecognizerNetwork
+from prunekit.models.recognizer import Recognizer
+from prunekit.models.recurrent_stack import RecurrentStack
+from prunekit.shrunk import Shrunk
+from prunekit.step_files import STEP, STEP_ONNX, STEP_PT2, save_step
+from prunekit.step_trials import step_network
+from prunekit.streams import BY
+from prunekit.units.compaction import difference
+from tests.prunekit.networks_of_steps import Case, Odd, Own, cases
+
+ROOT = Path(__file__).parents[2]
+EXPORTED = ["onnx", "pt2"]
+WAYS = ["weights", *EXPORTED]
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a case takes a second
+
+
+def saved(folder, network, example=None):
+    save_compact(folder, network)
+    save_step(folder, network, example)
+    return folder
+
+
+@torch.no_grad()
+def apart(stream, case):
+    """How far a stream in parts is from the clips up to each part's end."""
+    stream.reset()
+    done, worst = 0, 0.0
+    for chunk in case.chunks:
+        out = stream.step(case.x[:, done : done + chunk])
+        done += chunk
+        worst = max(worst, difference(case.network(case.x[:, :done]), out))
+    return worst
+
+
+def hold(case, folder, ways):
+    saved(folder, case.network)
+    for by in ways:
+        assert apart(load_stream(folder, by, copy.deepcopy(case.network)), case) <= 1e-6, by
+    shutil.rmtree(folder)
+
+
+@given(case=cases())
+@settings(max_examples=30, deadline=None)
+def test_a_network_that_goes_on_from_its_states_is_the_clips(case):
+    stepped = step_network(case.network)
+    states = [state.zeros(len(case.x)) for state in stepped.step.states]
+    done = 0
+    for chunk in case.chunks:
+        out, *states = stepped.step(case.x[:, done : done + chunk], *states)
+        done += chunk
+        assert difference(case.network(case.x[:, :done]), out) <= 1e-6
+
+
+@given(case=cases())
+@settings(max_examples=3, deadline=None, phases=NO_SHRINKING)
+def test_files_give_what_the_clips_give(case, tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    hold(case, tmp_path_factory.mktemp("export") / "e", WAYS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@given(case=cases())
+@settings(max_examples=100, deadline=None, phases=NO_SHRINKING)
+def test_files_of_a_hundred_architectures_give_what_the_clips_give(case, tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    hold(case, tmp_path_factory.mktemp("export") / "e", WAYS)
+
+
+@pytest.mark.parametrize("readout", ["last", pytest.param("mean", marks=pytest.mark.slow)])
+def test_a_pruned_repaired_and_compacted_network_streams(readout, tmp_path):
+    torch.manual_seed(0)
+    dense = RecognizerNetwork(nn.LSTM(4, 8, 2, batch_first=True), nn.Linear(8, 3), readout).eval()
+    small = shrink(dense, [torch.randn(6, 9, 4) for _ in range(8)], rate=0.5, scope="all", show=False)
+    assert isinstance(small.module.lstm, RecurrentStack | nn.LSTM)
+    assert sum(p.numel() for p in small.module.lstm.parameters()) < sum(p.numel() for p in dense.lstm.parameters()) / 2
+    small.save(tmp_path, streaming=True)
+    case = Case(small.module, torch.randn(2, 9, 4), [1, 5, 3])
+    for by in WAYS:
+        assert apart(load_stream(tmp_path, by, copy.deepcopy(dense)), case) <= 1e-6
+
+
+@pytest.mark.parametrize(("cell", "each"), [(nn.GRU, True), (nn.LSTM, False)])
+def test_somebodys_network_streams(cell, each, tmp_path):
+    network, example = Own(cell, each).eval(), torch.randn(2, 7, 4)
+    bare = Shrunk(network, 0.0, 0.0, [], (0, 0), (0, 0), (0.0, 0.0))
+    bare.save(tmp_path, streaming=True, example=example)
+    x = torch.randn(3, 8, 4)
+    for by in WAYS:
+        stream = load_stream(tmp_path, by, into=copy.deepcopy(network))
+        outs = [stream.step(part) for part in (x[:, :1], x[:, 1:6], x[:, 6:])]
+        found = torch.cat(outs, 1) if network.each else outs[-1]
+        assert difference(network(x), found) <= 1e-6, by
+        assert stream.steps == 8
+
+
+REFUSED = {
+    "two directions": (lambda: Own(bidirectional=True), "two directions: one begins at the end"),
+    "projection": (lambda: Own(nn.LSTM, proj_size=3), "projection"),
+    "no recurrent layer": (lambda: nn.Linear(4, 2), "without a recurrent layer"),
+    "cell": (lambda: Odd("cell"), "cell, a cell, whose steps"),
+    "packed": (lambda: Odd("packed"), "packed"),
+    "twice": (lambda: Odd("twice"), "called several times"),
+    "mean": (lambda: Odd("mean"), "more than its recurrent layers looks at several steps"),
+    "start": (lambda: Odd("start"), "begin with states other than 0"),
+    "blur": (lambda: Odd("blur"), "more than its recurrent layers looks at several steps"),
+    "few": (lambda: Odd("few"), "steps are not the sequences' own"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_run_step_by_step_is_refused_with_the_reason(what, tmp_path):
+    make, message = REFUSED[what]
+    network = make().eval()
+    bare = Shrunk(network, 0.0, 0.0, [], (0, 0), (0, 0), (0.0, 0.0))
+    with pytest.raises(ArgumentError, match=f"streaming: got .*{message}.*accepted: a network of nn.LSTM"):
+        bare.save(tmp_path / "e", streaming=True, example=torch.randn(4, 9, 4))
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_program_for_one_number_of_sequences_is_not_kept(tmp_path, caplog):
+    network = Odd("len").eval()
+    save_compact(tmp_path, network)
+    with pytest.raises(ArgumentError, match=r"streaming: got .no step.*accepted: a network that torch"):
+        save_step(tmp_path, network)
+    assert {path.name for path in tmp_path.iterdir()} == {"network.json", "compact.safetensors"}
+    assert "no step.pt2" in caplog.text
+
+
+def test_examples_that_do_not_do_are_refused():
+    with pytest.raises(ArgumentError, match=r"example: got .*does not take \(7, 7, 6\)"):
+        step_network(Own().eval())
+    with pytest.raises(ArgumentError, match=r"example: got .*accepted: two sequences or more of 7 steps"):
+        step_network(Own().eval(), torch.randn(1, 9, 4))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    torch.manual_seed(1)
+    network = plain_network(Recognizer(3, 2, torch.optim.Adam, units=4, hidden=3, readout="mean"))
+    return saved(tmp_path_factory.mktemp("whole") / "e", network)
+
+
+def test_a_stream_begins_anew_and_refuses_other_sequences(whole):
+    for by in WAYS:
+        stream = load_stream(whole, by)
+        x = torch.randn(2, 3, 3)
+        first = stream.step(x)
+        assert difference(first, stream.step(x)) > 1e-4  # it goes on
+        with pytest.raises(ArgumentError, match="x: got 'a batch of 5'"):
+            stream.step(torch.randn(5, 1, 3))
+        for bad in (torch.randn(2, 3, 4), torch.randn(2, 3), torch.randn(2, 0, 3), torch.randn(2, 3, 3).double()):
+            with pytest.raises(ArgumentError, match="x: got"):
+                stream.step(bad)
+        stream.reset()
+        assert torch.equal(stream.step(x), first)
+        stream.reset()
+        assert stream.step(torch.randn(5, 1, 3)).shape == (5, 2)
+
+
+def change(folder, **values):
+    """Another ``step.json``, with the digest that it has: an attacker's."""
+    said = json.loads((folder / STEP).read_text()) | values
+    del said["digest"]
+    (folder / STEP).write_text(json.dumps(said | {"digest": digest(said)}))
+
+
+def flip(path, place=-9):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def scribble(folder):
+    """Another value under the digest of the one before."""
+    text = (folder / STEP).read_text()
+    assert '"time": 1' in text
+    (folder / STEP).write_text(text.replace('"time": 1', '"time": 0'))
+
+
+def other_network(folder):
+    said = json.loads((folder / NETWORK).read_text()) | {"more": 2}
+    del said["digest"]
+    (folder / NETWORK).write_text(json.dumps(said | {"digest": digest(said)}))
+
+
+def swap_programs(folder):
+    """One program under the other's name, with the digest that it has."""
+    shas = json.loads((folder / STEP).read_text())["files"]
+    (folder / STEP_ONNX).rename(folder / "x")
+    (folder / STEP_PT2).rename(folder / STEP_ONNX)
+    (folder / "x").rename(folder / STEP_PT2)
+    change(folder, files={STEP_ONNX: shas[STEP_PT2], STEP_PT2: shas[STEP_ONNX]})
+
+
+INPUT = {"shape": [None, None, 3], "time": 1, "dtype": "float32"}
+STATES = [["lstm.h", [1, None, 4], "float32"], ["lstm.c", [1, None, 4], "float32"]]
+STATES += [["sum", [None, 4], "float64"], ["count", [], "int64"]]
+LYING = {
+    "fewer states": STATES[:3],
+    "another width": [["lstm.h", [1, None, 5], "float32"], *STATES[1:]],
+    "another type": [["lstm.h", [1, None, 4], "float64"], *STATES[1:]],
+    "another layer": [["head.h", [1, None, 4], "float32"], *STATES[1:]],
+}  # fmt: skip
+HOSTILE = {
+    "no states": [],
+    "a million states": [[str(n), [1, None, 1], "float32"] for n in range(10_000)],
+    "huge": [["lstm.h", [1, None, 2**40], "float32"]],
+    "many dimensions": [["lstm.h", [1, None] + [2] * 40, "float32"]],
+    "very many dimensions": [["lstm.h", [1, None, 4] + [1] * 10**4, "float32"]],
+    "negative": [["lstm.h", [1, None, -4], "float32"]],
+    "truth for a number": [["lstm.h", [True, None, 4], "float32"]],
+    "no type": [["lstm.h", [1, None, 4], "__class__"]],
+    "twice": [STATES[0], STATES[0]],
+    "no list": 5,
+}  # fmt: skip
+DAMAGES = {
+    "no step.json": (lambda folder: (folder / STEP).unlink(), "whose step.json cannot be read .FileNotFound"),
+    "another value, silently": (scribble, "step.json is not as it was written"),
+    "a later format": (lambda folder: change(folder, format=2), "another format"),
+    "another network": (other_network, "is not of the network.json beside it"),
+    "deep": (lambda folder: (folder / STEP).write_text("[" * 10**5), "RecursionError"),
+    "another dimension of steps": (lambda f: change(f, input=INPUT | {"time": 5}), "sequences of"),
+    "no features": (lambda f: change(f, input=INPUT | {"shape": [None, None, 0]}), "cannot be read"),
+    "no files": (lambda f: change(f, files=[5]), "cannot be read"),
+    "no input": (lambda f: change(f, input=[]), "cannot be read"),
+    **{name: (lambda f, s=states: change(f, states=s), "cannot be read") for name, states in HOSTILE.items()},
+    **{name: (lambda f, s=states: change(f, states=s), "does not fit its") for name, states in LYING.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_and_hostile_descriptions_are_refused(damage, whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "e")
+    spoil, message = DAMAGES[damage]
+    spoil(folder)
+    for by in WAYS if damage != "another layer" else ("weights", "onnx"):  # states have no names in the other
+        with pytest.raises(ArgumentError, match=f"folder: got .*{message}"):
+            load_stream(folder, by)
+
+
+@pytest.mark.parametrize("by", EXPORTED)
+def test_programs_that_are_not_those_written_are_not_opened(by, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.export.load", lambda *a: pytest.fail("opened"))
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *a, **k: pytest.fail("opened"))
+    folder = shutil.copytree(whole, tmp_path / "e")
+    for spoil in (flip, lambda path: path.write_bytes(b""), Path.unlink):
+        spoil(folder / BY[by])
+        with pytest.raises(ArgumentError, match=f"folder: got .*{re.escape(BY[by])}"):
+            load_stream(folder, by)
+
+
+@pytest.mark.parametrize("by", EXPORTED)
+def test_programs_under_each_others_names_are_refused(by, whole, tmp_path):
+    folder = shutil.copytree(whole, tmp_path / "e")
+    swap_programs(folder)
+    with pytest.raises(ArgumentError, match=f"folder: got .*{re.escape(BY[by])}"):
+        load_stream(folder, by)
+
+
+def in_a_process_of_its_own(code, folder):
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_reading_needs_nothing_of_training(whole):
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+import torch, prunekit
+for by in ("weights", "onnx", "pt2"):
+    print(prunekit.load_stream(".", by).step(torch.zeros(1, 1, 3)).shape)
+assert not {{"pytorch_lightning", "hydra", "prunekit.callbacks", "prunekit.data_modules"}} & set(sys.modules)
+"""
+    assert in_a_process_of_its_own(code, whole).count("[1, 2]") == 3
+
+
+def test_onnx_runtime_alone_suffices_in_the_ten_lines_of_the_docs(whole, tmp_path):
+    text = (ROOT / "docs" / "streams.md").read_text()
+    lines = re.search(r"```python\n(import numpy as np\nimport onnxruntime.*?)```", text, re.DOTALL)[1]
+    assert len(lines.splitlines()) <= 10
+    x = torch.randn(1, 6, 3)
+    import numpy as np
+
+    np.save(tmp_path / "x.npy", x.numpy())
+    code = f"""
+import sys
+sys.modules["torch"] = sys.modules["prunekit"] = None
+import numpy
+features = [part for part in numpy.load({str(tmp_path / "x.npy")!r}).swapaxes(0, 1)[:, None]]
+{lines.replace("export/", "")}
+print(logits.tolist())
+"""
+    said = in_a_process_of_its_own(code, whole)
+    assert difference(load_stream(whole).step(x), torch.tensor(json.loads(said.splitlines()[-1]))) <= 1e-6
+
+
+@pytest.mark.slow
+def test_torch_alone_runs_the_exported_program(whole):
+    code = """
+import sys; sys.modules["prunekit"] = None
+import torch
+run = torch.export.load("step.pt2").module()
+print(run(torch.zeros(1, 5, 3), *torch.zeros(2, 1, 1, 4), torch.zeros(1, 4).double(), torch.tensor(0))[0].shape)
+"""
+    assert "[1, 2]" in in_a_process_of_its_own(code, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("readout", ["last", "mean"])
+@pytest.mark.parametrize("by", WAYS)
+def test_a_long_stream_takes_no_more_memory_nor_time_and_does_not_drift(by, readout, tmp_path):
+    torch.manual_seed(2)
+    network = plain_network(Recognizer(8, 4, torch.optim.Adam, units=16, hidden=5, readout=readout))
+    stream = load_stream(saved(tmp_path, network), by)
+    x = torch.randn(1, 24_000, 8) + 0.5
+    seconds, memory = [], []
+    for part in range(8):
+        start = time.thread_time()  # others may be busy
+        for step in range(3_000 * part, 3_000 * (part + 1)):
+            out = stream.step(x[:, step : step + 1])
+        seconds.append(time.thread_time() - start)
+        memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+    assert difference(network(x), out) <= 1e-6
+    assert sorted(seconds[4:])[1] < 1.5 * sorted(seconds[:4])[1]
+    assert memory[-1] - memory[1] < 2**22
