@@ -103,6 +103,10 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
         prices = summarize(priced, by, [names.final, names.dense, *COSTS])
         figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria, metric)
         text += cost_table(summarize(priced, [*facets, RATE], COSTS), [*facets, RATE])
+    for control in CONTROLS.values():
+        if not (against := differences(runs.table, facets, names, control)).empty:
+            title = f"{points} against {control}, paired by seed{plain}"
+            text += unit_tables(against, None, facets, title, share)
     against = differences(runs.table, facets, names)
     if not against.empty:
         label = f"test {metric.name}, less that of random order"

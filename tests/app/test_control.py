@@ -91,5 +91,9 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     assert {float(row["dense_test_acc"]) for row in rows.values()} == {of["null"]["metrics"]["dense/test_acc"]}
     assert float(rows["from scratch"]["final_test_acc"]) == of[SCRATCH]["metrics"]["final/test_acc"]
     assert (tmp_path / "report" / "training.png").exists()
+    text = (tmp_path / "report" / "report.md").read_text()
+    apart = 100 * (of["null"]["metrics"]["final/test_acc"] - of[SCRATCH]["metrics"]["final/test_acc"])
+    section = text.split("## Points of accuracy against from scratch, paired by seed")[1].split("##")[0]
+    assert f"| random | descending | 1 | {apart:.1f} |" in section.replace("-0.0", "0.0")
     made = rebuild(runs[SCRATCH, "random"].folder)
     assert made.module.lstm.hidden_size == 4

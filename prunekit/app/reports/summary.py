@@ -91,23 +91,26 @@ def summarize(table: pd.DataFrame, by: Sequence[str], measures: Sequence[str]) -
     return pd.DataFrame(rows)
 
 
-def differences(table: pd.DataFrame, axes: Sequence[str], names: Columns = ACCURACIES) -> pd.DataFrame:
-    """The metric of each criterion and order, less that of random order at the same rate, paired by network.
+def differences(
+    table: pd.DataFrame, axes: Sequence[str], names: Columns = ACCURACIES, control: str = CONTROL
+) -> pd.DataFrame:
+    """The metric of each criterion and order, less that of a control at the same rate, paired by network.
 
-    A pair is one seed and one setting of the axes; random order is the mean of the orders that there are of it.
+    A pair is one seed and one setting of the axes; a control such as random order is the mean of its orders.
 
     Args:
         table: rows with the axes, ``seed``, ``criterion``, ``order``, ``rate`` and the metric.
         axes: columns that, with the seed, say which network was pruned.
         names: of the columns with the metric.
+        control: the criterion that others are held against.
 
     Returns:
         The axes, criterion, order and rate, then ``mean``, ``half`` and ``n`` of the differences; empty without
         pairs.
     """
     network = [*axes, SEED, RATE]
-    control = table[table[CRITERION] == CONTROL].groupby(network, dropna=False)[names.final].mean().rename("control")
-    paired = table[table[CRITERION] != CONTROL].merge(control, left_on=network, right_index=True)
+    of_it = table[table[CRITERION] == control].groupby(network, dropna=False)[names.final].mean().rename("control")
+    paired = table[table[CRITERION] != control].merge(of_it, left_on=network, right_index=True)
     if paired.empty:
         return pd.DataFrame()
     paired["difference"] = paired[names.final] - paired["control"]
