@@ -84,6 +84,10 @@ class Calibration:
         if last is not None:
             yield last[0], last[1] or 0 < number < self.hold_out - 1
 
+    def fitted(self) -> Iterator[Any]:
+        """The batches that are not held out."""
+        return (batch for batch, held in self.parted() if not held)
+
     def judged(self) -> Iterator[Any]:
         """The batches that are held out; all of them if none is."""
         any_held = False

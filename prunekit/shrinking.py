@@ -26,6 +26,7 @@ from prunekit.units.watching import floating
 
 M = TypeVar("M", bound=nn.Module)
 HALVINGS = 6
+SMALL, GAP = 0.02, 1.5  # differences below, and so many times as large as of what was fitted to, are nothing to warn of
 log = logging.getLogger("prunekit")
 
 
@@ -126,9 +127,10 @@ def shrink(
             if teacher_epochs:
                 with torch.enable_grad():
                     teach(small, dense, given, teacher_epochs)
-            return Attempt(small, share, relative_difference(dense, small, given), left)
+            return Attempt(small, share, relative_difference(dense, small, given.predict, given.judged()), left)
 
         best = attempt(rate) if rate is not None else _largest(attempt, tolerance or 0.0)
+        _warn_of_gap(dense, best, given)
         found = measure(dense, best.module, best.rate, best.difference, best.left, given)
     if show:
         print(found)
@@ -187,6 +189,19 @@ class Attempt(NamedTuple, Generic[M]):
     rate: float | Mapping[str, float]
     difference: float
     left: dict[str, str]
+
+
+def _warn_of_gap(dense: nn.Module, best: Attempt[Any], given: Calibration) -> None:
+    """Say so where held-out batches fare worse than those fitted to: others that are not here will as well."""
+    if best.difference < SMALL or not any(held for _, held in given.parted()):
+        return
+    fitted = relative_difference(dense, best.module, given.predict, given.fitted())
+    if best.difference > GAP * fitted:
+        log.warning(
+            "outputs differ by %.1f %% on held-out batches, by %.1f %% on those fitted to: the smaller network "
+            "fits what it was calibrated on; calibrate on more, and on more kinds",
+            100 * best.difference, 100 * fitted,
+        )  # fmt: skip
 
 
 def _largest(attempt: Callable[[float], Attempt[M]], tolerance: float) -> Attempt[M]:

@@ -1,6 +1,6 @@
 """A smaller network and what it costs, as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from torch import Tensor, nn
 
 from prunekit.accounting import macs
-from prunekit.calibration import Calibration
+from prunekit.calibration import Calibration, Predict
 from prunekit.exports import save_compact
 from prunekit.latency import medians
 from prunekit.models.recurrent_stack import RecurrentStack
@@ -96,11 +96,12 @@ class Shrunk(Generic[M]):
         return "\n".join([*lines, *totals])
 
 
-def relative_difference(one: nn.Module, other: nn.Module, calibration: Calibration) -> float:
-    """How far two networks' outputs are apart on held-out batches: ``sqrt(sum (a - b)^2 / sum a^2)``."""
+@torch.no_grad()
+def relative_difference(one: nn.Module, other: nn.Module, predict: Predict, batches: Iterable[Any]) -> float:
+    """How far two networks' outputs are apart on some batches: ``sqrt(sum (a - b)^2 / sum a^2)``."""
     apart = size = 0.0
-    for batch in calibration.judged():
-        pairs = zip(*(floats(calibration.predict(each, batch)[0]) for each in (one, other)), strict=True)
+    for batch in batches:
+        pairs = zip(*(floats(predict(each, batch)[0]) for each in (one, other)), strict=True)
         for a, b in pairs:
             apart, size = apart + float((a - b).square().sum()), size + float(a.square().sum())
     return (apart / size) ** 0.5 if size else 0.0

@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from prunekit.criteria.standard_deviation import StandardDeviation
 from prunekit.errors import ArgumentError
 from prunekit.exports import load_compact
-from prunekit.shrinking import shrink
+from prunekit.shrinking import call, shrink
+from prunekit.shrunk import relative_difference
 from prunekit.units.repair import Mean
 from tests.strangers.recurrent import STEPS, Plan, Stranger
 
@@ -310,4 +311,17 @@ def test_nothing_held_out_fits_to_all_and_says_so(capsys):
     told = capsys.readouterr().out
     assert "on held-out batches" in told
     assert f"outputs differ by {whole.difference:.2%} on batches that it was fitted to" in told
-    assert whole.difference < held.difference
+    apart = [relative_difference(net.eval(), each.module, call, batches) for each in (whole, held)]
+    assert apart[0] == pytest.approx(whole.difference)
+    assert apart[0] < apart[1]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_where_held_out_batches_fare_worse_it_is_said(other, caplog):
+    """Every fourth batch is of another kind than those that are fitted to."""
+    torch.manual_seed(0)
+    batches = [torch.randn(40, STEPS, 3) * torch.tensor([1.0, 1.0, 0.0]) for _ in range(8)]
+    if other:
+        batches[3::4] = [torch.randn(40, STEPS, 3) * torch.tensor([0.0, 1.0, 3.0]) for _ in range(2)]
+    shrink(Stranger(Plan("lstm"), units=12), batches, rate=0.5, show=False)
+    assert ("fits what it was calibrated on" in caplog.text) == other
