@@ -29,8 +29,9 @@ help:  ## list these targets
 run: .venv  ## train and prune on embedded data, no download; figures in runs/
 	$(BIN)/prunekit train experiment=digits_region
 
-run-actions: .venv  ## train and prune an action recogniser on videos written by a program, no download
-	$(BIN)/prunekit train experiment=synthetic_te
+run-actions: .venv  ## train, prune and repair an action recogniser on videos written by a program, no download
+	$(BIN)/prunekit train experiment=synthetic_te criterion=reconstruction callbacks.unit_mask.order=ascending \
+		callbacks.unit_mask.compensation=closed_loop
 
 # The stand-in for a GPU is in all of a process that has loaded it: its tests have processes of their own.
 test: .venv  ## the quick tests, offline

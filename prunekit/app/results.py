@@ -136,7 +136,9 @@ def summary_table(results: Mapping[str, Any]) -> Table:
     table.add_column("", justify="right")
     names = {"dense": "dense"}
     if results["events"]:
-        names |= {"pruned": "pruned", "final": "retrained"}
+        names |= {"pruned": "pruned"}
+        if results["events"][-1]["epoch"] != results.get("training", {}).get("epochs"):
+            names |= {"final": "retrained"}
     for when, name in names.items():
         if (found := tested(results, when)) is not None:
             table.add_row(name, metric.show(found))

@@ -1,5 +1,8 @@
 """The door to a run, or with ``-m`` to many: ``prunekit train experiment=NAME key=value ...``."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import hydra
 from omegaconf import DictConfig
 from rich.console import Console
@@ -33,6 +36,15 @@ def run_once(cfg: DictConfig) -> None:
             console.print(f"figures:     {run.folder / 'figures'}")
         console.print(f"all results: {run.folder / 'results.json'}")
         console.print(f"TensorBoard: tensorboard --logdir {run.home}")
+        for number, command in enumerate(next_commands(results, run)):
+            console.print(f"{'' if number else 'next:':12} {command}")
+
+
+def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
+    """What one does with a finished run: look into a network whose neurons have images, take a small one away."""
+    images = any("neurons" in said for said in results["callbacks"].values())
+    commands = [f"prunekit explain {run.folder}"] if images else [f"prunekit report {run.folder.parent}"]
+    return [*commands, *([f"prunekit export {run.folder}"] if results["events"] else [])]
 
 
 def _job(cfg: DictConfig, number: int) -> Outcome:
