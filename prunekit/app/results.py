@@ -128,18 +128,21 @@ def _change(value: Mapping[str, float], form: str = ",") -> str:
     return f"{value['dense']:{form}} -> {value['compact']:{form}}{times}"
 
 
+def _told(results: Mapping[str, Any]) -> dict[str, str]:
+    """Which networks have a row of their own, by their names in metrics."""
+    if not results["events"]:
+        return {"dense": "dense"}
+    trained = results["events"][-1]["epoch"] != results.get("training", {}).get("epochs")
+    return {"dense": "dense", "pruned": "pruned", **({"final": "retrained"} if trained else {})}
+
+
 def summary_table(results: Mapping[str, Any]) -> Table:
     """The table printed at the end of a run."""
     table = Table(title=f"{results['experiment']}, seed {results['seed']}", title_justify="left")
     metric = metric_in(results)
     table.add_column(f"test {metric.name}")
     table.add_column("", justify="right")
-    names = {"dense": "dense"}
-    if results["events"]:
-        names |= {"pruned": "pruned"}
-        if results["events"][-1]["epoch"] != results.get("training", {}).get("epochs"):
-            names |= {"final": "retrained"}
-    for when, name in names.items():
+    for when, name in _told(results).items():
         if (found := tested(results, when)) is not None:
             table.add_row(name, metric.show(found))
     if results["events"]:
