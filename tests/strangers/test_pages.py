@@ -39,13 +39,17 @@ def anchors(text: str) -> set[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Words of each prunekit command, of its own lines or within a sentence; without comments and numbers before it."""
+    """Words of each prunekit command, of its own lines or within a sentence; without comments and numbers before it.
+
+    In tables `...` stands for `prunekit train`. What the shell would put in is left out.
+    """
     shown = [content for language, content in blocks(text) if language in ("", "bash")]
     indented = re.findall(r"(?:^    \S.*\n)+", prose(text), re.MULTILINE)
     lines = "\n".join([*shown, *indented]).replace("\\\n", " ").splitlines()
     inline = [re.sub(r"\s+", " ", code) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose(text))]
-    # What the shell would put in is left out.
-    found = [re.sub(r"^\s*(\d+ )?\s*|\S*\$\(.*?\)", "", line) for line in [*lines, *inline]]
+    parts = [part for line in [*lines, *inline] for part in re.split(r"\| |; do |; done", line)]
+    plain = [re.sub(r"^\s*(\d+ )?\s*|\S*\$\(.*?\)", "", part) for part in parts]
+    found = [re.sub(r"^\.\.\. ", "prunekit train ", part) for part in plain]
     return [shlex.split(line, comments=True)[1:] for line in found if re.match(r"prunekit \w", line)]
 
 
@@ -110,5 +114,10 @@ def test_commands_of_pages_are_such_as_there_are(page):
 
 
 def test_commands_are_found():
-    found = commands("Say `prunekit train seed=1\nname=x`.\n\n```\n2  prunekit report a \\\n    --out b  # c\n```\n")
-    assert found == [["report", "a", "--out", "b"], ["train", "seed=1", "name=x"]]
+    inline = "Say `prunekit train seed=1\nname=x` or `... -m seed=1,2`.\n"
+    fenced = "```\n2  prunekit report a \\\n    --out b  # c\nfor n in 1 2; do prunekit train run_dir=a$n; done\n```\n"
+    piped = "\n    ffmpeg -i a - | prunekit predict b --stream -\n"
+    found = {" ".join(words) for words in commands(inline + fenced + piped)}
+    assert found == {
+        "train seed=1 name=x", "train -m seed=1,2", "report a --out b", "train run_dir=a$n", "predict b --stream -",
+    }  # fmt: skip
