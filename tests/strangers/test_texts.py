@@ -1,6 +1,7 @@
-"""The code of README and CONTRIBUTING runs as it stands there, and does what the sentences around it say."""
+"""The code of README, pages and CONTRIBUTING runs as it stands there, and does what the sentences around it say."""
 
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import prunekit
+from benchmarks import recurrent_peers as peers
 from prunekit import Pruning, prune
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.magnitude import Magnitude
@@ -26,27 +28,70 @@ def block(file, words):
     return found[0]
 
 
-def test_the_gru_of_the_readme_is_pruned_and_repaired():
+def test_the_gru_without_lightning_is_pruned_and_repaired():
     torch.manual_seed(0)
     names = {}
-    exec(block("README.md", "class Reader"), names)
+    exec(block("docs/own_parts.md", "class Reader"), names)
     assert int(names["pruned"].goes.sum()) == 32
     outputs = names["model"].memory(torch.rand(2, 28, 28))[0]
     assert (outputs[..., names["pruned"].goes] == 0).all()
 
 
-def test_the_tagger_of_the_readme_is_shrunk_and_its_table_is_what_is_printed(tmp_path, monkeypatch, capsys):
+def test_the_tagger_of_the_page_is_shrunk_and_its_table_is_what_is_printed(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
     batches = [{"tokens": torch.randint(0, 30, (8, 7)), "lengths": torch.arange(8) % 7 + 1} for _ in range(8)]
-    text = block("README.md", "prunekit.shrink(model, batches")
-    predict = re.findall(r"`(predict=lambda .*?None\))`", (ROOT / "README.md").read_text())[0]
+    page = (ROOT / "docs" / "recurrent.md").read_text()
+    text = block("docs/recurrent.md", "prunekit.shrink(model, batches")
+    predict = re.findall(r"`(predict=lambda .*?None\))`", page)[0]
     names = {"prunekit": prunekit, "Tagger": Tagger, "model": Tagger(), "batches": batches}
     exec(text.replace("rate=0.5", f"rate=0.5, {predict}"), names)
     assert names["model"].memory.hidden_size == 6
     told = capsys.readouterr().out.splitlines()
-    (table,) = re.findall(r"```\n(layer .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (table,) = re.findall(r"```\n(layer .*?)```", page, re.DOTALL)
     assert told[: len(table.splitlines())] == table.splitlines()
+
+
+def steps():
+    return torch.randn(8, 6, 16)
+
+
+def tokens():
+    return torch.randint(1, 50, (8, 6)) * (torch.arange(6) < torch.arange(8)[:, None] % 6 + 1)
+
+
+def shrunk(words, make):
+    """Names after the one block of the README that has these words, which is of five lines at most."""
+    torch.manual_seed(0)
+    text = block("README.md", words)
+    assert len([line for line in text.splitlines() if line]) <= 5
+    names = {"prunekit": prunekit, "nn": nn, "TwoWay": peers.Tagger, "Tokens": peers.Tokens, "Looped": peers.Looped}
+    names["batches"] = [make() for _ in range(8)]
+    exec(text, names)
+    before, after = names["small"].parameter_counts
+    assert after < before
+    assert type(names["small"].module) is type(names["model"])
+    return names
+
+
+@pytest.mark.parametrize(
+    ("words", "make", "sizes"),
+    [
+        ("TwoWay()", steps, {"memory.num_layers": 2, "memory.hidden_size": 32, "say.in_features": 64}),
+        ("Looped()", steps, {"cell.hidden_size": 16, "say.in_features": 16}),
+        ("nn.Sequential(", lambda: torch.randn(32, 16), {"0.out_features": 32, "2.out_features": 32}),
+    ],
+)
+def test_networks_of_the_readme_are_shrunk_by_a_rate(words, make, sizes):
+    module = shrunk(words, make)["small"].module
+    assert {name: attrgetter(name)(module) for name in sizes} == sizes
+
+
+def test_the_network_of_tokens_in_the_readme_is_shrunk_by_a_tolerance_and_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = shrunk("Tokens()", tokens)
+    assert names["small"].difference <= 0.3
+    assert names["model"].memory.hidden_size == names["small"].module.memory.hidden_size < 64
 
 
 @pytest.fixture
