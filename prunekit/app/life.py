@@ -20,6 +20,7 @@ from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.joining import join
 from prunekit.app.results import RESULTS
+from prunekit.app.setting import Setting, Shared
 from prunekit.digests import digest
 from prunekit.errors import check_count
 from prunekit.files import read_record
@@ -47,7 +48,7 @@ class Run:
         ConfigError: if the config cannot be resolved or the checkpoint that it names cannot be read.
     """
 
-    def __init__(self, cfg: DictConfig, shared: phases.Shared | None = None) -> None:
+    def __init__(self, cfg: DictConfig, shared: Shared | None = None) -> None:
         self._shared, self._references = shared, references(cfg)
         self.config, self._identity = resolve(cfg)
         check_count("seed", self.config["seed"])
@@ -101,7 +102,7 @@ class Run:
             builder = Builder(self._references)
             parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home, self._given)
             with builder.naming():
-                return phases.run(phases.Setting(*parts, builder, share), self._shared or phases.Shared())
+                return phases.run(Setting(*parts, builder, share), self._shared or Shared())
 
     def _refuse_another_run(self) -> None:
         stored = read_config(self.folder / CONFIG, self._folder_key)

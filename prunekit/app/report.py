@@ -14,14 +14,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.app.door import errors_told
 from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
-from prunekit.app.reports.figures import (
-    draw_areas,
-    draw_costs,
-    draw_grains,
-    draw_settings,
-    draw_training,
-    draw_units,
-)
+from prunekit.app.reports.cost_figures import draw_costs, draw_training
+from prunekit.app.reports.figures import draw_areas, draw_grains, draw_settings, draw_units
 from prunekit.app.reports.labels import CRITERION, SEGMENTATION
 from prunekit.app.reports.run import CONTROLS, ORDER, RATE, SAVED, SEED, TRAINING
 from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, groups, losses, summarize, unnamed

@@ -11,8 +11,8 @@ from prunekit import stopping
 from prunekit.app.devices import check_one_device, free_gpu
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.life import Run
-from prunekit.app.phases import Shared
 from prunekit.app.results import metric_in, summary_table, tested
+from prunekit.app.setting import Shared
 from prunekit.app.sweep import Outcome, in_sweep, jobs_per_gpu, run_job, summed_up
 from prunekit.rank import is_rank_zero
 

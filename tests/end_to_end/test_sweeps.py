@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from prunekit.app.build import build_model
 from prunekit.app.jobs import read_jobs
-from prunekit.app.phases import Shared
 from prunekit.app.report import report
+from prunekit.app.setting import Shared
 from prunekit.app.sweep import Outcome, run_job
 from prunekit.callbacks.checkpoints import WholeCheckpointIO
 from prunekit.callbacks.measure import outcome

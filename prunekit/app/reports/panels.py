@@ -1,0 +1,84 @@
+"""Panels of a report's figures: lines with intervals, legends, axes; each criterion in one colour everywhere."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from prunekit.app.reports.labels import CRITERION, short
+from prunekit.app.reports.run import Columns
+
+STYLES = {"descending": "-", "ascending": "--", "unit": "-", "gate": ":"}
+WORDS = {"descending": "highest scores first", "ascending": "lowest scores first", "unit": "units", "gate": "gates"}
+GREY: dict[str, Any] = {"color": "0.4", "linewidth": 1}
+Looks = Sequence[tuple[str, Mapping[str, Any]]]  # labels of a legend, and how what they name is drawn
+
+
+def new_grid(rows: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, NDArray[Any]]:
+    """A figure of panels of a width and height in inches, and room for words around them."""
+    figure = Figure(figsize=(1.2 + width * columns, 1.0 + height * rows), dpi=100, layout="constrained")
+    grid = np.asarray(figure.subplots(rows, columns, squeeze=False, **shared))
+    for axes in grid.flat:
+        axes.grid(alpha=0.3)
+    return figure, grid
+
+
+def draw_line(axes: Axes, line: pd.DataFrame, x: str, y: str = "", shift: float = 0.0, **look: Any) -> None:
+    """A line of means with bars for their intervals, ``shift`` to the right so that bars do not hide each other."""
+    line = line.sort_values(x)
+    at, mean, half = (line[name].to_numpy(float) for name in (x, f"{y}mean", f"{y}half"))
+    look = {"linewidth": 1.5, "elinewidth": 0.6, "marker": "o", "markersize": 3, **look}
+    for bar in axes.errorbar(at + shift, mean, np.nan_to_num(half), **look)[2]:
+        bar.set_alpha(0.45)
+
+
+def draw_dense(axes: Axes, here: pd.DataFrame, names: Columns) -> float:
+    """A line at the dense network's mean, which is returned."""
+    level = float(here[f"{names.dense}.mean"].mean())
+    axes.axhline(level, **GREY)
+    return level
+
+
+def make_logarithmic(axes: Axes) -> None:
+    """A horizontal axis with its ticks at 1, 2 and 5."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def limits_of(summary: pd.DataFrame, measure: str, columns: Columns) -> tuple[float, float]:
+    """Around the means of a share; wider intervals are cut."""
+    names = [f"{measure}.mean", *([f"{columns.dense}.mean"] if measure == columns.final else [])]
+    return max(-0.02, summary[names].min().min() - 0.05), min(1.02, summary[names].max().max() + 0.05)
+
+
+def look_of(criteria: Sequence[str], name: str, kind: str) -> dict[str, Any]:
+    """A criterion's colour, and the style of what kind it is."""
+    return {"color": f"C{criteria.index(name)}", "linestyle": STYLES[kind]}
+
+
+def looks_of(criteria: Sequence[str], summary: pd.DataFrame, column: str) -> Looks:
+    """A colour for each criterion that there is, a style for each of the column's values that there is."""
+    names, kinds = set(summary[CRITERION]), set(summary[column])
+    colours = [(name.replace("_", " "), {"color": f"C{i}"}) for i, name in enumerate(criteria) if name in names]
+    styles = [(WORDS[kind], {"color": "0.3", "linestyle": style}) for kind, style in STYLES.items() if kind in kinds]
+    return [*colours, *styles]
+
+
+def draw_legend(figure: Figure, looks: Looks, beside: bool = False) -> None:
+    """Below the panels, or beside them."""
+    handles = [Line2D([], [], label=label, **look) for label, look in looks]
+    columns = 1 if beside else max(2, int(figure.get_figwidth() / 2.4))
+    loc: Any = "outside right upper" if beside else "outside lower center"
+    figure.legend(handles=handles, loc=loc, ncols=columns, fontsize=9, frameon=False)
+
+
+def in_words(where: Mapping[str, Any]) -> str:
+    """Which values of which keys, for a title."""
+    return ", ".join(f"{short(key)} {value}" for key, value in where.items())
