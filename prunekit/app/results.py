@@ -132,7 +132,8 @@ def _told(results: Mapping[str, Any]) -> dict[str, str]:
     """Which networks have a row of their own, by their names in metrics."""
     if not results["events"]:
         return {"dense": "dense"}
-    trained = results["events"][-1]["epoch"] != results.get("training", {}).get("epochs")
+    epochs = results.get("training", {}).get("epochs")  # which early runs do not tell
+    trained = epochs is None or results["events"][-1]["epoch"] != epochs
     return {"dense": "dense", "pruned": "pruned", **({"final": "retrained"} if trained else {})}
 
 
