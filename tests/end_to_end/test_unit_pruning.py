@@ -115,7 +115,7 @@ MOMENTS = {
     "before the scoring": (killing.die_before, ("prunekit.callbacks.unit_curve", "score", 1)),
     "within the scoring": (killing.die_before, ("prunekit.units.series.Recorder", "_take", 2)),
     "when scored": (killing.die_after, ("prunekit.callbacks.unit_curve", "score", 1)),
-    "at a row": (killing.die_before, ("prunekit.callbacks.unit_curve", "accuracy", 7)),
+    "at a row": (killing.die_before, ("prunekit.callbacks.unit_curve", "value_of", 7)),
     "while a row is written": (killing.die_in_the_middle_of_a_write, ("unit_curve.json", 9)),
     "when a row was written": (killing.die_after, ("prunekit.callbacks.unit_curve", "write_record", 11)),
     "when all rows are there": (killing.die_before, ("prunekit.callbacks.unit_curve.UnitCurve", "_show", 1)),
