@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,9 @@ def test_exports_that_are_no_streams_are_refused(export, tmp_path, capsys):
 def started(export, source, *more, **how):
     command = [sys.executable, "-m", "prunekit", "predict", str(export), "--stream", str(source), *more]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, **pipes, **how)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs ignore
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=heard, **pipes, **how)  # noqa: PLW1509
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_a_run_on_flat_images_that_lack_a_class_in_other_precision(new_run, tmp_
     whole = Digits.load
 
     def without_threes(self):
-        train_x, train_y, test_x, test_y = whole(self)
+        train_x, train_y, test_x, test_y = whole(self)[:4]
         return Arrays(train_x.flatten(1), train_y, test_x.flatten(1)[test_y != 3], test_y[test_y != 3])
 
     monkeypatch.setattr(Digits, "load", without_threes)
