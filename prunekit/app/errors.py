@@ -13,8 +13,13 @@ class ConfigError(ArgumentError):
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and those that it was raised after: on a full disk what fails first says which file."""
+    """An error, and those that it was raised after: on a full disk what fails first says which file.
+
+    Each once: an error that a thread hands on again and again is raised after itself.
+    """
     found: BaseException | None = error
-    while found is not None:
+    seen: set[int] = set()
+    while found is not None and id(found) not in seen:
         yield found
+        seen.add(id(found))
         found = found.__cause__ or found.__context__
