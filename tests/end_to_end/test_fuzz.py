@@ -55,6 +55,8 @@ def test_one_corrupted_key_gives_a_run_or_a_message(experiment, tmp_path, miniat
     ran, refused, wrong = 0, 0, []
     for _ in range(CORRUPTIONS):
         key, value = choices.choice(keys), choices.choice(NONSENSE)
+        if (key, value) == ("trainer.devices", 3):
+            continue  # its other ranks would be processes that run these tests
         config = plain.copy()
         OmegaConf.set_struct(config, False)
         OmegaConf.update(config, key, value, merge=False)
