@@ -2,8 +2,9 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -19,6 +20,7 @@ from prunekit.masks import overall_sparsity
 from prunekit.measuring import Outcome, Predict
 from prunekit.metrics import ACCURACY, metric_of
 
+T = TypeVar("T")
 Row = dict[str, Any]
 
 
@@ -191,24 +193,25 @@ class Curves(PruningObserver):
 
     def outcome(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Outcome:
         """What the network as it is takes the samples of a part for."""
-        if part not in self._measured:
-            started = time.perf_counter()
-            with owned_by(self):
-                self._measured[part] = measure.outcome(trainer, module, part, self.predict, self.data)
-            self.seconds += time.perf_counter() - started
-        return self._measured[part]
+        return self._once(self._measured, measure.outcome, trainer, module, part)
 
     def _value(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> float:
-        if self.metric.make is None:
-            taken = self.outcome(trainer, module, part)
-            with owned_by(self):
-                return measure.accuracy_of(trainer, taken)
-        if part not in self._values:
+        if self.metric.make is not None:
+            return self._once(self._values, measure.value_of, trainer, module, part)
+        taken = self.outcome(trainer, module, part)
+        with owned_by(self):
+            return measure.accuracy_of(trainer, taken)
+
+    def _once(
+        self, known: dict[str, T], take: Callable[..., T], trainer: pl.Trainer, module: pl.LightningModule, part: str
+    ) -> T:
+        """What is measured of a part, if it is not known of the network as it is."""
+        if part not in known:
             started = time.perf_counter()
             with owned_by(self):
-                self._values[part] = measure.value_of(trainer, module, part, self.predict, self.data)
+                known[part] = take(trainer, module, part, self.predict, self.data)
             self.seconds += time.perf_counter() - started
-        return self._values[part]
+        return known[part]
 
     def _test_value(self, trainer: pl.Trainer, module: pl.LightningModule) -> float | None:
         return self._value(trainer, module, TEST) if self._has_test else None

@@ -29,7 +29,8 @@ class UnitMask(Pruning):
     of these layers do: :mod:`prunekit.units.closed_loop`.
 
     With ``layers=every`` the units of all its layers and directions go; what is looked at are then steps that are no
-    padding, as the data module's ``valid(batch)`` tells, and criteria that want success at each step are refused.
+    padding, as the data module's ``valid(batch)`` tells, and success at each step is what the model calls so
+    (``success(batch)``).
 
     With ``granularity=gate`` it is gates that go, of four times as many: a removed gate is at every step the mean that
     it was over the training clips, and is held there (:mod:`prunekit.units.gates`).
@@ -109,11 +110,10 @@ def parts_of(
     if granularity == "gate" and compensation != "none":
         accepted = "none with granularity=gate: a removed gate is no linear map of others"
         raise ArgumentError("compensation", compensation, accepted)
-    if layers == "every" and (granularity == "gate" or compensation == "linear"):
-        argument, got, accepted = ("compensation", compensation, "none or closed_loop with layers=every")
-        if granularity == "gate":
-            argument, got, accepted = "granularity", granularity, "unit with layers=every"
-        raise ArgumentError(argument, got, accepted)
+    if layers == "every" and granularity == "gate":
+        raise ArgumentError("granularity", granularity, "unit with layers=every")
+    if layers == "every" and compensation == "linear":
+        raise ArgumentError("compensation", compensation, "none or closed_loop with layers=every")
     if granularity == "gate":
         return Gates(lstm, head), Mean()
     repairs: dict[str, Repair] = {"linear": Linear(ridge), "closed_loop": ClosedLoop()}

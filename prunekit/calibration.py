@@ -88,6 +88,10 @@ class Calibration:
         """The batches that are not held out."""
         return (batch for batch, held in self.parted() if not held)
 
+    def holds_out(self) -> bool:
+        """Whether any batch is held out."""
+        return any(held for _, held in self.parted())
+
     def judged(self) -> Iterator[Any]:
         """The batches that are held out; all of them if none is."""
         any_held = False

@@ -193,7 +193,7 @@ class Attempt(NamedTuple, Generic[M]):
 
 def _warn_of_gap(dense: nn.Module, best: Attempt[Any], given: Calibration) -> None:
     """Say so where held-out batches fare worse than those fitted to: others that are not here will as well."""
-    if best.difference < SMALL or not any(held for _, held in given.parted()):
+    if best.difference < SMALL or not given.holds_out():
         return
     fitted = relative_difference(dense, best.module, given.predict, given.fitted())
     if best.difference > GAP * fitted:

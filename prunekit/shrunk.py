@@ -151,7 +151,7 @@ def measure(
         (_count(model), _count(small)),
         (macs(model, first, call), macs(small, first, call)),
         (1000 * timed["0"], 1000 * timed["1"]),
-        "held-out batches" if any(held for _, held in given.parted()) else "batches that it was fitted to",
+        "held-out batches" if given.holds_out() else "batches that it was fitted to",
     )
 
 

@@ -19,6 +19,7 @@ from prunekit.app.kept import load_network
 from prunekit.app.life import CONFIG
 from prunekit.app.results import RESULTS
 from prunekit.app.trust import require_trusted
+from prunekit.errors import ArgumentError
 from prunekit.files import read_record
 from prunekit.masks import Mask
 
@@ -66,16 +67,14 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
     written = stored.pop("config_hash", None)
     try:
         config, identity = resolve(stored)
-        config["callbacks"].values()
-    except (ConfigError, OmegaConfBaseException, LookupError) as error:
+        config = controlled(config)
+    except (ArgumentError, OmegaConfBaseException, LookupError) as error:
         raise ConfigError(KEY, f"{folder / CONFIG}, which is no run's ({error})", "a run as it was left") from error
     kept = results.get("network")
     if not isinstance(kept, dict) or not {"checkpoint", "dense"} <= kept.keys():
         raise ConfigError(KEY, f"{folder}, of a version that kept no network", "a run made with this version")
     if config_hash(identity) != written and config["ckpt_path"] in (None, "last"):
         raise ConfigError(KEY, f"{folder}, whose config is not the one that it was run with", "a run as it was left")
-    config = controlled(config)
-    callbacks = config["callbacks"]
     for part in ("data", "model"):
         require_trusted(config[part], part, str(folder), trusted)
     data = build(config["data"], "data")
@@ -84,5 +83,6 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
     mask = load_network(folder, module, base.content["state_dict"], kept, KEY)
     path = folder / kept["dense"]
     dense = read_checkpoint(path, KEY).content["state_dict"] if path.exists() else None
-    recurrent = [(node["lstm"], node["head"]) for node in callbacks.values() if "lstm" in node and "head" in node]
+    callbacks = config["callbacks"].values()
+    recurrent = [(node["lstm"], node["head"]) for node in callbacks if "lstm" in node and "head" in node]
     return Rebuilt(module.eval(), data, dense, mask, config, results, recurrent)

@@ -49,9 +49,10 @@ class NetworkUnits(UnitGrouping):
     """The units of a network: all layers of recurrent modules, both directions, and cells that are looped over.
 
     Sequences may be padded or packed, a layer may be called several times, and with states that it gave before. What is
-    looked at needs no labels. Which layers read a part's units is found out on the first batch; see
-    :mod:`prunekit.units.tracing`. Neurons of linear layers are units as well where ``nn.Sequential`` tells what reads
-    them; of these what is looked at are the outputs as they are read, behind the activation.
+    looked at needs no labels, but for criteria that want success at each step, which the calibration tells. Which
+    layers read a part's units is found out on the first batch; see :mod:`prunekit.units.tracing`. Neurons of linear
+    layers are units as well where ``nn.Sequential`` tells what reads them; of these what is looked at are the outputs
+    as they are read, behind the activation.
 
     Args:
         layers: names of recurrent modules, cells and such linear layers; None for all recurrent ones. The empty name is

@@ -1,5 +1,6 @@
 """The README stays two screens, what pages lead to is there, and their commands are such as prunekit takes."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -86,9 +87,13 @@ def test_every_picture_is_shown():
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_of_pages_compiles(page):
+    broken = []
     for language, content in blocks(page.read_text()):
-        if language == "python":
-            compile(content, page.name, "exec")
+        try:
+            ast.parse(content if language == "python" else "")
+        except SyntaxError as error:
+            broken.append(str(error))
+    assert broken == []
 
 
 def composed(words: list[str]) -> dict:
