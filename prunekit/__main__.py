@@ -1,4 +1,4 @@
-"""The command: ``prunekit train | shrink | extract | report | explain | export | predict``; ``python -m prunekit``."""
+"""The command ``prunekit``, which hands over to one of :data:`COMMANDS`; ``python -m prunekit`` is the same."""
 
 import difflib
 import runpy
@@ -9,6 +9,7 @@ COMMANDS = {
     "shrink": "a checkpoint of your own recurrent network, made smaller without labels",
     "extract": "the features of clips, computed and kept",
     "report": "tables and figures of a folder of runs",
+    "compare": "verdicts on ways of making networks smaller, over the runs of several tasks",
     "explain": "what an image classifier went by",
     "export": "a run's compact network as files for use elsewhere",
     "predict": "the actions that an exported recogniser sees in video files or in a stream",

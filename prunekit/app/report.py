@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
@@ -20,7 +19,7 @@ from prunekit.app.reports.labels import CRITERION, SEGMENTATION
 from prunekit.app.reports.run import CONTROLS, ORDER, RATE, SAVED, SEED, TRAINING
 from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, groups, losses, summarize, unnamed
 from prunekit.app.reports.text import cost_table, setting_table, state, unit_tables
-from prunekit.files import write_whole
+from prunekit.app.reports.writing import save_figure, write_text
 
 MOST_PANELS = 12  # side by side
 SPARSITY, AREA = "sparsity", "median_area"
@@ -49,7 +48,7 @@ def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
         )
     written = [out / "results.csv", out / "times.csv"]
     for path, table in zip(written, (runs.table, runs.times), strict=True):
-        _write(path, table.to_csv(index=False, lineterminator="\n"))
+        write_text(path, table.to_csv(index=False, lineterminator="\n"))
     head = [f"# {runs.experiment}: {runs.table['config_hash'].nunique()} runs", "", *state(runs)]
     if pool:
         runs = pooled(runs, pool)
@@ -57,11 +56,11 @@ def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
     part = _of_units if CRITERION in runs.table else _of_settings
     text, figures = part(runs, out / "tensorboard")
     for name, figure in figures.items():
-        written += _save(figure, out / name)
+        written += save_figure(figure, out / name)
         text += ["", f"![{name}]({name}.png)"]
     constant = [f"{key}={value}" for key, value in runs.constant.items()]
     tail = ["", "<details><summary>The same in all runs</summary>", "", "```", *constant, "```", "</details>", ""]
-    _write(out / "report.md", "\n".join([*head, *text, *tail]))
+    write_text(out / "report.md", "\n".join([*head, *text, *tail]))
     return [out / "report.md", *written]
 
 
@@ -170,19 +169,6 @@ def _is_number(value: object) -> bool:
 def _word(value: object) -> str:
     """A value as part of a folder's name."""
     return re.sub(r"[^\w.=+-]+", "-", str(value)).rstrip("-")
-
-
-def _write(path: Path, content: str) -> None:
-    write_whole(path, lambda file: file.write(content.encode()))
-
-
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    """As PNG and as SVG; the same figure is the same file."""
-    paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-    with mpl.rc_context({"svg.hashsalt": "prunekit"}):
-        write_whole(paths[0], lambda file: figure.savefig(file, format="png"))
-        write_whole(paths[1], lambda file: figure.savefig(file, format="svg", metadata={"Date": None}))
-    return paths
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

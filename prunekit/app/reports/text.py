@@ -65,7 +65,7 @@ def unit_tables(
         if dense is not None:
             lines += [f"Dense: {cell(*only(dense, where).iloc[0][['mean', 'half', 'n']])}", ""]
         rates = sorted(part[RATE].unique())
-        lines += _markdown_head(["criterion", "order", "n", *(f"{100 * rate:g} % removed" for rate in rates)])
+        lines += markdown_head(["criterion", "order", "n", *(f"{100 * rate:g} % removed" for rate in rates)])
         for (criterion, order), line in groups(part, [CRITERION, ORDER]):
             cells = {row[RATE]: cell(row["mean"], row["half"]) for row in line.to_dict("records")}
             least, most = line["n"].min(), line["n"].max()
@@ -80,7 +80,7 @@ def setting_table(
 ) -> list[str]:
     """A table with a row for each setting and a column for each measure, in % but for counts and those told plainly."""
     lines = ["## Results", "", "In % or numbers, means with 95 % t-intervals over seeds; n is how many seeds.", ""]
-    lines += _markdown_head([*map(short, axes), *(name.replace("_", " ") for name in measures), "n"])
+    lines += markdown_head([*map(short, axes), *(name.replace("_", " ") for name in measures), "n"])
     for row in summary.to_dict("records"):
         cells = [str(plain(row[key])) for key in axes]
         for name in measures:
@@ -97,7 +97,7 @@ def cost_table(summary: pd.DataFrame, by: Sequence[str]) -> list[str]:
     """A table of what compact networks cost against their dense ones, a row for each setting."""
     lines = ["## Cost of the compact network, against the dense one", ""]
     names = ["bytes on disk", "fewer multiply-adds", "faster, batch of 1", "faster, batch of 64"]
-    lines += _markdown_head([*map(short, by), *names, "n"])
+    lines += markdown_head([*map(short, by), *names, "n"])
     for row in summary.to_dict("records"):
         times = ["" if math.isnan(row[f"{name}.mean"]) else f"{row[f'{name}.mean']:.1f}x" for name in COSTS[1:]]
         cells = [*(str(plain(row[key])) for key in by), f"{row['size.mean']:.1%}", *times, str(row["n"])]
@@ -105,7 +105,8 @@ def cost_table(summary: pd.DataFrame, by: Sequence[str]) -> list[str]:
     return [*lines, ""]
 
 
-def _markdown_head(names: Sequence[str]) -> list[str]:
+def markdown_head(names: Sequence[str]) -> list[str]:
+    """The first two lines of a table."""
     return [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
 
 

@@ -1,0 +1,221 @@
+"""The door to verdicts: ``prunekit compare FOLDER ...`` holds ways of making networks smaller against each other."""
+
+import argparse
+import logging
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from prunekit.app.door import errors_told
+from prunekit.app.reports.compared import SHORT, Paired, Task, pair, read_tasks
+from prunekit.app.reports.panels import new_grid
+from prunekit.app.reports.text import markdown_head
+from prunekit.app.reports.verdicts import BETTER, WORSE, Interval, improvement, probability_of_improvement
+from prunekit.app.reports.writing import save_figure, write_text
+from prunekit.errors import ArgumentError
+
+ABREAST = 4  # panels
+log = logging.getLogger("prunekit")
+
+
+class Question(NamedTuple):
+    """Two ways, as words that their runs answer to, and what is asked."""
+
+    words: str
+    ours: Mapping[str, str]
+    theirs: Mapping[str, str]
+
+
+REPAIRED = {"criterion": "reconstruction", "order": "ascending", "compensation": "closed_loop"}
+ALONE = {"compensation": "none", "retrain_epochs": "0"}
+RANDOM = {**ALONE, "criterion": "random", "order": "ascending"}
+QUESTIONS = (
+    Question(
+        "Repair without labels or training, against a small network from scratch",
+        {**REPAIRED, "retrain_epochs": "0"},
+        {"control": "scratch", "retrain_epochs": "0"},
+    ),
+    Question(
+        "Repair and one epoch, against a small network from scratch for four",
+        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
+        {"control": "scratch_retraining", "retrain_epochs": "4"},
+    ),
+    Question(
+        "Repair and one epoch, against a small network from scratch for all the epochs of both",
+        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
+        {"control": "scratch", "retrain_epochs": "1"},
+    ),
+    Question(
+        "Repair and one epoch, against random units, repair and one epoch",
+        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
+        {**REPAIRED, "criterion": "random", "retrain_epochs": "1", "retrain": "labels"},
+    ),
+    Question(
+        "Repair in closed loop, against open loop",
+        {**REPAIRED, "retrain_epochs": "0"},
+        {**REPAIRED, "compensation": "linear", "retrain_epochs": "0"},
+    ),
+    Question(
+        "Chosen by reconstruction, against random units, both repaired in closed loop",
+        {**REPAIRED, "retrain_epochs": "0"},
+        {**REPAIRED, "criterion": "random", "retrain_epochs": "0"},
+    ),
+    Question(
+        "Transfer entropy, the highest first, against random units, neither repaired",
+        {**ALONE, "criterion": "transfer_entropy", "order": "descending"},
+        RANDOM,
+    ),
+    Question(
+        "Transfer entropy, the lowest first, against random units, neither repaired",
+        {**ALONE, "criterion": "transfer_entropy", "order": "ascending"},
+        RANDOM,
+    ),
+)
+
+
+def compare(folders: Sequence[Path], out: Path, questions: Sequence[Question] = QUESTIONS) -> list[Path]:
+    """Write what the runs in folders say to questions.
+
+    Args:
+        folders: of runs of one or several experiments, each of which is a task.
+        out: a folder for ``compared.md``, and ``compared.png`` and ``.svg`` where something can be compared.
+        questions: each two ways.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ArgumentError: if a folder holds no finished run, or several runs of a network answer to a way's words.
+    """
+    tasks = read_tasks(folders)
+    problems = list(dict.fromkeys(line for task in tasks for line in task.problems))
+    if problems:
+        log.warning("%d runs are not in the comparison, which names them; the first: %s", len(problems), problems[0])
+    answers = [(question, _answer(tasks, question)) for question in questions]
+    lines = ["# Which is better, task by task", "", *_preface(tasks), *(f"- {line}" for line in problems), ""]
+    for question, found in answers:
+        lines += _told(question, found, tasks)
+    written = [write_text(out / "compared.md", "\n".join(lines))]
+    answered = [(question, found) for question, found in answers if found]
+    return written + (save_figure(draw(answered), out / "compared") if answered else [])
+
+
+def _answer(tasks: Sequence[Task], question: Question) -> list[Paired]:
+    known = {key for task in tasks for row in task.rows for key in row.said}
+    for key in (*question.ours, *question.theirs):
+        if key not in known:
+            raise ArgumentError("way", key, f"one of {', '.join(SHORT)}, or a key of these runs' configs")
+    return [found for task in tasks for found in pair(task, question.ours, question.theirs)]
+
+
+def _preface(tasks: Sequence[Task]) -> list[str]:
+    names = ", ".join(f"{task.name} ({len(task.rows)} rows)" for task in tasks)
+    return [
+        f"Tasks: {names}.",
+        "",
+        "An improvement is positive where ours is better: points of accuracy, or of another metric by how much it is "
+        "lower. Means over networks with paired 95 % Student t-intervals; a verdict is what such an interval says by "
+        "itself, so that of twenty verdicts one may be chance. `P` is the probability that a run of ours is better "
+        "than one of theirs; over all tasks with a stratified bootstrap interval. Training is in multiply-adds, all "
+        "that led to the network.",
+        "",
+    ]
+
+
+def _told(question: Question, found: Sequence[Paired], tasks: Sequence[Task]) -> list[str]:
+    lines = [f"## {question.words}", "", f"`{_words(question.ours)}` against `{_words(question.theirs)}`", ""]
+    if absent := [task.name for task in tasks if task.name not in {each.task.name for each in found}]:
+        lines += [f"No networks with both: {', '.join(absent)}.", ""]
+    if not found:
+        return lines
+    heads = ("task", "removed", "ours", "theirs", "improvement", "P", "networks", "training", "verdict")
+    lines += markdown_head(heads)
+    for each in sorted(found, key=lambda one: (one.rate, one.task.name)):
+        metric = each.task.metric
+        scale, unit = (100, "") if metric.share else (1, f" {metric.key}")
+        sign = 1 if metric.higher_is_better else -1
+        gain = improvement(each.ours, each.theirs, sign, 1.0 if metric.share else math.inf)
+        chance = probability_of_improvement([(each.ours, each.theirs)], [sign])
+        means = (f"{scale * sum(values) / len(values):.4g}{unit}" for values in (each.ours, each.theirs))
+        work = "" if None in each.work else " / ".join(f"{value:.1e}" for value in each.work if value is not None)
+        cells = [each.task.name, f"{100 * each.rate:g} %", *means, _interval(gain, scale), f"{chance.mean:.2f}",
+                 str(len(each.ours)), work, gain.verdict]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    for rate, (chance, same) in _over_tasks(found).items():
+        verdicts = [improvement(e.ours, e.theirs, 1 if e.task.metric.higher_is_better else -1).verdict for e in same]
+        counts = f"better on {verdicts.count(BETTER)}, worse on {verdicts.count(WORSE)} of {len(same)} tasks"
+        lines += [f"- {100 * rate:g} % removed: {counts}; P = {_interval(chance, 1, 2)}"]
+    return [*lines, ""]
+
+
+def _over_tasks(found: Sequence[Paired]) -> dict[float, tuple[Interval, list[Paired]]]:
+    made = {}
+    for rate in sorted({each.rate for each in found}):
+        same = [each for each in found if each.rate == rate]
+        signs = [1 if each.task.metric.higher_is_better else -1 for each in same]
+        made[rate] = probability_of_improvement([(each.ours, each.theirs) for each in same], signs), same
+    return made
+
+
+def _interval(of: Interval, scale: float, digits: int | None = None) -> str:
+    form = ".3g" if digits is None else f".{digits}f"
+    if math.isnan(of.low):
+        return f"{scale * of.mean:{form}}"
+    return f"{scale * of.mean:{form}} ({scale * of.low:{form}} to {scale * of.high:{form}})"
+
+
+def _words(way: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in way.items())
+
+
+def draw(answers: Sequence[tuple[Question, Sequence[Paired]]]) -> Figure:
+    """Draw the probability of improvement over all tasks at each rate, a panel for each question."""
+    columns = min(len(answers), ABREAST)
+    figure, grid = new_grid(math.ceil(len(answers) / columns), columns, 2.7, 2.9, sharey=True)
+    for axes in grid.flat[len(answers) :]:
+        axes.set_axis_off()
+    for (question, found), axes in zip(answers, grid.flat, strict=False):
+        points = {rate: chance for rate, (chance, _) in _over_tasks(found).items()}
+        rates = list(points)
+        for at, chance in enumerate(points.values()):
+            bars = None if math.isnan(chance.low) else [[chance.mean - chance.low], [chance.high - chance.mean]]
+            axes.errorbar([at], [chance.mean], yerr=bars, fmt="o", color="C0", capsize=3)
+        axes.axhline(0.5, color="0.6", linewidth=1)
+        axes.set_xticks(range(len(rates)), [f"{100 * rate:g} %" for rate in rates])
+        axes.set(ylim=(-0.03, 1.03), xlim=(-0.5, len(rates) - 0.5), xlabel="removed")
+        axes.set_title(textwrap.fill(question.words, 34), fontsize=8)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("probability that ours is better")
+    return figure
+
+
+def _way(text: str) -> dict[str, str]:
+    pairs = [word.partition("=") for word in text.split()]
+    if not pairs or any(not sign or not key for key, sign, _ in pairs):
+        raise argparse.ArgumentTypeError(f"got {text!r}; accepted: words such as 'criterion=random retrain_epochs=1'")
+    return {key: value for key, _, value in pairs}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command and write the comparison."""
+    parser = argparse.ArgumentParser(prog="prunekit compare", description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+", help="of runs, each such as runs/<experiment>")
+    parser.add_argument("--out", type=Path, default=Path("compared"), help="a folder; default: compared")
+    parser.add_argument("--ours", type=_way, help="'key=value ...' that our runs answer to; default: eight questions")
+    parser.add_argument("--theirs", type=_way, help="the same for the others")
+    given = parser.parse_args(arguments)
+    if (given.ours is None) != (given.theirs is None):
+        parser.error("--ours and --theirs go together")
+    asked = QUESTIONS if given.ours is None else (Question("Ours against theirs", given.ours, given.theirs),)
+    with errors_told():
+        for path in compare(given.folders, given.out, asked):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
