@@ -152,8 +152,13 @@ def voice(
     criteria: Sequence[str],
     settings: Sequence[str] = SETTINGS,
     teacher: int = 0,
+    held_out: int | None = None,
 ) -> None:
-    """Print the tables of the speaker encoder; with so many epochs of a teacher as well, if that is not 0."""
+    """Print the tables of the speaker encoder; with so many epochs of a teacher as well, if that is not 0.
+
+    One of ``held_out`` batches is held out of the repair, by default of four where speakers are heard, of three where
+    they are not, which is a whole speaker.
+    """
     heard: dict[str, list[list[np.ndarray]]] = {}
     for path in sorted(folder.glob("*_*_*.wav")):
         _, speaker, number = path.stem.split("_")
@@ -175,13 +180,15 @@ def voice(
                     test = [utterances(heard[each][1], draw) for each in theirs]
                     cut = copy.deepcopy(dense)
                     prune(cut, NetworkUnits(["lstm"]), CRITERIA[name](draw), rate, batches, scope="within")
-                    hold_out = 4 if ours == names else 3
+                    hold_out = (4 if ours == names else 3) if held_out is None else held_out
                     how: dict[str, Any] = {"criterion": CRITERIA[name](draw), "hold_out": hold_out, "show": False}
                     small = shrink(dense, batches, rate, layers=["lstm"], **how)
                     nets = [dense, cut, small.module]
                     if teacher:
                         nets.append(copy.deepcopy(small.module))
-                        teach(nets[-1], dense, Calibration(batches, call, hold_out=hold_out), teacher)
+                        # A step for each ten utterances: a whole speaker's would make three an epoch.
+                        tens = [part for batch in batches for part in batch.split(10)]
+                        teach(nets[-1], dense, Calibration(tens, call, hold_out=hold_out), teacher)
                     results.append(tuple(equal_error_rate(each, test) for each in nets))
                     print(setting, rate, name, draw, [f"{100 * value:.1f}" for value in results[-1]], flush=True)
                 means = [f"{100 * sum(each) / draws:.1f} %" for each in zip(*results, strict=True)]
@@ -205,12 +212,13 @@ def main() -> None:
     parser.add_argument("--criteria", nargs="+", choices=list(CRITERIA), default=["reconstruction", "random"])
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
     parser.add_argument("--teacher", type=int, default=0, help="epochs of a teacher behind the repair")
+    parser.add_argument("--hold-out", type=int, help="hold one of so many batches out of the repair; 0: none")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.task == "voice":
-        how = (given.rates, given.draws, given.criteria, given.settings, given.teacher)
+        how = (given.rates, given.draws, given.criteria, given.settings, given.teacher, given.hold_out)
         voice(given.weights, given.recordings, *how)
     else:
         folders = (os.environ.get("PRUNEKIT_DATA_DIR", "data"), os.environ.get("PRUNEKIT_CACHE_DIR", "cache"))
