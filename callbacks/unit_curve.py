@@ -30,18 +30,18 @@ from prunekit.masks import Mask, find_parameter
 from prunekit.measuring import Predict
 from prunekit.metrics import ACCURACY, metric_of
 from prunekit.pruning import all_needs, remove
-from prunekit.selection import ORDERS, select
+from prunekit.selection import ORDERS, SCOPES, select
 from prunekit.units.compensation import RIDGE
 from prunekit.units.grouping import Units
 from prunekit.units.series import UnitSeries
 
 ROWS = "unit_curve.json"
-RENAMED = {"layer": "lstm", "criterion": "criteria"}
+RENAMED = {"layer": "lstm", "layers": "lstm", "criterion": "criteria"}
 
 
 # One point: the network with so many units or gates removed, without retraining: ``criterion``, ``order``, ``rate``,
-# ``removed``, ``saved``, the share of the LSTM's multiply-adds that need no longer be done, and ``test_acc``, or so for
-# another metric.
+# ``removed``, of the last layer ``saved``, the share of the LSTM's multiply-adds that need no longer be done, and
+# ``test_acc``, or so for another metric.
 Row = dict[str, Any]
 
 
@@ -56,12 +56,15 @@ class UnitCurve(PruningObserver):
         criteria: by name.
         rates: shares of the units to remove, in [0, 1].
         orders: ``ascending``, ``descending`` or both; a criterion that makes sense in one only is measured in that one.
-        lstm: name of an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` in the model, whose last layer's units these are.
+        lstm: name of an ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` in the model.
         head: name of the part that makes logits of its outputs, at any step.
         compensation: ``none``; ``linear``: at each point what removed units said is said by a linear map of those that
             stay; or ``closed_loop``, which takes seconds a point: every layer from this one on is refitted.
         ridge: of that map's least squares, relative to the outputs' mean variance, above 0.
         granularity: what is removed, each ``unit`` or each ``gate``, which then becomes its mean.
+        layers: whose units go: those of the ``last`` layer or of ``every`` layer and direction, where padding and
+            success are told as for :class:`~prunekit.callbacks.unit_mask.UnitMask`.
+        scope: among what units are ranked, ``all`` together or those ``within`` one layer and direction.
         predict: how the module takes a batch, and the batch's classes; None for ``module(x)`` of ``(x, classes)``.
         data: gives the batches of a part; None for those that the trainer has.
         cache: where runs keep scores for each other; None for nowhere.
@@ -80,13 +83,15 @@ class UnitCurve(PruningObserver):
         compensation: Literal["none", "linear", "closed_loop"] = "none",
         ridge: float = RIDGE,
         granularity: Literal["unit", "gate"] = "unit",
+        layers: Literal["last", "every"] = "last",
+        scope: Literal["all", "within"] = "all",
         predict: Predict | None = None,
         data: Data | None = None,
         cache: Cache | None = None,
     ) -> None:
-        grouping, self.repair = parts_of(lstm, head, granularity, compensation, ridge)
-        assert isinstance(grouping, Units)
-        self.grouping = grouping
+        self.grouping, self.repair = parts_of(lstm, head, granularity, compensation, ridge, layers)
+        check_choice("scope", scope, SCOPES)
+        self.scope = scope
         for name, each in (("criteria", criteria), ("rates", rates), ("orders", orders)):
             if not each:
                 raise ArgumentError(name, each, "at least one")
@@ -161,6 +166,7 @@ class UnitCurve(PruningObserver):
             "network": tensor_digest(module.state_dict()),
             "grouping": [self.grouping.word, vars(self.grouping)],
             "repair": repair,
+            **({"scope": self.scope} if self.scope != "all" else {}),  # as curves of one layer have it on disk
             "scores": {name: tensor_digest({name: one.values}) for name, one in scored.scores.items()},
         }
         left = read_record(path) or {}
@@ -176,7 +182,8 @@ class UnitCurve(PruningObserver):
             for name, order, rate in ((n, o, r) for n, o in self._lines() for r in self.rates):
                 row = done.get((name, order, rate))
                 if row is None:
-                    goes = select(scored.scores[name].values, groups.sizes, rate, order=order)
+                    values, within = scored.scores[name].values, groups.within
+                    goes = select(values, groups.sizes, rate, within=within, order=order, scope=self.scope)
                     key = goes.numpy().tobytes()
                     if key not in measured:
                         put_back()
@@ -188,12 +195,16 @@ class UnitCurve(PruningObserver):
                         "order": order,
                         "rate": rate,
                         "removed": removed,
-                        "saved": self.grouping.saved_share(module, removed),
+                        **self._saved(module, removed),
                         f"test_{self.metric.key}": measured[key],
                     }
                     if trainer.is_global_zero:
                         write_record(path, {"of": of, "rows": [*self.rows, row]})
                 self.rows.append(row)
+
+    def _saved(self, module: pl.LightningModule, removed: int) -> dict[str, float]:
+        """Of one layer; of all together it depends on which units go."""
+        return {"saved": self.grouping.saved_share(module, removed)} if isinstance(self.grouping, Units) else {}
 
     def _show(self, trainer: pl.Trainer, scores: Mapping[str, Scores], seen: Seen) -> None:
         folder = Path(trainer.default_root_dir)

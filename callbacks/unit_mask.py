@@ -45,8 +45,7 @@ class UnitMask(Pruning):
             ``closed_loop``: every layer from this one on is refitted on what it reads in the pruned network.
         ridge: of the linear map's least squares, relative to the outputs' mean variance, above 0.
         granularity: what goes, each ``unit`` or each ``gate``; gates of an LSTM of one layer, without compensation.
-        layers: whose units go: those of the ``last`` layer or of ``every`` layer and direction; without linear
-            compensation.
+        layers: whose units go: those of the ``last`` layer or of ``every`` layer and direction.
         scope: among what units are ranked, ``all`` together or those ``within`` one layer and direction.
         rounds: number of events.
         retrain_epochs: epochs trained after each event; may be 0 for a single round.
@@ -101,7 +100,7 @@ def parts_of(
     """The grouping and the repair that these words stand for.
 
     Raises:
-        ArgumentError: if a word is not accepted, or gates or every layer are to be compensated in a way that is not.
+        ArgumentError: if a word is not accepted, or gates are to be compensated, or to go from every layer.
     """
     check_choice("layers", layers, LAYERS)
     check_choice("granularity", granularity, GRANULARITIES)
@@ -112,8 +111,6 @@ def parts_of(
         raise ArgumentError("compensation", compensation, accepted)
     if layers == "every" and granularity == "gate":
         raise ArgumentError("granularity", granularity, "unit with layers=every")
-    if layers == "every" and compensation == "linear":
-        raise ArgumentError("compensation", compensation, "none or closed_loop with layers=every")
     if granularity == "gate":
         return Gates(lstm, head), Mean()
     repairs: dict[str, Repair] = {"linear": Linear(ridge), "closed_loop": ClosedLoop()}

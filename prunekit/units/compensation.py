@@ -82,6 +82,43 @@ def fold(weight: Tensor, bias: Tensor | None, found: Fit, kept: Tensor, removed:
         bias += (given @ found.constant.to(given.device)).to(bias)
 
 
+class Reading(NamedTuple):
+    """What reads units: weights ``(rows, units)`` that share memory with a parameter, and the bias of these rows.
+
+    Attributes:
+        weight: a column a unit.
+        bias: ``(rows,)``; None if there is none, when a fit has no constant.
+        fed_back: whether it reads what units gave one step before, 0 at the first step.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    fed_back: bool = False
+
+
+@torch.no_grad()
+def make_up(readings: Sequence[Reading], moments: OutputMoments, kept: Tensor, gone: Tensor, ridge: float) -> None:
+    """Have all that reads some units read those that stay instead of those that go, in place.
+
+    Args:
+        readings: all there are.
+        moments: of the units' outputs over training sequences, before anything is removed.
+        kept: ``(units,)`` bool.
+        gone: ``(units,)`` bool, those that go now.
+        ridge: relative to the outputs' mean variance, above 0.
+    """
+    if not gone.any():
+        return
+    stay, go = kept.nonzero().flatten(), gone.nonzero().flatten()
+    fits: dict[tuple[bool, bool], Fit] = {}
+    for weight, bias, fed_back in readings:
+        key = fed_back, bias is not None
+        if key not in fits:
+            seen = moments.fed_back if fed_back else moments.read
+            fits[key] = fit(seen, stay, go, ridge, constant=bias is not None)
+        fold(weight, bias, fits[key], stay, go)
+
+
 def compensate(
     layer: nn.RNNBase,
     readers: Sequence[nn.Linear],
@@ -103,16 +140,8 @@ def compensate(
         before: ``(units,)`` bool, the units there were; None for all.
         ridge: relative to the outputs' mean variance, above 0.
     """
-    gone = ~kept if before is None else before & ~kept
-    if not gone.any():
-        return
-    stay, go = kept.nonzero().flatten(), gone.nonzero().flatten()
     last = f"_l{layer.num_layers - 1}"
-    recurrent = layer.get_parameter(f"weight_hh{last}"), layer.get_parameter(f"bias_hh{last}") if layer.bias else None
-    places = [(*recurrent, moments.fed_back), *((reader.weight, reader.bias, moments.read) for reader in readers)]
-    fits: dict[tuple[int, bool], Fit] = {}
-    for weight, bias, seen in places:
-        key = id(seen), bias is not None
-        if key not in fits:
-            fits[key] = fit(seen, stay, go, ridge, constant=bias is not None)
-        fold(weight, bias, fits[key], stay, go)
+    bias = layer.get_parameter(f"bias_hh{last}") if layer.bias else None
+    own = Reading(layer.get_parameter(f"weight_hh{last}"), bias, fed_back=True)
+    readings = [own, *(Reading(reader.weight, reader.bias) for reader in readers)]
+    make_up(readings, moments, kept, ~kept if before is None else before & ~kept, ridge)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from prunekit.calibration import Calibration, Seen
 from prunekit.errors import ArgumentError
 from prunekit.units.codes import LEVELS, count_levels, encode_outputs
-from prunekit.units.layers import check_layer, level, suffixes
+from prunekit.units.compensation import Reading
+from prunekit.units.layers import check_layer, level, reading, suffixes
 from prunekit.units.links import Link, sequential_links
 from prunekit.units.moments import Moments, OutputMoments
 from prunekit.units.network_series import SUCCESS, NetworkSeries, PartSeries, check_success
@@ -187,19 +188,27 @@ class NetworkUnits(UnitGrouping):
         except ValueError as error:
             raise ValueError(f"what reads the units of {part.label() or 'the network'} is not known: {error}") from None
 
-    def readers(self, module: nn.Module, part: Part, calibration: Calibration) -> list[Tensor]:
-        """The weights that read a part's units, ``(rows, units)`` each: its own, those of the next layer, of others."""
+    def readings(self, module: nn.Module, part: Part, calibration: Calibration) -> list[Reading]:
+        """All that reads a part's units: its own weights, those of the next layer, those of others.
+
+        Raises:
+            ValueError: if they are read by what cannot read units.
+        """
         layer = module.get_submodule(part.layer)
-        found = [] if isinstance(layer, nn.Linear) else [module.get_parameter(part.names[1]).detach()]
+        found: list[Reading] = []
+        if not isinstance(layer, nn.Linear):
+            own = [module.get_parameter(name) for name in part.names]
+            found.append(Reading(own[1], own[3] if len(own) > 2 else None, fed_back=True))
         if isinstance(layer, nn.RNNBase) and part.number + 1 < layer.num_layers:
-            for suffix in suffixes(layer):
-                weight = layer.get_parameter(f"weight_ih_l{part.number + 1}{suffix}").detach()
-                found.append(torch.split(weight, part.units, 1)[part.direction])
+            first = part.direction * part.units
+            for end in (level(layer, part.number + 1, suffix) for suffix in suffixes(layer)):
+                weight = layer.get_parameter(f"weight_ih{end}")[:, first : first + part.units]
+                found.append(Reading(weight, layer._parameters.get(f"bias_ih{end}")))
         for link in self.links(module, part, calibration):
-            reader = module.get_submodule(link.reader)
-            own = ["weight"] if isinstance(reader, nn.Linear) else [
-                f"weight_ih{level(reader, 0, suffix)}"
-                for suffix in (suffixes(reader) if isinstance(reader, nn.RNNBase) else [""])
-            ]  # fmt: skip
-            found += [reader.get_parameter(n).detach()[:, link.column : link.column + part.units] for n in own]
+            columns = slice(link.column, link.column + part.units)
+            found += [Reading(weight[:, columns], bias) for weight, bias in reading(module.get_submodule(link.reader))]
         return found
+
+    def readers(self, module: nn.Module, part: Part, calibration: Calibration) -> list[Tensor]:
+        """The weights of :meth:`readings`, ``(rows, units)`` each."""
+        return [weight.detach() for weight, _, _ in self.readings(module, part, calibration)]

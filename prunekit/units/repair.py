@@ -11,9 +11,10 @@ from prunekit.errors import check_count
 from prunekit.groups import Grouping, Groups
 from prunekit.repair import Repair
 from prunekit.units.closed_loop import PASSES, REFITTED, TURNS, close_loop
-from prunekit.units.compensation import RIDGE, check_ridge, compensate
+from prunekit.units.compensation import RIDGE, check_ridge, compensate, make_up
 from prunekit.units.gates import gate_constants
 from prunekit.units.grouping import Units
+from prunekit.units.network_units import NetworkUnits
 from prunekit.units.parts import parts_of
 from prunekit.units.refitting import RIDGES
 from prunekit.units.unit_grouping import UnitGrouping
@@ -34,7 +35,7 @@ class Linear(Repair):
     """
 
     name = "linear"
-    needs = frozenset({"moments", "readers"})
+    needs = frozenset({"moments", "readers", "calibration"})
     words = ("unit",)
 
     def __init__(self, ridge: float = RIDGE) -> None:
@@ -43,16 +44,28 @@ class Linear(Repair):
     def __call__(
         self, module: nn.Module, grouping: Grouping, groups: Groups, goes: Tensor, seen: Seen
     ) -> Mapping[str, Tensor]:
-        """Fold the map into the recurrent weights and into the layer that reads the units."""
+        """Fold the map into the recurrent weights and into the layers that read the units."""
+        assert seen.moments is not None
+        if isinstance(grouping, NetworkUnits):
+            assert seen.calibration is not None
+            parts = grouping.parts(module)
+            sizes = [part.units for part in parts]
+            both = zip(torch.split(~goes, sizes), torch.split(goes & ~groups.gone, sizes), strict=True)
+            # All found before any of them changes: what reads what is seen by running the network.
+            readings = [grouping.readings(module, part, seen.calibration) for part in parts]
+            for own, moments, (kept, gone) in zip(readings, seen.moments, both, strict=True):
+                make_up(own, moments, kept, gone, self.ridge)
+            return {}
         assert isinstance(grouping, Units)
         layer = grouping.find(module)
         assert isinstance(layer, nn.RNNBase)
-        assert seen.moments is not None
         compensate(layer, [grouping.reader(module)[1]], seen.moments[0], ~goes, ~groups.gone, self.ridge)
         return {}
 
     def changes(self, module: nn.Module, grouping: Grouping) -> list[str]:
-        """The layer's parameters and the reader's."""
+        """The layer's parameters and the reader's; of a network those of all layers that may read units."""
+        if isinstance(grouping, NetworkUnits):
+            return _refittable(module)
         assert isinstance(grouping, Units)
         name, reader = grouping.reader(module)
         return [*grouping.parameters(module), *(f"{name}.{own}" for own, _ in reader.named_parameters())]
@@ -109,8 +122,7 @@ class ClosedLoop(Repair):
 
     def changes(self, module: nn.Module, grouping: Grouping) -> list[str]:
         """The parameters of all layers that may be refitted."""
-        layers = [name for name, part in module.named_modules() if type(part) in REFITTED]
-        return [name for layer in layers for part in parts_of(module, layer) for name in part.names]
+        return _refittable(module)
 
 
 class Mean(Repair):
@@ -127,3 +139,9 @@ class Mean(Repair):
         assert isinstance(grouping, Units)
         assert seen.means is not None
         return gate_constants(grouping.layer, goes & ~groups.gone, seen.means)
+
+
+def _refittable(module: nn.Module) -> list[str]:
+    """The names of the parameters of all recurrent and linear layers."""
+    layers = [name for name, part in module.named_modules() if type(part) in REFITTED]
+    return [name for layer in layers for part in parts_of(module, layer) for name in part.names]

@@ -8,6 +8,7 @@ import torch
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.measure import value_of
+from prunekit.callbacks.unit_curve import UnitCurve
 from prunekit.callbacks.unit_mask import UnitMask
 from prunekit.criteria.entropy import Entropy
 from prunekit.criteria.l1_norm import L1Norm
@@ -92,6 +93,23 @@ def test_half_of_each_layers_units_go_by_each_criterion(criterion, task, data, t
     assert curves.dense_test != curves.final_test or task == "digits"
 
 
+@pytest.mark.parametrize("compensation", ["none", "linear", "closed_loop"])
+@pytest.mark.parametrize("task", KINDS)
+def test_a_curve_says_of_every_layer_what_pruning_gives(task, compensation, data, tmp_path):
+    named = {**CRITERIA, "transfer_entropy": TransferEntropy()}
+    how = {"lstm": "recurrent", "layers": "every", "scope": "within", "compensation": compensation}
+    curve = UnitCurve(named, rates=[0.0, 0.5], orders=["ascending"], **how)
+    _, _, dense = fit(tmp_path / "curve", data, task, curve)
+    key = dense.metric.key
+    values = {(row["criterion"], row["rate"]): row[f"test_{key}"] for row in curve.rows}
+    assert len(values) == 2 * len(named)
+    assert {value for (_, rate), value in values.items() if rate == 0} == {dense.final_test}
+    for name in ("reconstruction", "transfer_entropy"):
+        pruned = fit(tmp_path / name, data, task, mask(criterion=named[name], compensation=compensation))[2]
+        assert values[name, 0.5] == pytest.approx(pruned.final_test, rel=1e-6)
+        assert "saved" not in curve.rows[0]
+
+
 @pytest.mark.parametrize("task", ["words", "rolls"])
 def test_closed_loop_makes_up_for_a_good_part_of_what_goes(task, data, tmp_path):
     found = {
@@ -136,7 +154,6 @@ def test_an_epoch_goes_on_from_its_middle_with_the_states_carried(data, tmp_path
 
 def test_what_does_not_go_with_every_layer_is_refused(data, tmp_path):
     for changes, argument in (
-        ({"compensation": "linear"}, "compensation"),
         ({"granularity": "gate"}, "granularity"),
         ({"layers": "all"}, "layers"),
         ({"scope": "each"}, "scope"),

@@ -253,7 +253,7 @@ def test_units_are_chosen_alike_whatever_the_batches(size):
 def test_reconstruction_wants_batches_and_a_ridge():
     net = network()
     for repair in (None, Linear()):
-        with pytest.raises(ArgumentError, match=r"^batches: got None; accepted: .*: moments, readers have to be seen"):
+        with pytest.raises(ArgumentError, match=r"^batches: got None; accepted: .*moments, readers have to be seen"):
             prune(net, GROUPING, Reconstruction(), 0.5, repair=repair)
     for make in (Reconstruction, Linear):
         for ridge in (0.0, -1.0, 1e-16, float("inf"), float("nan"), True):
