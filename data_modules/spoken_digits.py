@@ -21,7 +21,7 @@ HERTZ, WINDOW, HOP = 8_000, 200, 80  # 25 ms every 10 ms
 TESTING = 2  # speakers of a fold
 NAME = re.compile(r"(\d)_([a-z]+)_(\d{1,6})")
 MOST_BYTES, MOST_FILES = 2**20, 100_000
-FLOOR = 1e-4  # of a band's energy, below which there is silence
+FLOOR = 1e-2  # of a band's energy, below which there is silence
 WANTED = "the Free Spoken Digit Dataset: data_dir/spoken_digits/recordings/<digit>_<speaker>_<index>.wav, 8 kHz mono"
 
 

@@ -1,0 +1,91 @@
+"""Is pruning worth it, task by task: ``python -m benchmarks.recurrent_controls [TASK ...]``.
+
+Runs sweeps of ``prunekit train -m`` for each task, then ``prunekit compare`` over all of them. Each sweep finds what
+earlier ones have left, so the same command goes on where it was cut off. On each network are tried: every criterion in
+both orders without repair, and the lowest scores first repaired in open and in closed loop, all without retraining;
+repair and one or four epochs, by labels and by a teacher, of chosen and of random units; and as controls networks of
+the pruned size from scratch, for as long and for four times as long, and the dense one for as many epochs.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+RATES = "0.5,0.8"
+EPOCHS = "1,4"
+
+
+class Task(NamedTuple):
+    """An experiment, what tells its networks apart beside seeds, and what is set otherwise than there."""
+
+    experiment: str
+    networks: Sequence[str] = ()
+    settings: Sequence[str] = ()
+    layer: str = "recurrent"
+
+
+TASKS = {
+    "digits": Task("spoken_digits_units", ["data.fold=0,1,2"]),
+    "rows": Task("mnist_rows_units"),
+    "jsb": Task("jsb_units"),
+    "nottingham": Task("nottingham_units"),
+    "words": Task("ptb_units", settings=["dense_epochs=6"]),
+}
+
+
+def sweeps(task: Task) -> Iterator[list[str]]:
+    """The overrides of each of a task's sweeps."""
+    base = [f"experiment={task.experiment}", *task.networks, *task.settings]
+    curve = [
+        "callbacks=[unit_curve,curves,checkpoints,progress]", "~callbacks.unit_mask",
+        f"callbacks.unit_curve.lstm={task.layer}", "callbacks.unit_curve.layers=every",
+        "callbacks.unit_curve.scope=within", f"callbacks.unit_curve.rates=[0.0,{RATES}]",
+        "+criterion@callbacks.unit_curve.criteria.standard_deviation=standard_deviation",
+    ]  # fmt: skip
+    yield [*base, *curve]
+    repaired = ["callbacks.unit_curve.orders=[ascending]", "callbacks.unit_curve.compensation=linear,closed_loop"]
+    yield [*base, *curve, *repaired]
+    base.append(f"callbacks.unit_mask.rate={RATES}")
+    retrained = [*base, f"callbacks.unit_mask.retrain_epochs={EPOCHS}"]
+    yield [*retrained, "criterion=reconstruction,random"]
+    yield [*retrained, "+callbacks=teacher"]
+    yield [*base, "control=scratch"]
+    yield [*retrained, "control=scratch,scratch_retraining,as_many_epochs"]
+
+
+def main() -> None:
+    """Run what is missing, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=list(TASKS), help=f"of {', '.join(TASKS)}; default: all")
+    parser.add_argument("--seeds", type=int, default=5, help="networks of a task, or of each of its folds")
+    parser.add_argument("--threads", type=int, default=1, help="of a job: sums differ in their last bits with it")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where all runs lie")
+    parser.add_argument("--out", type=Path, default=Path("compared"), help="a folder for what comes out")
+    given = parser.parse_args()
+    if unknown := [name for name in given.tasks if name not in TASKS]:
+        parser.error(f"got {unknown[0]}; accepted: {', '.join(TASKS)}")
+    threads = str(given.threads)
+    train = [sys.executable, "-m", "prunekit", "train", "-m", f"seed={','.join(map(str, range(given.seeds)))}"]
+    train += [f"threads={threads}", "trainer.enable_progress_bar=false", f"paths.runs_dir={given.runs}"]
+    failed = 0
+    for name in given.tasks:
+        for overrides in sweeps(TASKS[name]):
+            print(f"\n{name}: {' '.join(overrides)}", flush=True)
+            started = time.perf_counter()
+            done = subprocess.run([*train, *overrides], env={**os.environ, "OMP_NUM_THREADS": threads}, check=False)
+            failed += done.returncode != 0
+            print(f"{name}: {time.perf_counter() - started:.0f} s, status {done.returncode}", flush=True)
+    folders = [str(given.runs / TASKS[name].experiment) for name in given.tasks]
+    compared = subprocess.run(
+        [sys.executable, "-m", "prunekit", "compare", *folders, "--out", str(given.out)], check=False
+    )
+    sys.exit(1 if failed or compared.returncode else 0)
+
+
+if __name__ == "__main__":
+    main()
