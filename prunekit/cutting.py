@@ -86,12 +86,7 @@ def cuttable(dense: nn.Module, connected: Connected, given: Calibration) -> Conn
         return connected
     made = copied(dense)
     prune(made, connected.grouping(), Random(0), 0.5, scope="within", floor=True)
-    level = log.level
-    log.setLevel(logging.ERROR)  # what compaction says is of the trial
-    try:
-        _, left = cut_out(made, connected, given)
-    finally:
-        log.setLevel(level)
+    _, left = cut_out(made, connected, given, tell=False)
     failed = {part.key: left[part.layer] for part in connected.parts if part.layer in left.keys() - _left(connected)}
     parts = [part for part in connected.parts if part.key not in failed]
     links = [link for link in connected.links if link.source not in {key[0] for key in failed}]
@@ -105,10 +100,11 @@ def _left(connected: Connected) -> dict[str, str]:
     return left
 
 
-def cut_out(masked: M, connected: Connected, given: Calibration) -> tuple[M, dict[str, str]]:
+def cut_out(masked: M, connected: Connected, given: Calibration, tell: bool = True) -> tuple[M, dict[str, str]]:
     """A compact network that says what the masked one says, and what was left of it as it is.
 
-    Where not all layers can be cut at once, those are cut that can be one after the other.
+    Where not all layers can be cut at once, those are cut that can be one after the other. What was cut is logged if
+    ``tell``.
     """
     left, first = _left(connected), next(iter(given.batches))
     names, whole = connected.names(), connected.whole()
@@ -117,7 +113,7 @@ def cut_out(masked: M, connected: Connected, given: Calibration) -> tuple[M, dic
 
     def of(some: Sequence[str]) -> M:
         links = [link for link in connected.links if link.source in some]
-        small = compact(masked, links, [key for key in whole if key[0] in some]).module
+        small = compact(masked, links, [key for key in whole if key[0] in some], tell).module
         for a, b in zip(wanted, floats(given.predict(copied(small), first)[0]), strict=True):
             if a.shape != b.shape or not difference(a, b) <= SAME.get(next(masked.parameters()).dtype, SAME_HALF):
                 raise ValueError("the cut network says something else, so more reads it than was found")

@@ -88,7 +88,9 @@ def _carried(key: str, value: object, parameter: Tensor, indices: Indices) -> ob
     return cut(value, indices)
 
 
-def compact(module: M, links: Sequence[Link] | None = None, whole: Collection[Key] = ()) -> Compaction[M]:
+def compact(
+    module: M, links: Sequence[Link] | None = None, whole: Collection[Key] = (), tell: bool = True
+) -> Compaction[M]:
     """A copy of a network without the units and neurons that a mask has removed.
 
     A recurrent layer keeps in each layer the units that live there, in two directions as many as the larger of both
@@ -105,10 +107,10 @@ def compact(module: M, links: Sequence[Link] | None = None, whole: Collection[Ke
             :func:`~prunekit.units.links.default_links`.
         whole: layer, number and direction of parts of recurrent layers all of whose units stay, as where something else
             reads them; inner layers of such a module are made smaller all the same.
+        tell: whether what was cut and what was left is logged too.
 
     Returns:
-        The compact network; its outputs are equal up to rounding in evaluation mode. What was cut and what was left
-        is logged too.
+        The compact network; its outputs are equal up to rounding in evaluation mode.
 
     Raises:
         ValueError: if a named layer is of another kind, has a projection or reparametrised weights, or does not fit
@@ -152,7 +154,8 @@ def compact(module: M, links: Sequence[Link] | None = None, whole: Collection[Ke
     changed = {name: count for name, count in counts.items() if count[0] != count[1]}
     made_of = {name: origin[name] for name, _ in smaller.named_parameters()}
     found = Compaction(smaller, made_of, changed, leftovers(smaller, kept))
-    _tell(found, masked=any(bool((w == 0).any()) for part in module.modules() for w in weights(part)))
+    if tell:
+        _log(found, masked=any(bool((w == 0).any()) for part in module.modules() for w in weights(part)))
     return found
 
 
@@ -175,7 +178,7 @@ def _count(kept: Kept) -> int:
     return sum(len(indices) for directions in kept for indices in directions)
 
 
-def _tell(found: Compaction[Any], masked: bool) -> None:
+def _log(found: Compaction[Any], masked: bool) -> None:
     """Say in one line what was cut and what was not; aloud if somebody could have expected more."""
     told = [f"{name} from {before} to {after}" for name, (before, after) in found.cut.items()] or ["nothing"]
     left = [f"{name} ({why})" for name, why in found.left.items()]

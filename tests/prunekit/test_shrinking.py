@@ -209,6 +209,13 @@ def test_outputs_in_an_object_are_outputs():
         shrink(Stating(), batches, rate=0.5)
 
 
+def test_what_was_cut_is_logged_once_and_not_of_the_trial(caplog):
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    with caplog.at_level("INFO", logger="prunekit"):
+        shrink(net, [torch.randn(16, 4) for _ in range(8)], rate=0.75, show=False)
+    assert [said for said in caplog.messages if said.startswith("compact cut")] == ["compact cut 0 from 8 to 2"]
+
+
 def test_few_batches_are_told(caplog):
     torch.manual_seed(0)
     shrink(Looped(), sequences(1), rate=0.5, show=False)
