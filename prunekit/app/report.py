@@ -15,8 +15,10 @@ from prunekit.app.door import errors_told
 from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
 from prunekit.app.reports.cost_figures import draw_costs, draw_training
 from prunekit.app.reports.figures import draw_areas, draw_grains, draw_settings, draw_units
+from prunekit.app.reports.html_page import run_page, sweep_page
 from prunekit.app.reports.labels import CRITERION, SEGMENTATION
-from prunekit.app.reports.run import CONTROLS, ORDER, RATE, SAVED, SEED, TRAINING
+from prunekit.app.reports.page import bokeh_there
+from prunekit.app.reports.run import CONFIG, CONTROLS, ORDER, RATE, SAVED, SEED, TRAINING
 from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, groups, losses, summarize, unnamed
 from prunekit.app.reports.text import cost_table, setting_table, state, unit_tables
 from prunekit.app.reports.writing import save_figure, write_text
@@ -27,13 +29,14 @@ SPARSITY, AREA = "sparsity", "median_area"
 log = logging.getLogger("prunekit")
 
 
-def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
+def report(folder: Path, out: Path, pool: Sequence[str] = (), page: bool = False) -> list[Path]:
     """Write the report of a folder of runs.
 
     Args:
         folder: holds runs of one experiment, however deep.
         out: a folder for ``report.md``, ``results.csv``, ``times.csv``, figures as PNG and SVG and ``tensorboard/``.
         pool: config keys whose values count as repetitions, as seeds do.
+        page: whether to write ``report.html`` too, which can be sent by itself; of one run it is that run's.
 
     Returns:
         What was written.
@@ -41,6 +44,8 @@ def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
     Raises:
         ArgumentError: if there are no finished runs, or runs of several experiments.
     """
+    if page:
+        bokeh_there()
     runs = collect(folder)
     if runs.problems:
         log.warning(
@@ -61,6 +66,11 @@ def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
     constant = [f"{key}={value}" for key, value in runs.constant.items()]
     tail = ["", "<details><summary>The same in all runs</summary>", "", "```", *constant, "```", "</details>", ""]
     write_text(out / "report.md", "\n".join([*head, *text, *tail]))
+    if page:
+        one = (folder / CONFIG).exists()
+        drawn = [path for path in written if path.suffix == ".png"]
+        content = run_page(folder) if one else sweep_page(folder, runs, [*head, *text], drawn)
+        written.append(write_text(out / "report.html", content))
     return [out / "report.md", *written]
 
 
@@ -86,7 +96,7 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
         figures["grains"] = draw_grains(of_saved, grain, others, criteria, metric)
     points = f"Points of {metric.name}" if share else f"Test {metric.name}"
     title = f"{points} against the dense network, paired{plain}"
-    text += unit_tables(losses(runs.table, facets, names), None, facets, title, share)
+    text += unit_tables(losses(runs.table, facets, names), None, facets, title, share, least=-1)
     if TRAINING in runs.table and set(CONTROLS.values()) & set(criteria):
         others = [key for key in facets if not key.endswith(".retrain_epochs")]
         paid = summarize(runs.table, by, [names.final, names.dense, TRAINING])
@@ -99,12 +109,13 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     for control in CONTROLS.values():
         if not (against := differences(runs.table, facets, names, control)).empty:
             title = f"{points} against {control}, paired by seed{plain}"
-            text += unit_tables(against, None, facets, title, share)
+            text += unit_tables(against, None, facets, title, share, least=-1)
     against = differences(runs.table, facets, names)
     if not against.empty:
         label = f"test {metric.name}, less that of random order"
         figures["difference"] = draw_units(against, facets, None, label, criteria, share)
-        text += unit_tables(against, None, facets, f"{points} against random order, paired by seed{plain}", share)
+        title = f"{points} against random order, paired by seed{plain}"
+        text += unit_tables(against, None, facets, title, share, least=-1)
     elif criteria != [CONTROL]:
         text += [f"No control: run `criterion={CONTROL}` as well to see what the criteria are worth.", ""]
     return text, figures
@@ -178,9 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="a folder for the report; default: FOLDER/report")
     words = "take a key's values for repetitions"
     parser.add_argument("--pool", action="append", default=[], metavar="KEY", help=words)
+    words = "write report.html as well: one page that can be sent, with drawings that answer to the mouse"
+    parser.add_argument("--html", action="store_true", help=words)
     given = parser.parse_args(arguments)
     with errors_told():
-        for path in report(given.folder, given.out or given.folder / "report", given.pool):
+        for path in report(given.folder, given.out or given.folder / "report", given.pool, given.html):
             print(path)
 
 

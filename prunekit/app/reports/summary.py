@@ -110,7 +110,9 @@ def differences(
     """
     network = [*axes, SEED, RATE]
     of_it = table[table[CRITERION] == control].groupby(network, dropna=False)[names.final].mean().rename("control")
-    paired = table[table[CRITERION] != control].merge(of_it, left_on=network, right_index=True)
+    # An axis that is None in all runs of the control has become one of numbers there.
+    beside = of_it.reset_index().astype(dict.fromkeys(axes, object))
+    paired = table[table[CRITERION] != control].astype(dict.fromkeys(axes, object)).merge(beside, on=network)
     if paired.empty:
         return pd.DataFrame()
     paired["difference"] = paired[names.final] - paired["control"]

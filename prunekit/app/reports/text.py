@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -45,7 +46,12 @@ def _grouped(absent: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def unit_tables(
-    summary: pd.DataFrame, dense: pd.DataFrame | None, facets: Sequence[str], title: str, share: bool = True
+    summary: pd.DataFrame,
+    dense: pd.DataFrame | None,
+    facets: Sequence[str],
+    title: str,
+    share: bool = True,
+    least: float = 0.0,
 ) -> list[str]:
     """A table of criteria and orders by rates, for each combination of the facets' values.
 
@@ -55,8 +61,9 @@ def unit_tables(
         dense: the same of the dense networks, told above each table; None for nothing.
         title: over all of them.
         share: whether the values are shares, or differences of such, to be told in percent.
+        least: that a share can be; -1 of differences.
     """
-    cell = _cell if share else _plain_cell
+    cell = partial(_cell, least=least) if share else _plain_cell
     lines = [f"## {title}", "", "Mean and 95 % t-interval over seeds; n is their number.", ""]
     for key, part in groups(summary, facets):
         where = dict(zip(facets, key, strict=True))
@@ -88,7 +95,7 @@ def setting_table(
             if name in plainly:
                 cells.append(_plain_cell(mean, half))
             else:
-                cells.append(_cell(mean / 100, half / 100) if name in COUNTS else _cell(mean, half))
+                cells.append(_cell(mean, half) if name not in COUNTS else _plain_count(mean, half))
         lines.append(f"| {' | '.join([*cells, str(row['n'])])} |")
     return [*lines, ""]
 
@@ -110,9 +117,17 @@ def markdown_head(names: Sequence[str]) -> list[str]:
     return [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
 
 
-def _cell(mean: float, half: float, n: float | None = None) -> str:
+def _cell(mean: float, half: float, n: float | None = None, least: float = 0.0) -> str:
+    """In percent; an interval that goes beyond what a share can be ends there, which covers as often."""
     spread = "" if math.isnan(half) else f" ± {100 * half:.1f}"
+    if not math.isnan(half) and (mean - half < least or mean + half > 1):
+        spread = f" ({100 * max(least, mean - half):.1f} to {100 * min(1.0, mean + half):.1f})"
     return f"{100 * mean:.1f}{spread}" + (f" (n={n:.0f})" if n is not None else "")
+
+
+def _plain_count(mean: float, half: float) -> str:
+    """A count, to one decimal."""
+    return f"{mean:.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}")
 
 
 def _plain_cell(mean: float, half: float, n: float | None = None) -> str:

@@ -3,6 +3,7 @@
 import shutil
 from itertools import product
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -128,6 +129,21 @@ def test_differences_are_paired_by_seed_against_the_mean_of_random_orders(tmp_pa
     assert row["mean"] == pytest.approx(0.08 + 0.01)
     assert row["half"] == pytest.approx(4.302653 * 0.01 / 3**0.5)
     assert row["n"] == 3
+
+
+def test_differences_where_the_control_lacks_what_others_have(tmp_path):
+    for seed in (0, 1):
+        write(tmp_path / f"random-{seed}", seed, 0.5, ("random", "ascending", 0.5))
+        for teacher in (None, "prunekit.X"):
+            name = f"entropy-{teacher}-{seed}"
+            write(tmp_path / name, seed, 0.6, ("entropy", "ascending", 0.5), {"model": {"teacher": teacher}})
+        write(tmp_path / f"none-{seed}", seed, 0.55, ("random", "descending", 0.5), {"model": {"teacher": None}})
+    runs = collect(tmp_path)
+    assert runs.axes == ["model.teacher"]
+    (found,) = differences(runs.table, runs.axes).to_dict("records")
+    assert pd.isna(found["model.teacher"])
+    assert found["n"] == 2
+    assert found["mean"] == pytest.approx(0.6 - (0.5 + 0.55) / 2)
 
 
 def test_runs_of_one_seed_are_one_of_n_and_copies_are_left_out(tmp_path):
