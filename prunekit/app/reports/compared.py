@@ -187,8 +187,9 @@ def pair(task: Task, ours: Mapping[str, str], theirs: Mapping[str, str]) -> list
     free = {*ours, *theirs}
     left, right = choose(task, ours, free), choose(task, theirs, free)
     by_rate: dict[float, list[tuple[Row, Row]]] = defaultdict(list)
-    for place in left.keys() & right.keys():
-        by_rate[place[-1]].append((left[place], right[place]))
+    for place in sorted(left.keys() & right.keys()):
+        if place[-1] > 0:  # at 0 both are the dense network
+            by_rate[place[-1]].append((left[place], right[place]))
     made = []
     for rate, both in sorted(by_rate.items()):
         work = tuple(_mean([rows[side].work for rows in both]) for side in (0, 1))

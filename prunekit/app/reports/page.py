@@ -54,14 +54,15 @@ def make_page(title: str, parts: Iterable[str], plots: Sequence[Plot]) -> str:
         plots: which are drawn behind the first part.
     """
     from bokeh.embed import components  # noqa: PLC0415
-    from bokeh.resources import INLINE  # noqa: PLC0415
+    from bokeh.resources import Resources  # noqa: PLC0415
 
     script, drawn = components([plot.model for plot in plots]) if plots else ("", [])
     body = [*(f"<h2>{escape(plot.title)}</h2>\n{place}" for plot, place in zip(plots, drawn, strict=True))]
     first, *rest = parts
     # Only scripts with this word run: ours. A link or a picture in somebody's config cannot bring one.
     nonce = digest([title, first, *rest, script])
-    scripts = [*INLINE.js_raw, _inner(script)] if plots else []
+    there = Resources(mode="inline", log_level="error", components=["bokeh", "bokeh-widgets", "bokeh-tables"])
+    scripts = [*there.js_raw, _inner(script)] if plots else []
     rules = f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; img-src data: blob:"
     return "\n".join(
         [
@@ -94,13 +95,13 @@ def from_lines(lines: Iterable[str]) -> str:
     made: list[str] = []
     table = False
     for line in lines:
+        if line.startswith(("| ---", "|--")):  # between a table's head and its rows
+            continue
         if line.startswith("| "):
             cells = [escape(cell.strip()) for cell in line.strip("|").split(" | ")]
             kind = "td" if table else "th"
             made.append(f"{'' if table else '<table>'}<tr>{''.join(f'<{kind}>{cell}</{kind}>' for cell in cells)}</tr>")
             table = True
-            continue
-        if line.startswith("|"):  # between a table's head and its rows
             continue
         if table:
             made.append("</table>")

@@ -95,14 +95,18 @@ def _table(runs: Runs) -> Plot:
     """All rows, to be sorted by a click on a column's head."""
     shown = [*dict.fromkeys([*runs.keys, runs.names.dense, runs.names.final, "sparsity", "config_hash"])]
     table = runs.table[[name for name in shown if name in runs.table]].head(MOST_ROWS)
-    data = {str(key): [v if isinstance(v := plain(value), int | float) else str(v) for value in column]
-            for key, column in table.items()}  # fmt: skip
+    data = {str(key): [_cell(plain(value)) for value in values] for key, values in table.items()}
     columns = [TableColumn(field=key, title=short(key)) for key in data]
     title = f"Runs: {len(table)} rows" if len(table) == len(runs.table) else (
         f"Runs: the first {len(table)} of {len(runs.table)} rows; results.csv has all"
     )  # fmt: skip
-    model = DataTable(source=ColumnDataSource(data), columns=columns, height=420, index_position=None, **WHOLE)
-    return Plot(title, model)
+    how = {"height": 420, "index_position": None, "reorderable": False}
+    return Plot(title, DataTable(source=ColumnDataSource(data), columns=columns, **how, **WHOLE))
+
+
+def _cell(value: Any) -> Any:
+    """A number that is sorted as one, and reads well; anything else as text."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value if isinstance(value, int) else str(value)
 
 
 def of_run(folder: Path) -> list[Plot]:
