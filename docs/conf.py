@@ -20,6 +20,7 @@ exclude_patterns = [each.name for each in TOP.iterdir() if each.is_dir() and eac
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 html_theme, html_title = "furo", f"prunekit {release}"
+html_static_path = html_css_files = ["wide.css"]
 html_copy_source = html_show_sourcelink = False
 myst_heading_anchors = 4  # named as GitHub names them
 nb_execution_mode = "force"  # the notebook lies here without outputs
