@@ -12,7 +12,7 @@ import prunekit
 HOME = "docs/index"
 TOP = Path(__file__).parents[1]
 
-project, author, copyright = "prunekit", "the prunekit authors", "2026, the prunekit authors"  # noqa: A001
+project, author, copyright = "prunekit", "the prunekit authors", "2026, the prunekit authors"
 version = release = prunekit.__version__
 root_doc = HOME
 include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**"]

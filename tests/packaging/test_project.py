@@ -16,7 +16,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 WANTED = {"authors", "cff-version", "message", "title"}
 ALLOWED = WANTED | {
     "abstract", "commit", "contact", "date-released", "doi", "identifiers", "keywords", "license", "license-url",
-    "preferred-citation", "references", "repository", "repository-artifact", "repository-code", "type", "url", "version",
+    "preferred-citation", "references", "repository", "repository-artifact", "repository-code", "type", "url",
+    "version",
 }  # fmt: skip
 
 

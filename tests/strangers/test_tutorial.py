@@ -1,4 +1,4 @@
-"""The first hour: each command of the tutorial, in its order, does what the page says; so does each cell of the notebook."""
+"""The first hour: the tutorial's commands, in their order, do what the page says; so do the notebook's cells."""
 
 import os
 import re
@@ -41,9 +41,7 @@ def start(line: str, folder: Path) -> subprocess.Popen[str]:
     own = {"PATH": paths, "OMP_NUM_THREADS": "1", "PRUNEKIT_DATA_DIR": str(folder / "none")}
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     # In a group of its own, as a terminal's foreground job is: Ctrl-C reaches all of it.
-    return subprocess.Popen(
-        ["bash", "-c", line], cwd=folder, env=os.environ | own, start_new_session=True, **told
-    )
+    return subprocess.Popen(["bash", "-c", line], cwd=folder, env=os.environ | own, start_new_session=True, **told)
 
 
 def stop(job: subprocess.Popen[str], folder: Path, before: set[Path]) -> str:
