@@ -1,7 +1,7 @@
 """What a GPU gives, beside the CPU of the same machine: ``python -m benchmarks.gpu``, on a machine that has one.
 
 Prints steps of training, frames a second, what TF32 changes, whether training twice gives the same bits, and how many
-jobs of a sweep a GPU gets done by how many run on it at once. No data is needed; the sweep wants the extra ``joblib``.
+jobs of a sweep a GPU gets done by how many run on it at once. No data is needed; the sweep wants the extra ``sweeps``.
 """
 
 import copy

@@ -14,7 +14,7 @@ Runner = Callable[[Tensor], Tensor]
 
 
 def has_onnx() -> bool:
-    """Whether what writes and runs ONNX files is installed: ``pip install 'prunekit[onnx]'``."""
+    """Whether what writes and runs ONNX files is installed: ``pip install 'prunekit[export]'``."""
     return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
 
 

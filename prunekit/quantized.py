@@ -28,7 +28,7 @@ def check_quantizable(network: nn.Module) -> None:
         int8: got 'a GRU, which ONNX Runtime leaves in float32'; accepted: an LSTM, or linear layers
     """
     if not has_onnx():
-        raise ArgumentError("int8", "no ONNX Runtime", "an environment with pip install 'prunekit[onnx]'")
+        raise ArgumentError("int8", "no ONNX Runtime", "an environment with pip install 'prunekit[export]'")
     for part in network.modules():
         if isinstance(part, LEFT):
             got = f"a {type(part).__name__}, which ONNX Runtime leaves in float32"

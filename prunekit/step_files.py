@@ -49,7 +49,7 @@ def save_step(
     network = copy.deepcopy(network).cpu()
     stepped = step_network(network, None if example is None else example.cpu())
     files: dict[str, str] = {}
-    why = "no ONNX file: pip install 'prunekit[onnx]' brings what writes it"
+    why = "no ONNX file: pip install 'prunekit[export]' brings what writes it"
     for name, write in ((STEP_PT2, write_pt2), (STEP_ONNX, write_onnx)):
         if name == STEP_ONNX and not has_onnx():
             log.warning(why)

@@ -57,7 +57,7 @@ def open_onnx(content: bytes, states: Sequence[State]) -> tuple[Runner, list[Sta
     try:
         import onnxruntime  # noqa: PLC0415 - an extra
     except ImportError:
-        raise ArgumentError("by", "onnx", "weights or pt2 without: pip install 'prunekit[onnx]'") from None
+        raise ArgumentError("by", "onnx", "weights or pt2 without: pip install 'prunekit[export]'") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or it slows down what runs after it

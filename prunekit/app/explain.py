@@ -71,7 +71,7 @@ def explain(run: Path, out: Path, images: Sequence[int] | None = None, trusted: 
     if not images or min(images) < 0 or max(images) >= len(y):
         raise ArgumentError("--images", images, f"numbers of test images, 0 to {len(y) - 1}")
     if not has_captum():
-        log.warning("no integrated gradients: pip install 'prunekit[captum]' brings what takes them")
+        log.warning("no integrated gradients: pip install 'prunekit[attribution]' brings what takes them")
     with replaced(out, AREAS, "explanation") as aside:
         arrays, decisions = explain_decisions(final, x[images], y[images], COLOURED)
         figures = {"decisions": draw_decisions(decisions, "Why the network decides as it does")}

@@ -1,7 +1,7 @@
 """The door to files: ``prunekit export RUN_DIR`` writes a run's compact network for use elsewhere.
 
 It is written three times: ``network.json`` with ``compact.safetensors``, for ``prunekit.exports.load_compact``;
-``compact.pt2`` by ``torch.export``; and, with the extra ``onnx``, ``compact.onnx``. Each is read again and held
+``compact.pt2`` by ``torch.export``; and, with the extra ``export``, ``compact.onnx``. Each is read again and held
 against the masked network on test samples. Of a recogniser the backbone goes along, for
 ``prunekit predict``; and with ``--streaming`` a network that is run step by step.
 """
@@ -117,7 +117,7 @@ def _portable(folder: Path, network: nn.Module, x: Tensor) -> dict[str, Runner]:
     runners: dict[str, Runner] = {}
     for name, write, read in ((PT2, write_pt2, run_pt2), (ONNX, write_onnx, run_onnx)):
         if name == ONNX and not has_onnx():
-            log.warning("no ONNX file: pip install 'prunekit[onnx]' brings what writes it")
+            log.warning("no ONNX file: pip install 'prunekit[export]' brings what writes it")
             continue
         try:
             write(folder / name, network, example)

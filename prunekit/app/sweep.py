@@ -28,7 +28,7 @@ from prunekit.app.stops import stop_told
 from prunekit.app.writers import writers_silent
 from prunekit.errors import ArgumentError
 
-EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
+EXTRAS = {"hydra_joblib_launcher": "sweeps", "hydra_submitit_launcher": "cluster", "hydra_ray_launcher": "ray"}
 atexit.register(gc.unfreeze)  # what the first job has set aside; libraries look for leaks after this
 _settled = False
 
@@ -52,8 +52,8 @@ class Sweep(Callback):  # type: ignore[misc]
         package = str(config.hydra.launcher._target_).split(".")[1]
         package = "hydra_joblib_launcher" if package == "prunekit" else package  # which ours builds on
         if package in EXTRAS and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
-            extra = EXTRAS[package]
-            error = ConfigError("hydra/launcher", extra, f"one that is installed: pip install 'prunekit[{extra}]'")
+            accepted = f"one that is installed: pip install 'prunekit[{EXTRAS[package]}]'"
+            error = ConfigError("hydra/launcher", package, accepted)
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         plan(Sweep.folder, planned(config))

@@ -15,7 +15,7 @@ REGULARIZED = ("recurrent", "all")
 
 
 def l1(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The sum of magnitudes, sum |w|."""
+    """The sum of magnitudes, sum abs(w)."""
     return torch.stack([parameter.abs().sum() for parameter in parameters]).sum()
 
 

@@ -121,7 +121,7 @@ def gradient_times_input(network: Network, x: Tensor, classes: Tensor) -> Tensor
 
 
 def has_captum() -> bool:
-    """Whether integrated gradients can be taken: ``pip install 'prunekit[captum]'``."""
+    """Whether integrated gradients can be taken: ``pip install 'prunekit[attribution]'``."""
     return importlib.util.find_spec("captum") is not None
 
 
