@@ -62,6 +62,8 @@ class Curves(PruningObserver):
         metric: what the module is judged by.
         dense_test: its value on test data before the first pruning; None without test data.
         final_test: likewise at the end.
+        chance: the accuracy on test data of always saying their most common class, and how many samples they are; None
+            for other metrics and without test data.
         seconds: taken by measuring.
 
     Raises:
@@ -76,6 +78,7 @@ class Curves(PruningObserver):
         self.metric = ACCURACY
         self.dense_test: float | None = None
         self.final_test: float | None = None
+        self.chance: tuple[float, int] | None = None
         self.seconds = 0.0
         self._measured: dict[str, Outcome] = {}
         self._values: dict[str, float] = {}
@@ -185,6 +188,8 @@ class Curves(PruningObserver):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the final network; draw the curves, unless all they show is the dense network's, drawn with it."""
         self.final_test = self._test_value(trainer, pl_module)
+        if self._has_test and self.metric.make is None:
+            self.chance = measure.chance_of(trainer, self.outcome(trainer, pl_module, TEST))
         if not trainer.is_global_zero or not self.rows:
             return
         if not self.events or self.rows[-1]["epoch"] > self.events[0]["epoch"]:

@@ -181,6 +181,13 @@ def confusion_of(trainer: Trainer, taken: Outcome) -> Tensor:
     return matrix.cpu()
 
 
+def chance_of(trainer: Trainer, taken: Outcome) -> tuple[float, int]:
+    """The share of the most common class, which saying it always would reach, and of how many samples it is."""
+    counts = confusion_of(trainer, taken).sum(1)
+    total = int(counts.sum())
+    return (float(counts.max() / total) if total else math.nan), total
+
+
 def number_of_classes(trainer: Trainer, taken: Outcome) -> int:
     """How many classes there are; a rank without samples learns it from the others."""
     number = torch.tensor(taken.number, device=trainer.strategy.root_device)

@@ -69,6 +69,7 @@ def measured(
         "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
         "metrics": {f"{when}/test_{metric.key}": value for when, value in tested.items()},
         **leave.described(metric),
+        **({} if curves.chance is None else {"chance": dict(zip(("acc", "samples"), curves.chance, strict=True))}),
         "sparsity": sparsity,
         **cost,
         "events": curves.events,

@@ -1,5 +1,6 @@
 """What a run leaves to read: results.json, and the table at its end."""
 
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -110,6 +111,21 @@ def _is_path(value: object) -> bool:
     return isinstance(value, str) and value.startswith("<")
 
 
+def at_chance(results: Mapping[str, Any], accuracy: float) -> bool:
+    """Whether an accuracy is no better than saying the most common class always, as far as so many samples tell.
+
+    That is below the upper end of a one-sided 95 % interval around that class's share.
+
+    Example:
+        >>> said = {"chance": {"acc": 0.1, "samples": 1000}}
+        >>> at_chance(said, 0.11), at_chance(said, 0.12), at_chance({}, 0.0)
+        (True, False, False)
+    """
+    if not (said := results.get("chance")) or not said["samples"]:  # early runs do not tell
+        return False
+    return bool(accuracy <= said["acc"] + 1.645 * math.sqrt(said["acc"] * (1 - said["acc"]) / said["samples"]))
+
+
 def _costs(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the network costs, dense -> compact, a row each."""
     words = {"parameters": "parameters", "macs": "multiply-adds a sample", "file_bytes": "bytes on disk"}
@@ -145,7 +161,7 @@ def summary_table(results: Mapping[str, Any]) -> Table:
     table.add_column("", justify="right")
     for when, name in _told(results).items():
         if (found := tested(results, when)) is not None:
-            table.add_row(name, metric.show(found))
+            table.add_row(name, metric.show(found) + (", no better than chance" if at_chance(results, found) else ""))
     if results["events"]:
         table.add_section()
         for name, share in results["sparsity"]["achieved"].items():

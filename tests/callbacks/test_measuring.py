@@ -27,6 +27,15 @@ from tests.callbacks.lightning import TheirData, Theirs, trainer
 FIRST = "body.first.weight"
 
 
+def test_chance_is_the_share_of_the_most_common_class_on_test_data(tmp_path):
+    digits, curves = Digits(10, 0.1, seed=0), Curves()
+    trainer(tmp_path, [curves], 1, limit_val_batches=None).fit(
+        Mlp([784, 5, 10], partial(torch.optim.SGD, lr=0.1)), datamodule=digits
+    )
+    classes = torch.cat([y for _, y in digits.test_dataloader()])
+    assert curves.chance == (pytest.approx(int(classes.bincount().max()) / len(classes)), len(classes))
+
+
 def test_accuracy_is_that_of_lightnings_own_test_loop(tmp_path):
     digits = Digits(10, 0.1, seed=0, eval_batch_size=77)
     mlp = Mlp([784, 20, 10], partial(torch.optim.SGD, lr=0.1))

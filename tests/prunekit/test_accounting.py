@@ -247,6 +247,19 @@ def test_results_without_costs_are_shown_as_well():
     assert "network" not in list(summary_table(results).columns[0].cells)
 
 
+def test_a_result_at_chance_is_called_that():
+    metrics = {"dense/test_acc": 0.9, "pruned/test_acc": 0.17, "final/test_acc": 0.22}
+    results = {
+        "experiment": "x", "seed": 0, "metrics": metrics, "events": [{}], "callbacks": {},
+        "sparsity": {"achieved": {}, "overall": 0.5}, "chance": {"acc": 1 / 6, "samples": 300},
+    }  # fmt: skip
+    rows = dict(zip(*(list(column.cells) for column in summary_table(results).columns), strict=True))
+    # Of 300 samples 16.7 % + 1.645 * 2.2 % = 20.2 % can be chance.
+    assert [rows[name] for name in ("dense", "pruned", "retrained")] == [
+        "90.00%", "17.00%, no better than chance", "22.00%",
+    ]  # fmt: skip
+
+
 def test_the_table_tells_dense_from_compact():
     results = {
         "experiment": "x", "seed": 0, "metrics": {f"{k}/test_acc": 0.5 for k in ("dense", "pruned", "final")},
