@@ -16,10 +16,12 @@ from prunekit.app.checkpoint_file import CheckpointFile, read_checkpoint
 from prunekit.app.config import read_config, references, resolve, with_references
 from prunekit.app.control import controlled
 from prunekit.app.devices import current, own_gpu
+from prunekit.app.differences import differences, typed
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.joining import join
-from prunekit.app.results import RESULTS
+from prunekit.app.naming import find_folder, run_name
+from prunekit.app.results import RESULTS, hyperparameters
 from prunekit.app.setting import Setting, Shared
 from prunekit.digests import digest
 from prunekit.errors import check_count
@@ -64,7 +66,10 @@ class Run:
                 # From another run's checkpoint it is another run: a plain one must not take its folder for its own.
                 self.config_hash = digest([self.config_hash, self._given.digest()])
         self.home = Path(self.config["paths"]["runs_dir"])
-        own = self.home / self.config["name"] / self.config_hash
+        changed = differences(self._identity)
+        self._shown = hyperparameters(self._identity, changed, typed())
+        name = run_name(self.config["seed"], changed, self.config_hash)
+        own = find_folder(self.home / self.config["name"], self.config_hash, name)
         self.folder = Path(self.config["run_dir"]).absolute() if self.config["run_dir"] else own
         self._folder_key = "run_dir" if self.config["run_dir"] else "paths.runs_dir"
         # As asked for: which GPU of several it gets is no part of it.
@@ -100,9 +105,9 @@ class Run:
                 log.info("this run had finished; force=true would start it anew")
                 return results
             builder = Builder(self._references)
-            parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home, self._given)
+            parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home)
             with builder.naming():
-                return phases.run(Setting(*parts, builder, share), self._shared or Shared())
+                return phases.run(Setting(*parts, self._shown, self._given, builder, share), self._shared or Shared())
 
     def _refuse_another_run(self) -> None:
         stored = read_config(self.folder / CONFIG, self._folder_key)

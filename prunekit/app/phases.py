@@ -81,11 +81,10 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         if trainer.is_global_zero:
             found |= keep(folder, dense_folder / CHECKPOINT, module, current_mask(trainer), start)
             for logger in trainer.loggers:
-                shown = leave.hyperparameters(setting.identity)
                 if isinstance(logger, TensorBoardLogger):
-                    logger.log_hyperparams(shown, found["metrics"])
+                    logger.log_hyperparams(setting.shown, found["metrics"])
                 else:  # others take no metrics along
-                    logger.log_hyperparams(shown)
+                    logger.log_hyperparams(setting.shown)
                     logger.log_metrics(found["metrics"])
                 logger.finalize("success")
             found["config_digest"] = content_digest(yaml.safe_load(setting.text))

@@ -1,4 +1,7 @@
-"""The door to a sweep's results: ``prunekit report FOLDER`` makes tables and figures of a folder of runs."""
+"""The door to a sweep's results: ``prunekit report FOLDER`` makes tables and figures of a folder of runs.
+
+A sweep's own folder, ``runs/sweeps/TIME``, stands for the runs of its jobs.
+"""
 
 import argparse
 import logging
@@ -32,7 +35,7 @@ def report(folder: Path, out: Path, pool: Sequence[str] = ()) -> list[Path]:
     """Write the report of a folder of runs.
 
     Args:
-        folder: holds runs of one experiment, however deep.
+        folder: holds runs of one experiment, however deep; or a sweep's, for those of its jobs.
         out: a folder for ``report.md``, ``results.csv``, ``times.csv``, figures as PNG and SVG and ``tensorboard/``.
         pool: config keys whose values count as repetitions, as seeds do.
 

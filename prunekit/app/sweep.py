@@ -23,6 +23,7 @@ from prunekit.app.door import describe
 from prunekit.app.errors import ConfigError
 from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan
 from prunekit.app.launcher import register
+from prunekit.app.pictures import sweep_pictures
 from prunekit.app.ranks import watch_parent
 from prunekit.app.stops import stop_told
 from prunekit.app.writers import writers_silent
@@ -161,3 +162,7 @@ def tell(jobs: list[Job], folder: Path) -> None:
     folders = sorted({str(Path(job["run"]).parent) for job in jobs if job["run"]})
     for runs in folders:
         print(f"report: prunekit report {runs}")
+    if len(folders) == 1:
+        print(f"of these jobs alone: prunekit report {folder}")
+    if shown := sweep_pictures(jobs, folder):
+        print(f"their {shown} last pictures: tensorboard --logdir {folder}")
