@@ -17,8 +17,9 @@ from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
 
 CALLBACKS = "callbacks"
 # Nodes that are chosen by name, those that hold others first.
-GROUPS = ("data", "data/source", "data/backbone", "model", "model/optimizer", "model/backbone")
-GROUPS = (*GROUPS, "criterion", "segmentation")
+GROUPS = ["data", "data/source", "data/backbone", "model", "model/optimizer", "model/backbone"]
+GROUPS += ["criterion", "segmentation"]
+SAYS_NOTHING = (*NOT_IDENTITY, "name", "logger")
 ABSENT = object()
 
 
@@ -38,7 +39,7 @@ def differences(identity: Mapping[str, Any]) -> dict[str, Any]:
         if experiment is None:
             return {}
         try:
-            chosen, own = {}, flat(identity)
+            own, chosen = flat(identity), dict[str, str | None]()
             for group in GROUPS:
                 base = flat(_base(experiment, *_typed(chosen))[0])
                 node = group.replace("/", ".")
@@ -57,9 +58,7 @@ def differences(identity: Mapping[str, Any]) -> dict[str, Any]:
         node, other = key.rpartition(".")[0], own.get(_leader(key, led), ABSENT)
         if own.get(key, ABSENT) == base.get(key, ABSENT) or own.get(key, ABSENT) == other:
             continue
-        if first in (*NOT_IDENTITY, "name", "logger") or rest in {"data": NOT_DATA, "trainer": NOT_SHOWN}.get(
-            first, ()
-        ):
+        if first in SAYS_NOTHING or rest in {"data": NOT_DATA, "trainer": NOT_SHOWN}.get(first, ()):
             continue
         if first == CALLBACKS and (name := rest.partition(".")[0]) not in identity[CALLBACKS]:
             found[f"{CALLBACKS}.{name}"] = False

@@ -1,9 +1,9 @@
 """Names of run folders, which say what is special about a run, and how folders are found by their hash alone.
 
-A name is ``seed-3__l2_mask.rate-0.4__0123456789ab``: the seed, what differs from the experiment, the hash. It has letters,
-digits and ``_ . + -`` alone: no blank or quote that a shell would take apart, none of ``=`` and ``,`` that Hydra would not
-let stand in a value such as ``resume=FOLDER`` or take for a sweep, nothing that Windows or macOS keep for themselves. The
-hash says which run it is; the words before it are for people, and are cut where they are too many.
+A name is ``seed-3__l2_mask.rate-0.4__0123456789ab``: the seed, what differs from the experiment, the hash. It has
+letters, digits and ``_ . + -`` alone: no blank or quote that a shell would take apart, none of ``=`` and ``,``, which
+Hydra does not let stand in a value such as ``resume=FOLDER`` or takes for a sweep, nothing that Windows or macOS keep
+for themselves. The hash says which run it is; the words before it are for people, and are cut where they are too many.
 """
 
 import re
@@ -16,7 +16,7 @@ LONGEST, LONGEST_KEY, LONGEST_VALUE = (
     100,
     40,
     24,
-)  # characters; with the hash well below the 255 bytes of a file system's names
+)  # characters: names of 255 bytes and paths of 260 are all some take
 ORDER = ("control", "criterion", "segmentation", "callbacks", "dense_epochs", "model", "data")  # others come last
 CALLBACKS = "callbacks."
 
@@ -46,7 +46,7 @@ def short_keys(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_name(seed: int, found: Mapping[str, Any], config_hash: str) -> str:
-    """The name of a run's folder.
+    r"""The name of a run's folder.
 
     Args:
         seed: the run's.
@@ -56,7 +56,7 @@ def run_name(seed: int, found: Mapping[str, Any], config_hash: str) -> str:
     Example:
         >>> run_name(3, {"callbacks.l2_mask.rate": 0.4, "seed": 3, "criterion": "entropy"}, "0123456789ab")
         'seed-3__criterion-entropy__l2_mask.rate-0.4__0123456789ab'
-        >>> run_name(0, {"model.sizes": [16, 16], "data.note": "../.. a\\nb", "model.x": "é" * 5000}, "0123456789ab")
+        >>> run_name(0, {"model.sizes": [16, 16], "data.note": "../.. a\nb", "model.x": "é" * 5000}, "0123456789ab")
         'seed-0__model.sizes-16-16__model.x-other__data.note-a-b__0123456789ab'
     """
     words = [f"{_plain(key, LONGEST_KEY)}-{_plain(value)}" for key, value in short_keys(found).items() if key != "seed"]

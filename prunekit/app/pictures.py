@@ -1,7 +1,7 @@
 """The pictures of a sweep's jobs as one run of TensorBoard.
 
-Beyond some forty runs TensorBoard shows none until they are ticked; a sweep's own folder holds a single one, in which each
-job's last pictures stand under the job's name.
+Beyond some forty runs TensorBoard shows none until they are ticked; a sweep's own folder holds a single one, in which
+each job's last pictures stand under the job's name.
 """
 
 import re

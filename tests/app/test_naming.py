@@ -26,7 +26,8 @@ def name_of(*overrides):
         ([], "seed-0"),
         (["experiment=mnist_region", "seed=3", "callbacks.l2_mask.rate=0.4"], "seed-3__l2_mask.rate-0.4"),
         (["experiment=ucf101_te", "criterion=entropy"], "seed-0__criterion-entropy"),
-        (["experiment=ucf101_te", "criterion=entropy", "criterion.bins=8"], "seed-0__criterion-entropy__criterion.bins-8"),
+        (["experiment=ucf101_te", "criterion=entropy", "criterion.bins=8"],
+         "seed-0__criterion-entropy__criterion.bins-8"),
         (["experiment=ucf101_te", "data=hmdb51"], "seed-0__data.source-hmdb51"),
         (["experiment=ucf101_te", "+callbacks=teacher"], "seed-0__with-teacher"),
         (["~callbacks.heatmaps", "~callbacks.l2_mask"], "seed-0__no-heatmaps-l2_mask"),
@@ -72,7 +73,7 @@ def test_no_value_makes_a_name_that_is_not_safe(key, tmp_path):
     found = HOSTILE if key is None else {key: HOSTILE[key]}
     name = run_name(0, found, HASH)
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name)
-    assert len(name) <= LONGEST + 45 and len(name.encode()) < 200
+    assert len(name.encode()) <= LONGEST + 45
     assert name.endswith(f"{BETWEEN}{HASH}")
     assert shlex.split(f"resume={name}") == [f"resume={name}"]
     (tmp_path / name).mkdir()

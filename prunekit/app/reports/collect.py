@@ -161,7 +161,8 @@ def _latencies(latency: Mapping[str, Mapping[str, float | None]]) -> dict[str, f
 def missing(runs: Runs) -> list[dict[str, Any]] | None:
     """Combinations of the values seen, seeds included, that have no row; None if there are too many to go through.
 
-    Where a sweep is known its values count: a run that somebody made beside it is no part of its grid. Criteria combine with the orders and granularities that they are seen in.
+    Where a sweep is known its values count: a run that somebody made beside it is no part of its grid. Criteria
+    combine with the orders and granularities that they are seen in.
     """
     table = runs.table[runs.table["config_hash"].isin(runs.swept)] if runs.swept else runs.table
     columns = {name: list(map(plain, table[name])) for name in runs.keys}
