@@ -129,13 +129,19 @@ class Pruning(MaskHolder):
 
     def state_dict(self) -> dict[str, Any]:
         """The mask, what is held, and the rounds done, as plain tensors and numbers."""
-        counts = {"rounds_done": self.rounds_done, "removed": self.removed, "count": self.count}
+        counts = {
+            "rounds_done": self.rounds_done,
+            "removed": self.removed,
+            "count": self.count,
+            "seconds": self.seconds,
+        }
         return {"mask": dict(self.mask), "held": self.mask.held, **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's mask; it is held from the first step on."""
         self.mask, self.rounds_done = Mask(state_dict["mask"], state_dict["held"]), state_dict["rounds_done"]
         self.removed, self.count = state_dict["removed"], state_dict["count"]
+        self.seconds = state_dict.get("seconds", 0.0)  # which early checkpoints lack
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that does not fit."""

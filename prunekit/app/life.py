@@ -26,7 +26,7 @@ from prunekit.app.setting import Setting, Shared
 from prunekit.digests import digest
 from prunekit.errors import check_count
 from prunekit.files import read_record
-from prunekit.folders import clear, locked
+from prunekit.folders import LOCK, clear, locked
 from prunekit.rank import is_rank_zero
 
 CONFIG = "config.yaml"
@@ -93,7 +93,7 @@ class Run:
         own = current(own_gpu(self.config["trainer"]))  # features too are computed there
         with own, locked(self.folder, self._folder_key, wait, share := join(self.config, self.folder)):
             if self.config["force"] and is_rank_zero():
-                clear(self.folder)
+                self._throw_away()
             if share is not None:
                 share(None)  # and so all ranks see what rank 0 has left there
             results: dict[str, Any] | None = read_record(self.folder / RESULTS, self._folder_key)
@@ -101,13 +101,21 @@ class Run:
             if results is not None:
                 if results.get("config_hash") != self.config_hash:
                     got = f"{self.folder}, whose {RESULTS} is of run {results.get('config_hash')}"
-                    raise ConfigError(self._folder_key, got, "this run's own, or force=true")
-                log.info("this run had finished; force=true would start it anew")
+                    raise ConfigError(self._folder_key, got, "this run's own, or another folder")
+                log.info("this run had finished: nothing is trained, its results are shown")
                 return results
             builder = Builder(self._references)
             parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home)
             with builder.naming():
                 return phases.run(Setting(*parts, self._shown, self._given, builder, share), self._shared or Shared())
+
+    def _throw_away(self) -> None:
+        """Delete what a run has left, and nothing else that somebody has named as its folder."""
+        others = [path for path in self.folder.iterdir() if path.name != LOCK]
+        if others and not any((self.folder / name).exists() for name in (CONFIG, RESULTS, "checkpoints", "dense")):
+            got = f"{self.folder}, which holds {others[0].name} and no run"
+            raise ConfigError("force", got, "false, or the folder of a run: force=true deletes all that is in it")
+        clear(self.folder)
 
     def _refuse_another_run(self) -> None:
         stored = read_config(self.folder / CONFIG, self._folder_key)
@@ -116,4 +124,5 @@ class Run:
         theirs = OmegaConf.select(stored, "config_hash")
         if theirs != self.config_hash:
             got = f"{self.folder}, which holds run {theirs} while this is {self.config_hash}"
-            raise ConfigError(self._folder_key, got, "an empty folder, this run's own, or force=true")
+            accepted = "an empty folder or this run's own; resume=FOLDER alone goes on with the run that is there"
+            raise ConfigError(self._folder_key, got, accepted)
