@@ -23,6 +23,7 @@ from prunekit.app.identity import content_digest, dense_hash
 from prunekit.app.kept import keep
 from prunekit.app.measured import measured, training
 from prunekit.app.setting import Setting, Shared
+from prunekit.app.thread_choice import choose_threads
 from prunekit.cache import Cache
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
@@ -49,12 +50,11 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
     told = control.described(setting.config)
     setting = setting._replace(config=controlled(setting.config), identity=controlled(setting.identity))
     config, folder, builder = setting.config, setting.folder, setting.builder
-    if config["threads"] is not None:
-        torch.set_num_threads(config["threads"])
     data = data_of(setting, shared)
     try:
         pl.seed_everything(config["seed"], workers=True, verbose=False)
         module = build_model(config["model"], getattr(data, "model_arguments", dict)(), builder)
+        choose_threads(module, config["threads"])
         device = checked(setting, module)
         stamp = {"config_hash": setting.config_hash, "config": setting.identity}
         of_data = fingerprint(data)
