@@ -209,6 +209,9 @@ class Pruning(MaskHolder):
         self.rounds_done += 1
         self.taken(pruned)
         hold(trainer, module)
+        for name, kept in self.mask.items():
+            if not kept.any() and bool(before[name].any()):
+                log.warning("%s: nothing is left of %s: no output tells samples apart any more", self.name, name)
         event = PruningEvent(self.name, self.rounds_done, trainer.current_epoch, before, before & self.mask)
         for observer in observers:
             observer.after_pruning(trainer, module, event)

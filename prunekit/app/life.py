@@ -24,7 +24,7 @@ from prunekit.app.naming import find_folder, run_name
 from prunekit.app.results import RESULTS, hyperparameters
 from prunekit.app.setting import Setting, Shared
 from prunekit.digests import digest
-from prunekit.errors import check_count
+from prunekit.errors import ArgumentError, check_count
 from prunekit.files import read_record
 from prunekit.folders import LOCK, clear, locked
 from prunekit.rank import is_rank_zero
@@ -55,6 +55,10 @@ class Run:
         self.config, self._identity = resolve(cfg)
         check_count("seed", self.config["seed"])
         check_count("dense_epochs", self.config["dense_epochs"], least=1)
+        for part in ("criterion", "segmentation"):
+            node = self.config.get(part)
+            if node is not None and not _is_read(node, self.config["callbacks"]):
+                log.warning("%s=%s changes nothing: no callback reads it", part, node.get("_target_"))
         controlled(self.config)  # refuses what cannot be one
         if self.config["threads"] is not None:
             check_count("threads", self.config["threads"], least=1)
@@ -106,8 +110,15 @@ class Run:
                 return results
             builder = Builder(self._references)
             parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home)
-            with builder.naming():
-                return phases.run(Setting(*parts, self._shown, self._given, builder, share), self._shared or Shared())
+            begun = (self.folder / CONFIG).exists()
+            try:
+                with builder.naming():
+                    setting = Setting(*parts, self._shown, self._given, builder, share)
+                    return phases.run(setting, self._shared or Shared())
+            except ArgumentError:
+                if not begun and is_rank_zero() and {path.name for path in self.folder.iterdir()} <= {LOCK, CONFIG}:
+                    (self.folder / CONFIG).unlink(missing_ok=True)  # there was no run
+                raise
 
     def _throw_away(self) -> None:
         """Delete what a run has left, and nothing else that somebody has named as its folder."""
@@ -126,3 +137,11 @@ class Run:
             got = f"{self.folder}, which holds run {theirs} while this is {self.config_hash}"
             accepted = "an empty folder or this run's own; resume=FOLDER alone goes on with the run that is there"
             raise ConfigError(self._folder_key, got, accepted)
+
+
+def _is_read(node: Any, within: Any) -> bool:
+    """Whether a node is there as it is, which it is where a callback refers to it."""
+    if node == within:
+        return True
+    parts = within.values() if isinstance(within, dict) else within if isinstance(within, list) else ()
+    return any(_is_read(node, part) for part in parts)

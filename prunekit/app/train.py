@@ -16,6 +16,7 @@ from prunekit.app.results import metric_in, summary_table, tested
 from prunekit.app.resume import resumed
 from prunekit.app.setting import Shared
 from prunekit.app.sweep import Outcome, in_sweep, jobs_per_gpu, run_job, summed_up
+from prunekit.app.typed_keys import keys_told
 from prunekit.rank import is_rank_zero
 
 _shared = Shared()  # of the jobs of a sweep that run in this process
@@ -70,7 +71,7 @@ _hydra_main = hydra.main(version_base="1.3", config_path="pkg://prunekit.conf", 
 
 def main() -> None:
     """Compose the config and run; after a sweep list what failed."""
-    with summed_up(), stopping.held():  # but for the work itself
+    with keys_told(), summed_up(), stopping.held():  # but for the work itself
         _hydra_main()
 
 
