@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class Checkpoints(Checkpoint):
         every_n_epochs: save at the end of every n-th epoch.
         every_n_steps: save after every n-th optimizer step as well; 0 for no such checkpoints.
         keep: how many to keep.
-        stamp: plain values that say which run wrote them, stored under ``prunekit``.
+        stamp: plain values that say which run wrote them, stored under ``prunekit``, with the ``seconds`` that training
+            has taken so far, in this process and those before.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Checkpoints(Checkpoint):
         self._seen = 0
         self._held = self._stepped = False
         self._random: dict[str, Any] | None = None
+        self._before, self._started = 0.0, time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save at the end of an epoch, and stop there if a signal asks for it."""
@@ -104,6 +107,7 @@ class Checkpoints(Checkpoint):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on with a checkpoint's random numbers, before pruning events and the next epoch's shuffling draw some."""
         self._restore(trainer)
+        self._started = time.perf_counter()
 
     def _is_due_step(self, trainer: pl.Trainer) -> bool:
         # A step not seen before: while gradients are accumulated for the next one, which no checkpoint holds, the
@@ -115,7 +119,8 @@ class Checkpoints(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Say which run wrote it, and which random numbers come next."""
-        checkpoint["prunekit"] = self.stamp
+        seconds = self._before + time.perf_counter() - self._started
+        checkpoint["prunekit"] = {**self.stamp, "seconds": seconds}
         states = [random_state(trainer.strategy.root_device)] * trainer.world_size
         if trainer.world_size > 1:
             torch.distributed.all_gather_object(states, states[0])
@@ -124,7 +129,8 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the states until everything is restored."""
+        """Keep the states until everything is restored, and the seconds that it took to come so far."""
+        self._before = float(checkpoint.get("prunekit", {}).get("seconds") or 0.0)
         self._random = checkpoint.get("random")
         if self._random is None or len(self._random["ranks"]) != trainer.world_size:
             self._random = None

@@ -96,6 +96,7 @@ class Curves(PruningObserver):
             f"dense_test_{self.metric.key}": self.dense_test,
             "loss": float(self._loss),
             "batches": self._batches,
+            "seconds": self.seconds,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -103,6 +104,7 @@ class Curves(PruningObserver):
         self.rows, self.events = state_dict["rows"], state_dict["events"]
         (self.dense_test,) = (value for name, value in state_dict.items() if name.startswith("dense_test_"))
         self._loss, self._batches = state_dict["loss"], state_dict["batches"]
+        self.seconds = state_dict.get("seconds", 0.0)  # which early checkpoints lack
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """See what the module is judged by."""

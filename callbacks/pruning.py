@@ -129,13 +129,19 @@ class Pruning(MaskHolder):
 
     def state_dict(self) -> dict[str, Any]:
         """The mask, what is held, and the rounds done, as plain tensors and numbers."""
-        counts = {"rounds_done": self.rounds_done, "removed": self.removed, "count": self.count}
+        counts = {
+            "rounds_done": self.rounds_done,
+            "removed": self.removed,
+            "count": self.count,
+            "seconds": self.seconds,
+        }
         return {"mask": dict(self.mask), "held": self.mask.held, **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a checkpoint's mask; it is held from the first step on."""
         self.mask, self.rounds_done = Mask(state_dict["mask"], state_dict["held"]), state_dict["rounds_done"]
         self.removed, self.count = state_dict["removed"], state_dict["count"]
+        self.seconds = state_dict.get("seconds", 0.0)  # which early checkpoints lack
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse a module that does not fit."""
@@ -203,6 +209,9 @@ class Pruning(MaskHolder):
         self.rounds_done += 1
         self.taken(pruned)
         hold(trainer, module)
+        for name, kept in self.mask.items():
+            if not kept.any() and bool(before[name].any()):
+                log.warning("%s: nothing is left of %s: no output tells samples apart any more", self.name, name)
         event = PruningEvent(self.name, self.rounds_done, trainer.current_epoch, before, before & self.mask)
         for observer in observers:
             observer.after_pruning(trainer, module, event)

@@ -25,6 +25,7 @@ from prunekit.digests import digest
 from prunekit.errors import ArgumentError, check_choice, check_count, owned_by
 from prunekit.models.backbone import FEATURES, FrozenBackbone
 from prunekit.precision import ieee
+from prunekit.threads import all_threads
 
 log = logging.getLogger("prunekit")
 SHOWN = 10
@@ -226,7 +227,7 @@ class ActionClips(InMemoryDataModule):
 
         @torch.no_grad()
         def encode(frames: Tensor) -> Tensor:
-            with ieee():
+            with ieee(), all_threads():
                 features: Tensor = encoder(frames.to(self.device)).cpu()
             return features
 

@@ -80,8 +80,12 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def read_list(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file in a source's ``lists_dir`` that are not empty, with their numbers; any line ends.
+def read_list(path: Path, argument: str = "lists_dir") -> Iterator[tuple[int, str]]:
+    """The lines of a list that are not empty, with their numbers; any line ends.
+
+    Args:
+        path: of the file.
+        argument: of the source, which says where it lies.
 
     Raises:
         ArgumentError: if the file cannot be read.
@@ -89,7 +93,8 @@ def read_list(path: Path) -> Iterator[tuple[int, str]]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError("lists_dir", f"{path} ({error})", "a folder with the data set's published lists") from error
+        accepted = "a folder with the data set's published lists" if argument == "lists_dir" else "a file with a list"
+        raise ArgumentError(argument, f"{path} ({error})", accepted) from error
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield number, line.strip()
@@ -102,17 +107,29 @@ class ClassFolders(ClipSource):
         clips_dir: the folder.
         source_pattern: a regular expression that finds, in a clip's file name, the video it was cut from: its first
             group if it has one, else what it matches. None: every clip is a video of its own.
+        train_list: a file with ``<class>/<clip>`` on each line, for a split of one's own, ``listed``.
+        test_list: likewise; both or none.
 
     Raises:
-        ArgumentError: if the pattern is none, or fits a clip's name nowhere.
+        ArgumentError: if the pattern is none, or fits a clip's name nowhere, or a list is no such file.
 
     Example:
         >>> ClassFolders("clips", source_pattern=r"^(.+)_part\d+").source("match3_part2.mp4")
         'match3'
     """
 
-    def __init__(self, clips_dir: str, source_pattern: str | None = None) -> None:
+    def __init__(
+        self,
+        clips_dir: str,
+        source_pattern: str | None = None,
+        train_list: str | None = None,
+        test_list: str | None = None,
+    ) -> None:
         self.clips_dir = Path(clips_dir)
+        self._lists = {TRAIN: train_list, TEST: test_list}
+        for part, other in ((TRAIN, test_list), (TEST, train_list)):
+            if self._lists[part] is None and other is not None:
+                raise ArgumentError(f"{part}_list", None, "a file, as there is one for the other part")
         try:
             self._pattern = None if source_pattern is None else re.compile(source_pattern)
         except re.error as error:
@@ -140,6 +157,25 @@ class ClassFolders(ClipSource):
     def classes(self) -> list[str]:
         """The folders' names, sorted."""
         return list(class_folders(self.clips_dir))
+
+    def official(self, number: int) -> Mapping[str, str]:
+        """The one split that the lists make, if they are given."""
+        parts: dict[str, str] = {}
+        for part, path in self._lists.items():
+            if path is None or number != 1:
+                continue
+            argument = f"{part}_list"
+            for line_number, line in read_list(Path(path), argument):
+                name = line.replace("\\", "/")
+                if name.count("/") != 1 or not all(name.split("/")):
+                    raise ArgumentError(
+                        argument, f"{path}, line {line_number}: {line}", "<class>/<clip> on a line", self
+                    )
+                if parts.setdefault(name, part) != part:
+                    raise ArgumentError(
+                        argument, f"{path}, line {line_number}: {name}, in {TRAIN} too", "one part", self
+                    )
+        return parts
 
 
 def leaked(train: Iterable[Clip], test: Sequence[Clip]) -> int:

@@ -1,5 +1,6 @@
 """Which clips are trained on and which test: by published lists, at random, or with no source video on both sides."""
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from prunekit.data_modules.clips import TEST, TRAIN, Clip, ClipSource, leaked
 from prunekit.errors import ArgumentError, check_choice, owned_by
 
-OFFICIAL = {"official1": 1, "official2": 2, "official3": 3}
+OFFICIAL = {"official1": 1, "official2": 2, "official3": 3, "listed": 1}
 SPLITS = (*OFFICIAL, "random", "grouped")
 FIFTHS = 5  # one of which tests: 80/20
 EXAMPLES = 3
+log = logging.getLogger("prunekit")
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ def make_split(source: ClipSource, split: str, seed: int, allow_missing: bool) -
 
     Args:
         source: whose clips.
-        split: ``official1`` to ``official3``: by the published lists. ``random``: a fifth of each class tests, as
-            drawn. ``grouped``: about a fifth of each class tests, and no source video is on both sides.
+        split: ``official1`` to ``official3``: by the published lists; ``listed``: by one's own. ``random``: a fifth of
+            each class tests, as drawn. ``grouped``: about a fifth of each class tests, and no source video is on both
+            sides.
         seed: of the drawing.
-        allow_missing: whether a list may name clips that are not on disk.
+        allow_missing: whether a list may name clips that are not on disk; of classes that are not there it may.
 
     Raises:
         ArgumentError: if the split is none of these, clips are missing, or a class has nothing to train on.
@@ -80,8 +83,16 @@ def by_list(clips: Sequence[Clip], parts: Mapping[str, str], allow_missing: bool
     if len(missing) == len(parts):
         got = f"lists of {len(parts)} clips, none of them on disk: {examples}; on disk: {clips[0].name}, ..."
         raise ArgumentError("source.lists_dir", got, "the lists of the clips in clips_dir")
-    if missing and not allow_missing:
-        got = f"false, and {len(missing)} of the {len(parts)} clips listed are not on disk: {examples}, ..."
+    there = {name.partition("/")[0] for name in on_disk}
+    lacking = [name for name in missing if name.partition("/")[0].casefold() in there]
+    absent = {name.partition("/")[0] for name in missing} - {name.partition("/")[0] for name in lacking}
+    if absent:  # a part of a data set, by classes
+        few = ", ".join(sorted(absent)[:EXAMPLES])
+        log.warning("of the classes listed %d are not on disk and left out: %s%s", len(absent), few,
+                    ", ..." if len(absent) > EXAMPLES else "")  # fmt: skip
+    if lacking and not allow_missing:
+        examples = ", ".join(lacking[:EXAMPLES])
+        got = f"false, and {len(lacking)} of the {len(parts)} clips listed are not on disk: {examples}, ..."
         raise ArgumentError("allow_missing", got, "true, or all clips in the source's clips_dir")
     found: dict[str, list[Clip]] = {TRAIN: [], TEST: []}
     for name, part in parts.items():

@@ -97,6 +97,6 @@ def read_record(path: Path, argument: str = "file") -> dict[str, Any] | None:
         return None
     except (ValueError, TypeError, RecursionError) as error:
         raise ArgumentError(
-            argument, f"{path} is damaged ({error})", "a whole file; delete it, or set force=true"
+            argument, f"{path} is damaged ({error})", "a whole file; delete it and run the same command again"
         ) from error
     return found

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ def locked(folder: Path, argument: str, wait: bool, share: Callable[[Any], Any] 
         folder: made if it is missing.
         argument: whose value the folder is, for messages.
         wait: whether to wait for another process or to refuse at once. The system frees a dead process's lock.
+            A folder that was made and in which nothing was written goes again with an ``ArgumentError``.
         share: gives all ranks what rank 0 hands it, where all of them are there: the others then wait until rank 0
             has the lock, however long that takes.
 
@@ -43,11 +44,17 @@ def locked(folder: Path, argument: str, wait: bool, share: Callable[[Any], Any] 
         yield
         return
     lock = FileLock(folder / LOCK)
+    new = new_folders(folder) if is_rank_zero() else []
     if is_rank_zero():
         _take(lock, folder, argument, wait=wait and share is None, refuse=not wait)
     try:
         with nullcontext() if share is None else locked_on_rank_zero(lock, share):
             yield
+    except ArgumentError:
+        if new and {path.name for path in folder.iterdir()} == {LOCK}:  # refused before anything was written
+            (folder / LOCK).unlink()
+            remove_empty(new)
+        raise
     finally:
         lock.release(force=True)
 
@@ -131,6 +138,18 @@ def _clear_leftovers(out: Path) -> None:
             if old.exists() and not out.exists():
                 old.rename(out)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def new_folders(folder: Path) -> list[Path]:
+    """Which folders making this one would make, from the inside out."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Delete folders, one after the other, up to the first in which there is something."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def clear(folder: Path) -> None:

@@ -48,6 +48,20 @@ class CheckpointFile:
                 got = f"{self.path} of another model ({name}: {self.shapes.get(name, 'absent')})"
                 raise ConfigError(key, got, f"a checkpoint of this model ({name}: {wanted.get(name, 'absent')})")
 
+    @property
+    def progress(self) -> str:
+        """How far it is, in words, such as ``epoch 3 and 12 batches``."""
+        loop = self.content["loops"]["fit_loop"]
+        begun = loop["epoch_progress"]["current"]["ready"] > self.epochs_done
+        batches = loop["epoch_loop.batch_progress"]["current"]["ready"] if begun else 0
+        return f"epoch {self.epochs_done}" + (f" and {batches} batches" if batches else "")
+
+    @property
+    def seconds(self) -> float | None:
+        """What training it has taken, over all processes; None if it does not say."""
+        found = self.stamp.get("seconds")
+        return float(found) if isinstance(found, int | float) else None
+
     def digest(self) -> str:
         """Twelve hex digits of the SHA-256 of the file."""
         with self.path.open("rb") as file:

@@ -25,6 +25,8 @@ TOP_LEVEL: dict[str, Any] = {
     "dense_callbacks": list[str],
     "ckpt_path": str | None,
     "run_dir": str | None,
+    "resume": str | None,
+    "trust": list[str] | None,
     "control": str | None,
     "force": bool,
     "reuse": bool,
@@ -127,7 +129,9 @@ def read_config(path: Path, key: str) -> DictConfig | None:
         return None
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         why = str(error).splitlines()[0]
-        raise ConfigError(key, f"{path} is damaged ({why})", "a whole file; delete it, or set force=true") from error
+        raise ConfigError(
+            key, f"{path} is damaged ({why})", "a whole file; delete it and run the same command again"
+        ) from error
     return found
 
 

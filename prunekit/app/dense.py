@@ -58,6 +58,7 @@ def dense_checkpoint(
     built = build_callbacks(config, stamp, builder)
     rehearse(config, module, data, built.values())
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
+    say_resumed(start, config["dense_epochs"])
     started = time.perf_counter()
     taken = dense_callbacks(config, built)
     if later := ", ".join(name for name in built if name not in taken):
@@ -68,7 +69,11 @@ def dense_checkpoint(
     fit(trainer, module, data, start)
     if is_rank_zero():
         curves = next(callback for callback in callbacks if isinstance(callback, Curves))
-        record = {"seconds": time.perf_counter() - started, f"test_{curves.metric.key}": curves.final_test}
+        before = start.seconds if start is not None else None
+        record = {
+            "seconds": (before or 0.0) + time.perf_counter() - started,
+            f"test_{curves.metric.key}": curves.final_test,
+        }
         write_record(folder / RECORD, record)
         list_checkpoints(folder / "checkpoints")[-1].replace(folder / CHECKPOINT)
         clear(folder / "checkpoints")
@@ -76,6 +81,12 @@ def dense_checkpoint(
     dense = newest_readable([folder / CHECKPOINT])
     assert dense is not None
     return dense
+
+
+def say_resumed(start: CheckpointFile | None, end: int) -> None:
+    """Tell from where training goes on."""
+    if start is not None:
+        log.info("resumed: training goes on after %s of %d, from %s", start.progress, end, start.path)
 
 
 def dense_callbacks(config: Config, built: dict[str, Callback]) -> dict[str, Callback]:

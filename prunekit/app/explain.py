@@ -23,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.app.build import build
 from prunekit.app.door import errors_told, quiet_lightning
+from prunekit.app.naming import run_folder
 from prunekit.app.rebuild import Rebuilt, rebuild
 from prunekit.app.trust import add_trust, require_trusted
 from prunekit.callbacks.images import add_png
@@ -187,7 +188,7 @@ def _table(areas: Areas) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command and explain."""
     parser = argparse.ArgumentParser(prog="prunekit explain", description="Show what a network went by.")
-    parser.add_argument("run", type=Path, help="folder of a finished run that pruned an image classifier")
+    parser.add_argument("run", type=run_folder, help="folder of a finished run that pruned an image classifier")
     parser.add_argument("--out", type=Path, help="a folder for figures and arrays; default: RUN/explain")
     words = "test images; default: the first of each class"
     parser.add_argument("--images", type=int, nargs="+", metavar="N", help=words)

@@ -24,6 +24,7 @@ from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.export_int8 import INT8, export_int8, int8_table
 from prunekit.app.export_int8 import TOLERANCE as INT8_TOLERANCE
 from prunekit.app.export_steps import export_steps, steps_table
+from prunekit.app.naming import run_folder
 from prunekit.app.rebuild import Rebuilt, rebuild
 from prunekit.app.trust import add_trust
 from prunekit.errors import ArgumentError
@@ -169,7 +170,7 @@ def check_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command and export."""
     parser = argparse.ArgumentParser(prog="prunekit export", description="Write a run's compact network.")
-    parser.add_argument("run", type=Path, help="folder of a finished run, with results.json")
+    parser.add_argument("run", type=run_folder, help="folder of a finished run, with results.json")
     parser.add_argument("--out", type=Path, help="a folder for the export; default: RUN/export")
     parser.add_argument("--streaming", action="store_true", help="also write step files, for streams")
     parser.add_argument("--int8", action="store_true", help="also write an int8 file, by ONNX Runtime's quantisation")

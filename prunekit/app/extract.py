@@ -9,6 +9,7 @@ from prunekit.app.devices import current, free_gpu
 from prunekit.app.door import errors_told
 from prunekit.app.errors import ConfigError
 from prunekit.app.sweep import Outcome, in_sweep, jobs_per_gpu, run_job, summed_up
+from prunekit.app.typed_keys import keys_told
 
 
 def extract_once(cfg: DictConfig) -> None:
@@ -46,7 +47,7 @@ _hydra_main = hydra.main(version_base="1.3", config_path="pkg://prunekit.conf", 
 
 def main() -> None:
     """Compose the config and compute; after a sweep over shards list what failed."""
-    with summed_up():
+    with keys_told(), summed_up():
         _hydra_main()
 
 

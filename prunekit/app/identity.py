@@ -6,7 +6,7 @@ from typing import Any
 from prunekit.digests import digest
 
 # Keys that say where things lie or what to do with a run that is there, not what the run is.
-NOT_IDENTITY = ("paths", "ckpt_path", "run_dir", "force", "reuse", "threads")
+NOT_IDENTITY = ("paths", "ckpt_path", "run_dir", "resume", "trust", "force", "reuse", "threads")
 # Settings of the data that say how it is computed, not what it is.
 NOT_DATA = ("device", "decoders", "shard")
 # Trainer settings that change what is shown, not what is computed; and the end, which follows from the schedule.

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from prunekit import gpu
 from prunekit.app.devices import accelerator
+from prunekit.app.thread_choice import share_of, take_share
 from prunekit.errors import check_count
 
 NAME = "hydra_plugins.prunekit"  # Hydra takes plugins from a package of this name alone
@@ -49,9 +50,10 @@ class Processes(Launcher):  # type: ignore[misc]
         processes = self.n_jobs if self.n_jobs > 0 else self._on_gpus() or effective_n_jobs(self.n_jobs)
         jobs = list(enumerate(job_overrides, start=initial_job_idx))
         given = (self.hydra_context, self.config, self.task_function, Singleton.get_state())
+        share = share_of(min(processes, len(jobs)))  # joblib would say so in its processes' environment
         parts = in_processes(jobs, processes)
         found = Parallel(n_jobs=processes, backend="loky", verbose=self.verbose)(
-            delayed(in_turn)(part, *given) for part in parts
+            delayed(in_turn)(part, share, *given) for part in parts
         )
         done = {number: result for part in found for number, result in part}
         return [done[number] for number, _ in jobs]
@@ -61,10 +63,11 @@ class Processes(Launcher):  # type: ignore[misc]
         return self.jobs_per_gpu * int(gpu.module().device_count()) if kind == gpu.KIND and gpu.available() else 0
 
 
-def in_turn(part: Jobs, *given: Any) -> list[tuple[int, JobReturn]]:
+def in_turn(part: Jobs, threads: int | None, *given: Any) -> list[tuple[int, JobReturn]]:
     """Do some jobs one after the other, in a process that has imported no more than what is needed for it."""
     from hydra_plugins.hydra_joblib_launcher._core import execute_job  # noqa: PLC0415 - likewise
 
+    take_share(threads)
     return [(number, execute_job(number, overrides, *given)) for number, overrides in part]
 
 

@@ -16,15 +16,17 @@ from prunekit.app.checkpoint_file import CheckpointFile, read_checkpoint
 from prunekit.app.config import read_config, references, resolve, with_references
 from prunekit.app.control import controlled
 from prunekit.app.devices import current, own_gpu
+from prunekit.app.differences import differences, typed
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import config_hash
 from prunekit.app.joining import join
-from prunekit.app.results import RESULTS
+from prunekit.app.naming import find_folder, run_name
+from prunekit.app.results import RESULTS, hyperparameters
 from prunekit.app.setting import Setting, Shared
 from prunekit.digests import digest
-from prunekit.errors import check_count
+from prunekit.errors import ArgumentError, check_count
 from prunekit.files import read_record
-from prunekit.folders import clear, locked
+from prunekit.folders import LOCK, clear, locked
 from prunekit.rank import is_rank_zero
 
 CONFIG = "config.yaml"
@@ -53,6 +55,10 @@ class Run:
         self.config, self._identity = resolve(cfg)
         check_count("seed", self.config["seed"])
         check_count("dense_epochs", self.config["dense_epochs"], least=1)
+        for part in ("criterion", "segmentation"):
+            node = self.config.get(part)
+            if node is not None and not _is_read(node, self.config["callbacks"]):
+                log.warning("%s=%s changes nothing: no callback reads it", part, node.get("_target_"))
         controlled(self.config)  # refuses what cannot be one
         if self.config["threads"] is not None:
             check_count("threads", self.config["threads"], least=1)
@@ -64,7 +70,10 @@ class Run:
                 # From another run's checkpoint it is another run: a plain one must not take its folder for its own.
                 self.config_hash = digest([self.config_hash, self._given.digest()])
         self.home = Path(self.config["paths"]["runs_dir"])
-        own = self.home / self.config["name"] / self.config_hash
+        changed = differences(self._identity)
+        self._shown = hyperparameters(self._identity, changed, typed())
+        name = run_name(self.config["seed"], changed, self.config_hash)
+        own = find_folder(self.home / self.config["name"], self.config_hash, name)
         self.folder = Path(self.config["run_dir"]).absolute() if self.config["run_dir"] else own
         self._folder_key = "run_dir" if self.config["run_dir"] else "paths.runs_dir"
         # As asked for: which GPU of several it gets is no part of it.
@@ -88,7 +97,7 @@ class Run:
         own = current(own_gpu(self.config["trainer"]))  # features too are computed there
         with own, locked(self.folder, self._folder_key, wait, share := join(self.config, self.folder)):
             if self.config["force"] and is_rank_zero():
-                clear(self.folder)
+                self._throw_away()
             if share is not None:
                 share(None)  # and so all ranks see what rank 0 has left there
             results: dict[str, Any] | None = read_record(self.folder / RESULTS, self._folder_key)
@@ -96,13 +105,28 @@ class Run:
             if results is not None:
                 if results.get("config_hash") != self.config_hash:
                     got = f"{self.folder}, whose {RESULTS} is of run {results.get('config_hash')}"
-                    raise ConfigError(self._folder_key, got, "this run's own, or force=true")
-                log.info("this run had finished; force=true would start it anew")
+                    raise ConfigError(self._folder_key, got, "this run's own, or another folder")
+                log.info("this run had finished: nothing is trained, its results are shown")
                 return results
             builder = Builder(self._references)
-            parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home, self._given)
-            with builder.naming():
-                return phases.run(Setting(*parts, builder, share), self._shared or Shared())
+            parts = (self.config, self._identity, self.config_hash, self._text, self.folder, self.home)
+            begun = (self.folder / CONFIG).exists()
+            try:
+                with builder.naming():
+                    setting = Setting(*parts, self._shown, self._given, builder, share)
+                    return phases.run(setting, self._shared or Shared())
+            except ArgumentError:
+                if not begun and is_rank_zero() and {path.name for path in self.folder.iterdir()} <= {LOCK, CONFIG}:
+                    (self.folder / CONFIG).unlink(missing_ok=True)  # there was no run
+                raise
+
+    def _throw_away(self) -> None:
+        """Delete what a run has left, and nothing else that somebody has named as its folder."""
+        others = [path for path in self.folder.iterdir() if path.name != LOCK]
+        if others and not any((self.folder / name).exists() for name in (CONFIG, RESULTS, "checkpoints", "dense")):
+            got = f"{self.folder}, which holds {others[0].name} and no run"
+            raise ConfigError("force", got, "false, or the folder of a run: force=true deletes all that is in it")
+        clear(self.folder)
 
     def _refuse_another_run(self) -> None:
         stored = read_config(self.folder / CONFIG, self._folder_key)
@@ -111,4 +135,13 @@ class Run:
         theirs = OmegaConf.select(stored, "config_hash")
         if theirs != self.config_hash:
             got = f"{self.folder}, which holds run {theirs} while this is {self.config_hash}"
-            raise ConfigError(self._folder_key, got, "an empty folder, this run's own, or force=true")
+            accepted = "an empty folder or this run's own; resume=FOLDER alone goes on with the run that is there"
+            raise ConfigError(self._folder_key, got, accepted)
+
+
+def _is_read(node: Any, within: Any) -> bool:
+    """Whether a node is there as it is, which it is where a callback refers to it."""
+    if node == within:
+        return True
+    parts = within.values() if isinstance(within, dict) else within if isinstance(within, list) else ()
+    return any(_is_read(node, part) for part in parts)

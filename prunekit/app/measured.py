@@ -66,6 +66,7 @@ def measured(
         **leave.provenance(),
         **({"data": report} if (report := getattr(data, "report", dict)()) else {}),
         "device": device.type if device.type == "cpu" else gpu.name(device),
+        "threads": torch.get_num_threads(),
         "seconds": {"train": seconds, "prune": sum(c.seconds for c in pruners), "test": curves.seconds},
         "metrics": {f"{when}/test_{metric.key}": value for when, value in tested.items()},
         **leave.described(metric),

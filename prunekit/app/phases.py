@@ -16,12 +16,14 @@ from prunekit.app.build import build_callbacks, build_model, build_trainer, fit,
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.control import controlled
 from prunekit.app.data import fingerprint
-from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, dense_record
+from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, dense_record, say_resumed
+from prunekit.app.differences import flat
 from prunekit.app.errors import ConfigError
 from prunekit.app.identity import content_digest, dense_hash
 from prunekit.app.kept import keep
 from prunekit.app.measured import measured, training
 from prunekit.app.setting import Setting, Shared
+from prunekit.app.thread_choice import choose_threads
 from prunekit.cache import Cache
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.checkpoints import Checkpoints, list_checkpoints
@@ -35,6 +37,7 @@ from prunekit.folders import clear_remains, locked
 from prunekit.metrics import ACCURACY, Metric, metric_of
 from prunekit.rank import is_rank_zero
 
+DENSE = ("model", "data", "seed", "dense_epochs", "trainer")  # what a dense network depends on
 log = logging.getLogger("prunekit")
 
 
@@ -47,12 +50,11 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
     told = control.described(setting.config)
     setting = setting._replace(config=controlled(setting.config), identity=controlled(setting.identity))
     config, folder, builder = setting.config, setting.folder, setting.builder
-    if config["threads"] is not None:
-        torch.set_num_threads(config["threads"])
     data = data_of(setting, shared)
     try:
         pl.seed_everything(config["seed"], workers=True, verbose=False)
         module = build_model(config["model"], getattr(data, "model_arguments", dict)(), builder)
+        choose_threads(module, config["threads"])
         device = checked(setting, module)
         stamp = {"config_hash": setting.config_hash, "config": setting.identity}
         of_data = fingerprint(data)
@@ -62,7 +64,8 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         sharing = config["reuse"] and setting.given is None
         dense_folder = (setting.home if sharing else folder) / "dense" / dense_id
         start = beginning(setting, module, dense_folder)
-        if start is None or start.epochs_done < config["dense_epochs"]:
+        of_start = told_of(setting, dense_id)
+        if trains := start is None or start.epochs_done < config["dense_epochs"]:
             with locked(dense_folder, "paths.runs_dir", wait=True, share=setting.share):
                 start = dense_checkpoint(config, stamp, module, data, dense_folder, start, builder)
         record = dense_record(dense_folder)
@@ -71,29 +74,35 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         )
         end = schedule_end(config, callbacks.values())
         trainer = build_trainer(config, folder, list(callbacks.values()), end, builder, start)
+        say_resumed(None if trains else start, end)
         clear_remains(folder)
         pl.seed_everything(config["seed"], workers=True, verbose=False)
         started = time.perf_counter()
         fit(trainer, module, data, start)
-        seconds = time.perf_counter() - started + record.get("seconds", 0.0)
+        before = None if trains else start.seconds
+        seconds = time.perf_counter() - started + (record.get("seconds", 0.0) if before is None else before)
         found = measured(setting, trainer, module, data, callbacks, shared, seconds)
-        found |= told | {"training": training(config, trainer, end, found["macs"]["dense"])}
+        found |= told | of_start | {"training": training(config, trainer, end, found["macs"]["dense"])}
         if trainer.is_global_zero:
             found |= keep(folder, dense_folder / CHECKPOINT, module, current_mask(trainer), start)
-            for logger in trainer.loggers:
-                shown = leave.hyperparameters(setting.identity)
-                if isinstance(logger, TensorBoardLogger):
-                    logger.log_hyperparams(shown, found["metrics"])
-                else:  # others take no metrics along
-                    logger.log_hyperparams(shown)
-                    logger.log_metrics(found["metrics"])
-                logger.finalize("success")
+            show_results(trainer, setting.shown, found["metrics"])
             found["config_digest"] = content_digest(yaml.safe_load(setting.text))
             (folder / "hparams.yaml").unlink(missing_ok=True)  # the logger's; config.yaml has more
             write_record(folder / leave.RESULTS, found)
         return found
     finally:
         data.trainer = None  # which would keep the network
+
+
+def show_results(trainer: pl.Trainer, shown: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Have loggers say what runs are compared by, and what came out."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(shown, metrics)
+        else:  # others take no metrics along
+            logger.log_hyperparams(shown)
+            logger.log_metrics(metrics)
+        logger.finalize("success")
 
 
 def data_of(setting: Setting, shared: Shared) -> Any:
@@ -139,6 +148,31 @@ def known(
     said = f"test_{metric.key}"
     dense = (setting.config["dense_epochs"], record[said]) if said in record else None
     return {"cache": Cache(setting.home / "shared", {"data": of_data}), "known": Known(own_rows=True, dense=dense)}
+
+
+def told_of(setting: Setting, dense_id: str) -> dict[str, Any]:
+    """What results say of another run's checkpoint that this one was told to go on from; nothing of its own.
+
+    Raises:
+        ConfigError: if it was trained for other epochs than this run trains before it prunes.
+    """
+    given = setting.given
+    if given is None or given.stamp.get("config_hash") == setting.config_hash:
+        return {}
+    theirs, ours = given.stamp.get("config"), setting.identity
+    trained = theirs["dense_epochs"] if isinstance(theirs, dict) else max(given.epochs_done, ours["dense_epochs"])
+    if trained != ours["dense_epochs"] and given.epochs_done > ours["dense_epochs"]:
+        got = f"{ours['dense_epochs']}, while {given.path} was trained for {trained} epochs before it was pruned"
+        raise ConfigError("dense_epochs", got, f"{trained}, or the checkpoint of as many epochs")
+    differs: dict[str, Any] = {}
+    if isinstance(theirs, dict) and given.stamp.get("dense_hash") != dense_id:
+        own, other = (flat({key: each.get(key) for key in DENSE}) for each in (ours, theirs))
+        differs = {key: [other.get(key), own.get(key)] for key in own.keys() | other.keys()}
+        differs = {key: pair for key, pair in sorted(differs.items()) if pair[0] != pair[1]}
+        words = ", ".join(f"{key}: {pair[0]} there, {pair[1]} here" for key, pair in differs.items())
+        log.warning("%s is of other settings (%s)", given.path, words or "other data or another device")
+    about = {"checkpoint": str(given.path), "epochs": given.epochs_done, "run": given.stamp.get("config_hash")}
+    return {"start": {**about, "differs": differs}}
 
 
 def beginning(setting: Setting, module: pl.LightningModule, dense_folder: Path) -> CheckpointFile | None:

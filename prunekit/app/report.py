@@ -1,4 +1,7 @@
-"""The door to a sweep's results: ``prunekit report FOLDER`` makes tables and figures of a folder of runs."""
+"""The door to a sweep's results: ``prunekit report FOLDER`` makes tables and figures of a folder of runs.
+
+A sweep's own folder, ``runs/sweeps/TIME``, stands for the runs of its jobs.
+"""
 
 import argparse
 import logging
@@ -33,7 +36,7 @@ def report(folder: Path, out: Path, pool: Sequence[str] = (), page: bool = False
     """Write the report of a folder of runs.
 
     Args:
-        folder: holds runs of one experiment, however deep.
+        folder: holds runs of one experiment, however deep; or a sweep's, for those of its jobs.
         out: a folder for ``report.md``, ``results.csv``, ``times.csv``, figures as PNG and SVG and ``tensorboard/``.
         pool: config keys whose values count as repetitions, as seeds do.
         page: whether to write ``report.html`` too, which can be sent by itself; of one run it is that run's.

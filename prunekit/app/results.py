@@ -12,11 +12,15 @@ from typing import Any
 from rich.table import Table
 from torch import nn
 
+from prunekit.app.differences import flat
+from prunekit.app.identity import NOT_IDENTITY
+from prunekit.app.naming import short_keys
 from prunekit.masks import Mask, overall_sparsity
 from prunekit.metrics import ACCURACY, Metric
 
 RESULTS = "results.json"
 SAID = ("key", "name", "higher_is_better", "share")
+NOT_COMPARED = (*NOT_IDENTITY, "name", "experiment", "sweep", "trainer", "logger", "hydra")
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scikit-image", "prunekit")
 
 
@@ -85,30 +89,27 @@ def tested(results: Mapping[str, Any], when: str) -> float | None:
     return value
 
 
-def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What one compares runs by: the seed, the network, the data and the pruning; nothing of how a run is shown.
+def hyperparameters(
+    config: Mapping[str, Any], found: Mapping[str, Any], typed: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """What one compares runs by: the seed, pruning rates, and what was changed; TensorBoard has a column for each.
+
+    Args:
+        config: resolved.
+        found: what differs from the experiment, by its key.
+        typed: keys that the command set; in a sweep a job that has an experiment's own value has its column too.
 
     Example:
-        >>> node = {"_target_": "x.Y", "rate": 0.5}
-        >>> config = {"seed": 0, "dense_epochs": 1, "model": {"_target_": "Z"}, "data": {}, "trainer": {}}
-        >>> hyperparameters({**config, "callbacks": {"l2_mask": node, "curves": {"_target_": "C"}}})
-        {'seed': 0, 'dense_epochs': 1, 'model': {}, 'data': {}, 'l2_mask': {'rate': 0.5}}
+        >>> config = {"seed": 0, "callbacks": {"l2_mask": {"rate": 0.5}, "curves": {}}, "data": {"batch_size": 10}}
+        >>> hyperparameters(config, {"data.batch_size": 10}, {"seed": None, "trainer": "cpu"})
+        {'seed': 0, 'l2_mask.rate': 0.5, 'data.batch_size': 10}
     """
-
-    def without_classes(node: Any) -> Any:
-        if not isinstance(node, dict):
-            return node
-        kept = {key: value for key, value in node.items() if not key.startswith("_") and not _is_path(value)}
-        return {key: without_classes(value) for key, value in kept.items()}
-
-    pruning = {name: node for name, node in config["callbacks"].items() if "rate" in node}
-    chosen = {key: config[key] for key in ("seed", "dense_epochs", "model", "data")}
-    return {key: without_classes(node) for key, node in {**chosen, **pruning}.items()}
-
-
-def _is_path(value: object) -> bool:
-    """Whether it is a path of the config whose value was replaced by its key, as in ``<cache_dir>/x``."""
-    return isinstance(value, str) and value.startswith("<")
+    values = flat(config)
+    rates = {f"callbacks.{name}.rate": node["rate"] for name, node in config["callbacks"].items() if "rate" in node}
+    also = {key: values.get(key, choice) for key, choice in typed.items() if key.partition(".")[0] not in NOT_COMPARED}
+    chosen = {key: value for key, value in {**rates, **also, **found}.items() if value is not None}
+    chosen = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in chosen.items()}
+    return {"seed": config["seed"], **short_keys({key: value for key, value in chosen.items() if key != "seed"})}
 
 
 def at_chance(results: Mapping[str, Any], accuracy: float) -> bool:

@@ -33,6 +33,7 @@ class Setting(NamedTuple):
         text: of ``config.yaml``.
         folder: the run's.
         home: of all runs.
+        shown: what runs are compared by, for loggers.
         given: the checkpoint that it was told to go on from; None for its own.
         builder: knows which object is which node's.
         share: gives all ranks a value of rank 0, if they have met.
@@ -44,6 +45,7 @@ class Setting(NamedTuple):
     text: str
     folder: Path
     home: Path
+    shown: dict[str, Any]
     given: CheckpointFile | None
     builder: Builder
     share: Callable[[Any], Any] | None = None

@@ -4,16 +4,18 @@ import atexit
 import gc
 import importlib.util
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -21,12 +23,14 @@ from omegaconf import DictConfig
 from prunekit import gpu, stopping
 from prunekit.app.door import describe
 from prunekit.app.errors import ConfigError
-from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan
+from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan, read_jobs
 from prunekit.app.launcher import register
+from prunekit.app.pictures import sweep_pictures
 from prunekit.app.ranks import watch_parent
 from prunekit.app.stops import stop_told
 from prunekit.app.writers import writers_silent
 from prunekit.errors import ArgumentError
+from prunekit.folders import new_folders, remove_empty
 
 EXTRAS = {"hydra_joblib_launcher": "sweeps", "hydra_submitit_launcher": "cluster", "hydra_ray_launcher": "ray"}
 atexit.register(gc.unfreeze)  # what the first job has set aside; libraries look for leaks after this
@@ -44,10 +48,12 @@ class Sweep(Callback):  # type: ignore[misc]
     """Hydra's view of the sweep: remembers where it writes, and refuses a launcher that is not installed."""
 
     folder: Path | None = None
+    made: ClassVar[list[Path]] = []  # it, and what it is in and was not there before
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Called in the process that starts the sweep, before any job."""
         Sweep.folder = Path(config.hydra.sweep.dir).absolute()
+        Sweep.made = new_folders(Sweep.folder)
         register()
         package = str(config.hydra.launcher._target_).split(".")[1]
         package = "hydra_joblib_launcher" if package == "prunekit" else package  # which ours builds on
@@ -137,6 +143,12 @@ def summed_up() -> Iterator[None]:
     with stop_told():
         try:
             yield
+        except HydraException:  # what was typed makes no config: there was no sweep
+            if Sweep.folder is not None and all(job["state"] == "not started" for job in read_jobs(Sweep.folder)):
+                shutil.rmtree(Sweep.folder, ignore_errors=True)
+                remove_empty(Sweep.made[1:])
+                Sweep.folder = None
+            raise
         finally:
             if Sweep.folder is not None:
                 jobs = gather(Sweep.folder)
@@ -161,3 +173,7 @@ def tell(jobs: list[Job], folder: Path) -> None:
     folders = sorted({str(Path(job["run"]).parent) for job in jobs if job["run"]})
     for runs in folders:
         print(f"report: prunekit report {runs}")
+    if len(folders) == 1:
+        print(f"of these jobs alone: prunekit report {folder}")
+    if shown := sweep_pictures(jobs, folder):
+        print(f"their {shown} last pictures: tensorboard --logdir {folder}")

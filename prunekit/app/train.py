@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -12,8 +13,10 @@ from prunekit.app.devices import check_one_device, free_gpu
 from prunekit.app.door import errors_told, quiet_lightning
 from prunekit.app.life import Run
 from prunekit.app.results import metric_in, summary_table, tested
+from prunekit.app.resume import resumed
 from prunekit.app.setting import Shared
 from prunekit.app.sweep import Outcome, in_sweep, jobs_per_gpu, run_job, summed_up
+from prunekit.app.typed_keys import keys_told
 from prunekit.rank import is_rank_zero
 
 _shared = Shared()  # of the jobs of a sweep that run in this process
@@ -27,7 +30,7 @@ def run_once(cfg: DictConfig) -> None:
             run_job(lambda number: _job(cfg, number))
         return
     with errors_told(), stopping.released():
-        run = Run(cfg)
+        run = Run(resumed(cfg, _words()))
         results = run.go()
     if is_rank_zero():
         console = Console(highlight=False, soft_wrap=True)
@@ -47,8 +50,12 @@ def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
     return [*commands, *([f"prunekit export {run.folder}"] if results["events"] else [])]
 
 
+def _words() -> list[str]:
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
 def _job(cfg: DictConfig, number: int) -> Outcome:
-    run = Run(cfg, _shared)
+    run = Run(resumed(cfg, _words()), _shared)
     check_one_device(run.config["trainer"])
     with free_gpu(run.config["trainer"], number, each=jobs_per_gpu()) as gpu:
         if gpu is not None:
@@ -64,7 +71,7 @@ _hydra_main = hydra.main(version_base="1.3", config_path="pkg://prunekit.conf", 
 
 def main() -> None:
     """Compose the config and run; after a sweep list what failed."""
-    with summed_up(), stopping.held():  # but for the work itself
+    with keys_told(), summed_up(), stopping.held():  # but for the work itself
         _hydra_main()
 
 

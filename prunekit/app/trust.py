@@ -11,9 +11,21 @@ from torch.optim.lr_scheduler import LRScheduler
 from prunekit.app.errors import ConfigError
 
 OWN = ("prunekit.models.", "prunekit.data_modules.", "prunekit.regions.segmentation.")
+# Of a run that is trained on: what a trainer is made of, and nothing of Lightning that runs what it is given.
+LIGHTNING = ("Trainer", "loggers.TensorBoardLogger", "loggers.CSVLogger")
+CALLBACKS = ("prunekit.callbacks.", "prunekit.criteria.", "prunekit.units.grouping.")
+OF_TRAINING = (*OWN, *CALLBACKS, *(f"pytorch_lightning.{name}" for name in LIGHTNING))
 
 
-def require_trusted(node: Any, key: str, where: str, trusted: Sequence[str] = ()) -> None:
+def require_trusted(
+    node: Any,
+    key: str,
+    where: str,
+    trusted: Sequence[str] = (),
+    own: Sequence[str] = OWN,
+    argument: str = "run",
+    how: str = "If that is your own code, add --trust {}",
+) -> None:
     """Refuse to build a node unless it names our own classes and torch's optimizers, or code that the user names.
 
     Our own are imported from where they are defined, so that no path leads through one of our modules to another
@@ -24,16 +36,19 @@ def require_trusted(node: Any, key: str, where: str, trusted: Sequence[str] = ()
         key: where it stands in the config.
         where: the run, for the message.
         trusted: modules, packages or full names of the user's own.
+        own: beginnings of names of ours, and full names of others' classes.
+        argument: whose value the run is, for the message.
+        how: a user trusts a package, in words.
 
     Raises:
         ConfigError: with the first name that is not trusted.
     """
     for name, found in _targets(node, key):
-        if not (_is_own(found) or any(f"{found}.".startswith(f"{prefix}.") for prefix in trusted)):
+        if not (_is_own(found, own) or any(f"{found}.".startswith(f"{prefix}.") for prefix in trusted)):
             got = f"{where}, whose config builds {found!r} ({name})"
             package = str(found).partition(".")[0]
-            accepted = "prunekit's own models and data; building anything else runs code that the run names. "
-            raise ConfigError("run", got, accepted + f"If that is your own code, add --trust {package}")
+            accepted = "prunekit's own classes; building anything else runs code that the run names. "
+            raise ConfigError(argument, got, accepted + how.format(package))
 
 
 def add_trust(parser: ArgumentParser) -> None:
@@ -54,12 +69,15 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:
             yield from _targets(value, f"{key}[{number}]")
 
 
-def _is_own(name: Any) -> bool:
+def _is_own(name: Any, own: Sequence[str] = OWN) -> bool:
+    if name in own:
+        return True
     module, _, attribute = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if module in ("torch.optim", "torch.optim.lr_scheduler"):
         found = getattr(import_module(module), attribute, None)
         return isinstance(found, type) and issubclass(found, Optimizer | LRScheduler)
-    if not f"{module}.".startswith(OWN) or not all(part.isidentifier() for part in module.split(".")):
+    ours = f"{module}.".startswith(tuple(each for each in own if each.endswith(".")))
+    if not ours or not all(part.isidentifier() for part in module.split(".")):
         return False
     try:
         found = getattr(import_module(module), attribute, None)

@@ -5,6 +5,7 @@ number and a share at each tile, and a legend.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from skimage.util import montage
 
 from prunekit.regions.neurons import MOSTLY_KEPT, MOSTLY_REMOVED, neuron_groups, neuron_rates
 
+LARGE, MIDDLE = 17, 13  # points of letters: TensorBoard shows a picture at a third of its size first
 GAP = 8  # pixels between tiles: room for a caption
 PAPER = (0.16, 0.16, 0.18)
 NAVY, BLUE, WINE, RED = "#101a4d", "#6f9bff", "#4d1010", "#ff6f6f"
@@ -106,7 +108,7 @@ def draw_rates(kept: Kept, base: Kept | None, title: str) -> Figure:
     if base is not None:
         panels.append(("of the weights that the L2 mask had left", neuron_rates(kept, base)))
     figure = Figure(figsize=(5.5 * len(panels), 4.6), dpi=100, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(textwrap.fill(title, 46 * len(panels)), fontsize=MIDDLE)
     for axes, (counted, rates) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         groups = neuron_groups(rates)
         words = (f"at most 40 % removed: {groups['at_most_40']:.0%} of neurons",
@@ -118,8 +120,10 @@ def draw_rates(kept: Kept, base: Kept | None, title: str) -> Figure:
         axes.set(
             title=f"counted {counted}", xlabel="removed share of a neuron's weights", ylabel="neurons", xlim=(0, 1)
         )
+        for text in (axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels(), *axes.get_yticklabels()):
+            text.set_fontsize(MIDDLE)
         handles = [Patch(color=span[2], alpha=0.3, label=label) for span, label in zip(spans, words, strict=True)]
-        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False, fontsize=9)
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=MIDDLE)
     return figure
 
 
@@ -134,7 +138,8 @@ def _tiles(images: NDArray[Any], kept: Kept, title: str, words: Mapping[str, str
     axes = figure.subplots()
     axes.imshow(mosaic, interpolation="nearest")
     axes.set_axis_off()
-    axes.set_title(f"{title}\none tile = one neuron: its number and the share of its weights removed", fontsize=11)
+    below = "one tile = one neuron: its number and the share of its weights removed"
+    axes.set_title(f"{textwrap.fill(title, 68)}\n{below}", fontsize=LARGE)
     letters = 72 * figure.get_figwidth() * 0.85 / (columns * (width + GAP)) * GAP * 0.7
     for neuron, rate in enumerate(neuron_rates(kept)):
         row, column = divmod(neuron, columns)
@@ -142,5 +147,5 @@ def _tiles(images: NDArray[Any], kept: Kept, title: str, words: Mapping[str, str
         axes.text(left, top, f"{neuron}  {rate:.0%}", color="white", fontsize=letters, va="center")
     if words is not None:
         handles = [Patch(facecolor=colour, edgecolor="0.4", label=text) for colour, text in words.items()]
-        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(handles), fontsize=10)
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(handles), fontsize=LARGE)
     return figure, axes

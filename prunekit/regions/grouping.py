@@ -17,6 +17,8 @@ from prunekit.regions.labels import region_neurons, region_sizes
 from prunekit.regions.saliency import weight_saliency
 from prunekit.regions.segmentation import Connected, Segmentation
 
+CHANNELS = (1, 3, 4)  # of grey, colour, and colour with opacity
+
 
 class Regions(Grouping):
     """What a segmentation cuts the kept weights into, found anew each time; each neuron's are within it.
@@ -93,6 +95,9 @@ def check_image_shape(image_shape: Sequence[int]) -> tuple[int, ...]:
     if len(sides) not in (2, 3) or not all(type(side) is int and side > 0 for side in sides):
         accepted = "[height, width] of the input images, or [channels, height, width]"
         raise ArgumentError("image_shape", sides, accepted)
+    if len(sides) == 3 and sides[2] in CHANNELS and min(sides[:2]) > max(CHANNELS):
+        turned = [sides[2], *sides[:2]]
+        raise ArgumentError("image_shape", sides, f"channels first, as images lie in memory: {turned}")
     return tuple(sides)
 
 

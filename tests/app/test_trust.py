@@ -21,7 +21,8 @@ from prunekit.app.export import main as export_main
 from prunekit.app.identity import config_hash
 from prunekit.app.life import Run
 from prunekit.app.rebuild import rebuild
-from prunekit.app.trust import _is_own, _targets, require_trusted
+from prunekit.app.resume import PARTS
+from prunekit.app.trust import OF_TRAINING, _is_own, _targets, require_trusted
 from tests.conftest import SHORT, compose_config
 
 
@@ -176,3 +177,5 @@ def test_all_that_our_own_configs_name_is_trusted():
             names = {name for _, name in _targets(config[part], part)}
             assert config[part]["_target_"] in names
             assert all(_is_own(name) for name in names), names
+        for part in PARTS:
+            require_trusted(config.get(part), part, "run", own=OF_TRAINING)

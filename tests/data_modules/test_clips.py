@@ -147,6 +147,32 @@ def test_class_folders_take_any_video_and_sort(tmp_path):
         ClassFolders(str(touch(tmp_path / "empty", "a.mp4"))).clips()
 
 
+def test_class_folders_take_lists_for_a_fixed_split(tmp_path):
+    touch(tmp_path / "clips", "a/1.mp4", "a/2.mp4", "b/1 x.mp4", "b/2.mp4", "b/3.mp4")
+    train, test = tmp_path / "train.txt", tmp_path / "test.txt"
+    train.write_text("a/1.mp4\r\nb/1 x.mp4\r\n\r\n")
+    test.write_text("a\\2.mp4\nb/2.mp4\n")
+    source = ClassFolders(str(tmp_path / "clips"), train_list=str(train), test_list=str(test))
+    made = make_split(source, "listed", 0, allow_missing=False)
+    assert [clip.name for clip in made.train] == ["a/1.mp4", "b/1 x.mp4"]
+    assert [clip.name for clip in made.test] == ["a/2.mp4", "b/2.mp4"]
+    assert made.unused == 1
+    assert source.official(2) == {}
+    for text, message in (
+        ("a/1.mp4", "test_list: got .*line 1: a/1.mp4, in train too"), ("../../x/y.mp4", "test_list: .*<class>/<clip>"),
+        ("1.mp4", "test_list: got .*line 1: 1.mp4'; accepted: <class>/<clip>"),
+        ("a/9.mp4", "allow_missing: got 'false"),
+    ):  # fmt: skip
+        test.write_text(text)
+        with pytest.raises(ArgumentError, match=f"^{message}"):
+            make_split(source, "listed", 0, allow_missing=False)
+    test.unlink()
+    with pytest.raises(ArgumentError, match=r"^test_list: got .*No such file"):
+        make_split(source, "listed", 0, allow_missing=False)
+    with pytest.raises(ArgumentError, match=r"^test_list: got None"):
+        ClassFolders(str(tmp_path), train_list=str(train))
+
+
 def test_the_published_lists_are_read_whole(real_data):
     ucf = Ucf101(str(real_data / "ucf101" / "clips"), str(real_data / "ucf101" / "ucfTrainTestlist"))
     assert len(ucf.classes()) == 101

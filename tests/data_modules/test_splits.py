@@ -34,6 +34,17 @@ def clips(classes=3, sources=10, takes=2):
     return [clip(f"c{c}", f"s{s:02}", t) for c in range(classes) for s in range(sources) for t in range(takes)]
 
 
+def test_classes_that_are_not_on_disk_are_said_and_clips_that_are_not_are_refused(caplog):
+    own = clips(classes=2)
+    parts = {each.name: "test" if each.source.endswith("s00") else "train" for each in own}
+    others = {f"C{c}/{each}.mp4": "train" for c in range(7, 12) for each in "ab"}
+    made = make_split(Listed(own, parts | others), "official1", 0, allow_missing=False)
+    assert (len(made.train) + len(made.test), made.missing) == (len(own), 10)
+    assert "of the classes listed 5 are not on disk and left out: C10, C11, C7, ..." in caplog.text
+    with pytest.raises(ArgumentError, match=r"^allow_missing: got 'false, and 1 of the 51 clips listed .*: c1/gone"):
+        make_split(Listed(own, parts | others | {"c1/gone.mp4": "test"}), "official1", 0, allow_missing=False)
+
+
 @pytest.mark.parametrize("split", ["random", "grouped"])
 def test_a_drawn_split_is_a_fifth_of_each_class(split):
     made = make_split(Listed(clips()), split, seed=3, allow_missing=False)

@@ -68,7 +68,7 @@ def test_a_damaged_results_file_is_named(short_run, content):
     run = short_run()
     run.go()
     (run.folder / "results.json").write_text(content)
-    with pytest.raises(ArgumentError, match=r"results\.json is damaged .* delete it, or set force=true"):
+    with pytest.raises(ArgumentError, match=r"results\.json is damaged .* delete it and run the same command again"):
         short_run().go()
     short_run("force=true").go()
 

@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from prunekit.callbacks.checkpoints import list_checkpoints
 from prunekit.digests import digest
@@ -53,7 +54,11 @@ def test_a_run_leaves_what_the_design_says(short_run):
     assert [s.value for s in shown.Scalars("final/test_acc")] == pytest.approx([results["metrics"]["final/test_acc"]])
     assert "_hparams_/session_start_info" in shown.summary_metadata
     stored = OmegaConf.load(run.folder / "config.yaml")
-    assert stored.config_hash == run.config_hash == run.folder.name
+    assert stored.config_hash == run.config_hash == run.folder.name.rpartition("__")[2]
+    shown = shown.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    hparams = HParamsPluginData.FromString(shown).session_start_info.hparams
+    assert (hparams["l2_mask.rate"].number_value, hparams["dense_epochs"].number_value) == (0.5, 2)
+    assert not [key for key in hparams if "batch_size" in key]
     assert stored.callbacks.region_mean_mask.start_epoch == 2
 
 

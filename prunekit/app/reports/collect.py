@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 from rich.progress import track
 
-from prunekit.app.jobs import read_jobs
+from prunekit.app.jobs import JOBS, Job, read_jobs
 from prunekit.app.reports.labels import CRITERION, name_criteria, name_segmentations, varies
 from prunekit.app.reports.run import CONFIG, CONTROLS, CURVE, NEURONS, ORDER, RATE, SEED, Columns, Run, points, read_run
 from prunekit.app.results import metric_in
@@ -19,6 +19,7 @@ from prunekit.metrics import ACCURACY, Metric
 
 COUNTS = ("alive", "regions", "median_region")  # no shares
 MEASURES = ("sparsity", *NEURONS)  # beside the metric
+PLACE = "place"  # of a run, among its results
 MOST_COMBINATIONS = 100_000  # beyond these no grid is filled in to see what is missing
 
 
@@ -34,6 +35,7 @@ class Runs(NamedTuple):
         constant: config keys that do not, with their values.
         problems: runs that have not finished or cannot be read, a line each.
         metric: what the networks are judged by.
+        swept: ``config_hash`` of the runs that the last sweep made; all count where that is not known.
     """
 
     experiment: str
@@ -43,6 +45,7 @@ class Runs(NamedTuple):
     constant: dict[str, Any]
     problems: list[str]
     metric: Metric = ACCURACY
+    swept: frozenset[str] = frozenset()
 
     @property
     def names(self) -> Columns:
@@ -56,7 +59,7 @@ class Runs(NamedTuple):
 
 
 def collect(folder: Path) -> Runs:
-    """Read all runs in ``folder``, however deep.
+    """Read all runs in ``folder``, however deep; if it is a sweep's, those of its jobs and no others.
 
     Raises:
         ArgumentError: if there is no finished run, or there are runs of several experiments or metrics.
@@ -65,9 +68,13 @@ def collect(folder: Path) -> Runs:
         raise ArgumentError("folder", str(folder), "a folder of runs, such as runs/<experiment>")
     found: dict[str, Run] = {}
     problems = []
-    for path in track(sorted(folder.rglob(CONFIG)), description="runs", transient=True):
+    jobs = last_sweep(folder)
+    own = {Path(job["run"]) for job in jobs if job["run"]}
+    places = {place / CONFIG for place in own} if (folder / JOBS).exists() else folder.rglob(CONFIG)
+    for path in track(sorted(places), description="runs", transient=True):
         try:
             run = read_run(path.parent)
+            run.results[PLACE] = path.parent.absolute()
         except FileNotFoundError:
             problems.append(f"not finished: {path.parent}; its command continues it")
         except (ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
@@ -75,7 +82,7 @@ def collect(folder: Path) -> Runs:
         else:
             if found.setdefault(run.results["config_hash"], run) is not run:
                 problems.append(f"left out: {path.parent}, a copy of a run that is there")
-    problems += unfinished_jobs(folder)
+    problems += unfinished(jobs)
     if not found:
         raise ArgumentError("folder", f"{folder}, with no finished run ({len(problems)} others)", "a folder of runs")
     names = sorted({run.results["experiment"] for run in found.values()})
@@ -86,7 +93,8 @@ def collect(folder: Path) -> Runs:
     if len(metrics) > 1:
         got = f"{folder}, with runs judged by {' and by '.join(sorted(metric.name for metric in metrics))}"
         raise ArgumentError("folder", got, "runs that are judged by one metric, in a folder of their own")
-    return _tabulate(names[0], list(found.values()), problems)._replace(metric=metrics.pop())
+    swept = frozenset(key for key, run in found.items() if run.results[PLACE] in own)
+    return _tabulate(names[0], list(found.values()), problems)._replace(metric=metrics.pop(), swept=swept)
 
 
 def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
@@ -102,7 +110,9 @@ def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
     for leader in leaders:
         axes = [key for key in axes if values[key] is leader or values[key] != leader]
     rows = [
-        {"config_hash": results["config_hash"], SEED: results["seed"], **{key: config.get(key) for key in axes}, **row}
+        {"run": results[PLACE].name, "config_hash": results["config_hash"], SEED: results["seed"]}
+        | {key: config.get(key) for key in axes}
+        | row
         for (config, results), own in zip(found, made, strict=True)
         for row in own
     ]
@@ -151,9 +161,11 @@ def _latencies(latency: Mapping[str, Mapping[str, float | None]]) -> dict[str, f
 def missing(runs: Runs) -> list[dict[str, Any]] | None:
     """Combinations of the values seen, seeds included, that have no row; None if there are too many to go through.
 
-    Criteria combine with the orders and granularities that they are seen in.
+    Where a sweep is known its values count: a run that somebody made beside it is no part of its grid. Criteria
+    combine with the orders and granularities that they are seen in.
     """
-    columns = {name: list(map(plain, runs.table[name])) for name in runs.keys}
+    table = runs.table[runs.table["config_hash"].isin(runs.swept)] if runs.swept else runs.table
+    columns = {name: list(map(plain, table[name])) for name in runs.keys}
     if math.prod(len(set(column)) for column in columns.values()) > MOST_COMBINATIONS:
         return None
     there = set(zip(*columns.values(), strict=True))
@@ -182,18 +194,25 @@ def pooled(runs: Runs, keys: Sequence[str]) -> Runs:
     return runs._replace(table=table, axes=[key for key in runs.axes if key not in keys])
 
 
-def unfinished_jobs(folder: Path) -> list[str]:
-    """Jobs that did not finish of the last sweep that made runs in ``folder``, a line each."""
+def last_sweep(folder: Path) -> list[Job]:
+    """The jobs of a sweep's folder, or of the last sweep that made runs in ``folder``; none if there is none."""
+    if (folder / JOBS).exists():
+        return read_jobs(folder)
     for sweep in sorted(folder.absolute().parent.glob("sweeps/*"), reverse=True):
         jobs = read_jobs(sweep)
         if any(job["run"] and Path(job["run"]).is_relative_to(folder.absolute()) for job in jobs):
-            lines = []
-            for job in jobs:
-                if job["state"] != "finished":
-                    why = f": {job['error']}" if job["error"] else ""
-                    lines.append(f"{job['state']} in the last sweep: {' '.join(job['overrides'])}{why}")
-            return lines
+            return jobs
     return []
+
+
+def unfinished(jobs: Sequence[Job]) -> list[str]:
+    """Jobs of the last sweep that did not finish, a line each."""
+    lines = []
+    for job in jobs:
+        if job["state"] != "finished":
+            why = f": {job['error']}" if job["error"] else ""
+            lines.append(f"{job['state']} in the last sweep: {' '.join(job['overrides'])}{why}")
+    return lines
 
 
 def plain(value: Any) -> Any:

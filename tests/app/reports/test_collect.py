@@ -208,6 +208,29 @@ def test_jobs_of_the_last_sweep_that_did_not_finish_are_told(tmp_path):
     assert collect(runs / "units").problems == [told[0], told[2]]
 
 
+def test_a_run_beside_a_sweep_is_reported_and_makes_it_no_less_whole(tmp_path):
+    runs = tmp_path / "runs"
+    write_grid(runs / "units")
+    sweep = runs / "sweeps" / "1"
+    folders = sorted((runs / "units").iterdir())
+    jobs.plan(sweep, [["rate=x"]] * len(folders))
+    for number, folder in enumerate(folders):
+        jobs.leave(sweep, {**jobs.new_job(number, [], "finished"), "run": str(folder)})
+    jobs.gather(sweep)
+    write(runs / "units" / "alone", 7, 0.5, ("l1_norm", "ascending", 0.33))
+    found = collect(runs / "units")
+    assert (len(found.table), missing(found)) == (25, [])
+    assert state(found)[0].startswith("All combinations")
+    assert "alone" in set(found.table["run"])
+    of_jobs = collect(sweep)
+    assert (len(of_jobs.table), of_jobs.experiment, of_jobs.problems) == (24, "units", [])
+    report(sweep, tmp_path / "report")
+    assert "l1_norm" not in (tmp_path / "report" / "results.csv").read_text()
+    (folders[0] / "results.json").unlink()
+    (problem,) = collect(sweep).problems
+    assert problem.startswith(f"not finished: {folders[0]}")
+
+
 def test_a_criterion_that_has_one_order_lacks_nothing_in_the_other(tmp_path):
     write_grid(tmp_path)
     for seed, rate in product([0, 1, 2], [0.2, 0.6]):
