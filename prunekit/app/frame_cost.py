@@ -94,12 +94,11 @@ def _of_clips(data: Any) -> dict[str, Any]:
     clips, found, picture = data.made_split.train, [], None
     for clip in clips[:: max(1, len(clips) // CLIPS)][:CLIPS]:
         start = time.thread_time()
-        taken = [
-            each.picture for each in stream_frames(str(clip.path), data.sampling.size, Fraction(between), Counts())
-        ]
-        found += [(time.thread_time() - start) / len(taken)] if taken else []
-        pictures = taken[-1:] or pictures
-    if not pictures:
+        frames = stream_frames(str(clip.path), data.sampling.size, Fraction(between), Counts())
+        if taken := [each.picture for each in frames]:
+            found.append((time.thread_time() - start) / len(taken))
+            picture = taken[-1]
+    if picture is None:
         raise ValueError("no training clip gives a frame")
     return {"every": between, "decoding": statistics.median(found), "picture": picture}
 
