@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 from prunekit.step_files import STEP
 from prunekit.streams import Stream, load_stream
+from tests.app import long_stream
 from tests.app.live_export import write_export
 from tests.data_modules.test_stream_frames import write_ts
 from tests.data_modules.videos import write_levels
@@ -188,3 +190,14 @@ def test_a_pipe_that_stalls_ends_with_a_message(export, tmp_path):
     assert process.returncode == 2
     assert err == f"error: {tmp_path / 'pipe'}: it has stalled: nothing came for 2 seconds\n"
     assert "frames looked at" in out
+
+
+@pytest.mark.slow
+def test_a_long_stream_takes_no_more_memory_nor_time_and_says_what_one_pass_says(tmp_path):
+    found = long_stream.watch(600, tmp_path)
+    assert "15,000, 48x32" in found.summary
+    assert len(found.said) > 10
+    assert [one[:2] for one in found.said] == [one[:2] for one in found.wanted]
+    assert [one[2] for one in found.said] == pytest.approx([one[2] for one in found.wanted], abs=0.06)
+    assert max(found.memory[2:]) - found.memory[1] < 8e6
+    assert statistics.median(found.seconds[4:]) < 1.5 * statistics.median(found.seconds[:4])
