@@ -129,7 +129,9 @@ def test_int8_files_are_measured_beside_float32(new_run, miniature, capsys, monk
         assert one["int8"]["file_bytes"] < one["float32"]["file_bytes"]
         assert 0 <= one["int8"]["changed"] <= 0.5
     check = json.loads((run.folder / "results.json").read_text())["metrics"]
-    assert found["pruned"]["float32"]["test_acc"] == pytest.approx(check["final/test_acc"])
+    for network, when in (("pruned", "final"), ("dense", "dense")):
+        assert found[network]["float32"]["test_acc"] == pytest.approx(check[f"{when}/test_acc"])
+    assert found["dense"]["float32"]["file_bytes"] > 1.5 * found["pruned"]["float32"]["file_bytes"]
     x = torch.rand(1, 3, 512)
     assert 0 < (load_stream(out, "int8").step(x) - load_stream(out).step(x)).abs().max() < 0.1
     monkeypatch.setattr("prunekit.app.export_int8._share_equal", lambda pairs: 0.9)

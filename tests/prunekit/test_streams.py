@@ -23,7 +23,8 @@ from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.shrunk import Shrunk
 from prunekit.step_files import STEP, STEP_ONNX, STEP_PT2, save_step
-from prunekit.step_trials import step_network
+from prunekit.step_trials import apart_in_parts, step_network
+from prunekit.stepping import run_on
 from prunekit.streams import BY
 from prunekit.units.compaction import difference
 from tests.prunekit.networks_of_steps import Case, Odd, Own, cases
@@ -157,6 +158,24 @@ def test_examples_that_do_not_do_are_refused():
         step_network(Own().eval(), torch.randn(1, 9, 4))
 
 
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_a_part_that_is_no_number_is_not_near(part):
+    network = RecognizerNetwork(nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)).eval()
+    stepped, calls = step_network(network), []
+
+    def run(given):
+        out, *states = run_on(stepped.step, given)
+        calls.append(out)
+        return [out * float("nan") if len(calls) == part + 1 else out, *states]
+
+    apart = apart_in_parts(run, network, stepped, (2, 3, 2))
+    assert not apart <= 1e9
+    assert len(calls) == 3
+    network.head.bias.data.fill_(float("nan"))
+    with pytest.raises(ArgumentError, match="outputs that differ by nan"):
+        step_network(network)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     torch.manual_seed(1)
@@ -236,6 +255,7 @@ HOSTILE = {
     "no type": [["lstm.h", [1, None, 4], "__class__"]],
     "twice": [STATES[0], STATES[0]],
     "no list": 5,
+    "huge together": [[f"{n}.h", [1, None, 2**25], "float32"] for n in range(3)],
 }  # fmt: skip
 DAMAGES = {
     "no step.json": (lambda folder: (folder / STEP).unlink(), "whose step.json cannot be read .FileNotFound"),
