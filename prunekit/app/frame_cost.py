@@ -56,25 +56,25 @@ def frame_cost(
         rivals = {"dense": network}
         if recurrent:
             rivals["compact"] = compact(network, network_links(network, recurrent)).module
+        own = getattr(module, "backbone", None)
+        if isinstance(own, FrameEncoder):  # trained along
+            encoder, how = copy.deepcopy(own).cpu().eval(), "own"
+        else:
+            encoder, how = data.backbone.build(), str(data.backbone.recipe())
+        alike = known.setdefault(f"frame {how} {data.sampling} {data.made_split.train[0].path}", {})
         with _one_thread():
-            return {"frame": _measured(rivals, _encoder(module, data), data, known)}
+            return {"frame": _measured(rivals, encoder, data, alike)}
     except Exception as error:  # it must not cost what the run has computed
         log.warning("what a frame costs is not known: %s: %s", type(error).__name__, error)
         return {}
 
 
-def _encoder(module: nn.Module, data: Any) -> FrameEncoder:
-    """What makes features of frames: the data's, or the network's own that was trained along."""
-    own = getattr(module, "backbone", None)
-    return copy.deepcopy(own).cpu() if isinstance(own, FrameEncoder) else data.backbone.build()
-
-
 @torch.no_grad()
 def _measured(
-    networks: dict[str, nn.Module], encoder: FrameEncoder, data: Any, known: dict[str, Any]
+    networks: dict[str, nn.Module], encoder: FrameEncoder, data: Any, alike: dict[str, Any]
 ) -> dict[str, Any]:
-    key = f"frame {data.backbone.recipe()} {data.sampling} {data.made_split.train[0].path}"
-    alike = known[key] = known.get(key) or _of_clips(data)
+    if not alike:
+        alike |= _of_clips(data)
     frame = torch.from_numpy(alike["picture"])[None]
     features = encoder(frame)[None].to(next(networks["dense"].parameters()).dtype)
     rivals: dict[str, Callable[[], object]] = {"backbone": partial(encoder, frame)}

@@ -7,6 +7,7 @@ import torch
 
 from prunekit.app import frame_cost
 from prunekit.app.frame_cost import frame_cost as cost
+from prunekit.models.backbone import FrameEncoder
 from prunekit.stepping import StepNetwork
 from tests.conftest import go_and_keep
 
@@ -91,8 +92,9 @@ def test_what_cannot_be_measured_costs_no_results(finished, monkeypatch, caplog)
 
 def test_a_backbone_that_was_trained_along_is_the_one_that_is_timed(finished, timed):
     _, module, data = finished
-    module.backbone = data.backbone.build()
-    marks = []
-    module.backbone.register_forward_hook(lambda *a: marks.append(1))
-    cost(module, PAIRS, data, {})
-    assert marks
+    known, marks = {}, []
+    assert cost(module, PAIRS, data, known)["frame"]["seconds"]["backbone"] == 1.0
+    module.backbone = FrameEncoder("untrained", "", trainable=True)
+    module.backbone.register_forward_hook(lambda encoder, *a: marks.append(encoder.training))
+    assert cost(module, PAIRS, data, known)["frame"]["seconds"]["backbone"] == 2.0
+    assert set(marks) == {False}
