@@ -23,6 +23,7 @@ from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.shrunk import Shrunk
 from prunekit.step_files import STEP, STEP_ONNX, STEP_PT2, save_step
+from prunekit.step_programs import OPEN
 from prunekit.step_trials import apart_in_parts, step_network
 from prunekit.stepping import run_on
 from prunekit.streams import BY
@@ -151,6 +152,21 @@ def test_a_program_for_one_number_of_sequences_is_not_kept(tmp_path, caplog):
     assert "no step.pt2" in caplog.text
 
 
+@pytest.mark.parametrize("wrong", [1, 3])
+def test_a_program_that_is_wrong_for_some_number_of_sequences_is_not_kept(wrong, tmp_path, caplog, monkeypatch):
+    network = RecognizerNetwork(nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)).eval()
+    stepped = step_network(network)
+
+    def run(given):
+        out, *states = run_on(stepped.step, given)
+        return [out + 0.01 * (len(out) == wrong), *states]
+
+    monkeypatch.setitem(OPEN, STEP_PT2, lambda content, states: (run, stepped.step.states))
+    save_compact(tmp_path, network)
+    assert set(save_step(tmp_path, network)["files"]) <= {STEP_ONNX}
+    assert f"no {STEP_PT2}: ValueError: its outputs differ by 0.01" in caplog.text
+
+
 def test_examples_that_do_not_do_are_refused():
     with pytest.raises(ArgumentError, match=r"example: got .*does not take \(7, 7, 6\)"):
         step_network(Own().eval())
@@ -243,6 +259,7 @@ LYING = {
     "another width": [["lstm.h", [1, None, 5], "float32"], *STATES[1:]],
     "another type": [["lstm.h", [1, None, 4], "float64"], *STATES[1:]],
     "another layer": [["head.h", [1, None, 4], "float32"], *STATES[1:]],
+    "no layer of it": [[f"x.{number}", *state[1:]] for number, state in enumerate(STATES)],
 }  # fmt: skip
 HOSTILE = {
     "no states": [],
@@ -277,7 +294,7 @@ def test_damaged_and_hostile_descriptions_are_refused(damage, whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "e")
     spoil, message = DAMAGES[damage]
     spoil(folder)
-    for by in WAYS if damage != "another layer" else ("weights", "onnx"):  # states have no names in the other
+    for by in ("weights", "onnx") if "layer" in damage else WAYS:  # states have no names in the other
         with pytest.raises(ArgumentError, match=f"folder: got .*{message}"):
             load_stream(folder, by)
 
