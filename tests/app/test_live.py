@@ -200,14 +200,16 @@ def test_a_signal_ends_a_stream_with_its_summary(name, export, tmp_path):
 def test_a_process_that_is_stopped_for_a_while_goes_on(export, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     whole = write_ts(tmp_path / "a.ts", GREYS).read_bytes()
-    process = started(export, tmp_path / "pipe", "--patience", "2")
+    process = started(export, tmp_path / "pipe", "--patience", "4")
     with (tmp_path / "pipe").open("wb") as pipe:
         pipe.write(whole[: len(whole) // 2])
         pipe.flush()
         assert "Dark" in process.stdout.readline()
+        time.sleep(0.5)  # nothing comes any more, and it has seen that
         process.send_signal(signal.SIGSTOP)
-        time.sleep(4)
+        time.sleep(6)
         process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)  # long enough to see how late it is
         pipe.write(whole[len(whole) // 2 :])
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
