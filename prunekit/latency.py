@@ -7,7 +7,12 @@ from collections.abc import Callable, Mapping
 from prunekit.gpu import wait
 
 
-def medians(rivals: Mapping[str, Callable[[], object]], repeats: int, warm: bool = False) -> dict[str, float]:
+def medians(
+    rivals: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warm: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """The median seconds of each rival over ``repeats`` turns; a first turn of each warms up and does not count.
 
     What a GPU still has to do when a call returns is waited for.
@@ -17,6 +22,7 @@ def medians(rivals: Mapping[str, Callable[[], object]], repeats: int, warm: bool
         repeats: turns that count.
         warm: whether each call is made twice in a turn and the second one timed, so that a processor's caches hold what
             they hold when nothing else is called in between.
+        clock: seconds; ``time.thread_time`` leaves out what others did meanwhile on a processor that is shared.
 
     Example:
         >>> list(medians({"nothing": lambda: None, "a sum": lambda: sum(range(9))}, repeats=3))
@@ -28,9 +34,9 @@ def medians(rivals: Mapping[str, Callable[[], object]], repeats: int, warm: bool
             if warm:
                 rival()
             wait()
-            started = time.perf_counter()
+            started = clock()
             rival()
             wait()
             if turn > 0:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}

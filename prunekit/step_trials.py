@@ -143,10 +143,13 @@ def apart_in_parts(run: Runner, network: nn.Module, stepped: Stepped, chunks: Se
         stepped: how, and an example.
         chunks: the steps of each part.
         batch: sequences at a time.
+
+    Returns:
+        The largest difference; NaN if one is, and infinity for outputs of another shape.
     """
     x = stepped.example.narrow(1 - stepped.time, 0, min(batch, stepped.example.shape[1 - stepped.time])).contiguous()
     states: Sequence[Tensor] = [state.zeros(x.shape[1 - stepped.time]).to(x.device) for state in stepped.step.states]
-    done, worst = 0, 0.0
+    done, found = 0, []
     for chunk in chunks:
         out, *states = run([x.narrow(stepped.time, done, chunk).contiguous(), *states])
         done += chunk
@@ -154,5 +157,5 @@ def apart_in_parts(run: Runner, network: nn.Module, stepped: Stepped, chunks: Se
         wanted = wanted.narrow(stepped.time, done - chunk, chunk) if stepped.each else wanted
         if out.shape != wanted.shape:
             return float("inf")
-        worst = max(worst, difference(wanted, out))
-    return worst
+        found.append(difference(wanted, out))
+    return float(torch.tensor(found, dtype=torch.float64).max())  # which a NaN is, unlike Python's

@@ -99,9 +99,10 @@ def load_stream(folder: str | Path, by: str = "weights", into: nn.Module | None 
     run: Runner
     if by == "weights":
         network = load_compact(folder, into)
-        names = {state.name.rpartition(".")[0]: None for state in states}
-        step = StepNetwork(network, [name for name in names if name in recurrent_names(network)])
-        run, found = partial(run_on, step), step.states
+        names = dict.fromkeys(state.name.rpartition(".")[0] for state in states)
+        own = [name for name in names if name in recurrent_names(network)]
+        step = StepNetwork(network, own)
+        run, found = partial(run_on, step), step.states if own else []
     else:
         content = _content(folder / BY[by], said["files"].get(BY[by]))
         run, found = OPEN[BY[by]](content, states)

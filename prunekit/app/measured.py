@@ -13,6 +13,7 @@ from prunekit import gpu
 from prunekit.accounting import account
 from prunekit.app import results as leave
 from prunekit.app.config import Config
+from prunekit.app.frame_cost import frame_cost
 from prunekit.app.setting import Setting, Shared
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.events import PruningObserver
@@ -53,6 +54,7 @@ def measured(
         held = sum(int((value != 0).sum()) for value in mask.held.values())
         pairs = recurrent(callbacks.values())
         cost = account(module, mask.removed() - held, pairs, example, predict, known=shared.costs)
+    cost |= frame_cost(module, pairs if curves.events else [], data, shared.costs)
     reports = {
         name: report
         for name, callback in callbacks.items()

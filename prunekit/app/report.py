@@ -18,6 +18,7 @@ from prunekit.app.door import errors_told
 from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
 from prunekit.app.reports.cost_figures import draw_costs, draw_training
 from prunekit.app.reports.figures import draw_areas, draw_grains, draw_settings, draw_units
+from prunekit.app.reports.frame_figures import of_frames
 from prunekit.app.reports.html_page import run_page, sweep_page
 from prunekit.app.reports.labels import CRITERION, SEGMENTATION
 from prunekit.app.reports.page import bokeh_there
@@ -63,6 +64,8 @@ def report(folder: Path, out: Path, pool: Sequence[str] = (), page: bool = False
         head += [f"Each value of {' and '.join(pool)} counts as a repetition, as each seed does; n counts both.", ""]
     part = _of_units if CRITERION in runs.table else _of_settings
     text, figures = part(runs, out / "tensorboard")
+    of_whole, drawn = of_frames(runs)
+    text, figures = [*text, *of_whole], figures | drawn
     for name, figure in figures.items():
         written += save_figure(figure, out / name)
         text += ["", f"![{name}]({name}.png)"]

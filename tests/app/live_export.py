@@ -14,8 +14,11 @@ CLASSES = ["Dark", "Bright"]
 BETWEEN = 0.08  # seconds: every second frame of 25
 
 
-def write_export(folder: Path) -> Path:
-    """A recogniser that says Bright where pictures are bright, as far as random features tell."""
+def write_export(folder: Path, gates: tuple[float, float, float, float] = (4.0, -4.0, 0.0, 4.0)) -> Path:
+    """A recogniser that says Bright where pictures are bright, as far as random features tell.
+
+    Its gates are open or closed by these biases; as they are by default it keeps nothing from frame to frame.
+    """
     torch.manual_seed(0)
     network = plain_network(Recognizer(512, 2, partial(torch.optim.Adam), units=4, hidden=3))
     encoder = FrozenBackbone(UNTRAINED, "").build()
@@ -26,7 +29,7 @@ def write_export(folder: Path) -> Path:
             parameter.zero_()
         network.lstm.weight_ih_l0[8:12] = (bright - dark) / (bright - dark).square().sum() * 6  # the candidates
         network.lstm.bias_ih_l0[8:12] = -network.lstm.weight_ih_l0[8] @ (bright + dark) / 2
-        network.lstm.bias_hh_l0.copy_(torch.tensor([4.0, -4.0, 0.0, 4.0]).repeat_interleave(4))  # keeps nothing
+        network.lstm.bias_hh_l0.copy_(torch.tensor(gates).repeat_interleave(4))
         network.head.hidden.weight.fill_(1.0)
         network.head.output.weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 3) * 3)
         network.head.hidden.bias.zero_()

@@ -1,26 +1,34 @@
 """A recogniser that looks at a stream: it says what it sees as it changes, and how the stream ended."""
 
+import io
 import json
 import os
+import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 
-from prunekit.app.live import Live
+from prunekit.app.live import Live, summary
 from prunekit.app.live_reader import LiveReader
 from prunekit.app.predict import Predictor
 from prunekit.app.predict import main as predict_main
 from prunekit.data_modules.frames import read_frames
+from prunekit.data_modules.stream_frames import Counts
 from prunekit.digests import digest
 from prunekit.errors import ArgumentError
 from prunekit.step_files import STEP
 from prunekit.streams import Stream, load_stream
+from tests.app import long_stream
 from tests.app.live_export import write_export
 from tests.data_modules.test_stream_frames import write_ts
 from tests.data_modules.videos import write_levels
@@ -94,10 +102,39 @@ def test_what_goes_wrong_with_a_source_is_said(export, tmp_path, capsys):
     assert "frames looked at" in out
     joined = tmp_path / "joined.ts"
     sizes = [write_ts(tmp_path / f"{n}.ts", GREYS, size) for n, size in enumerate([(32, 48), (64, 64)])]
-    joined.write_bytes(b"".join(path.read_bytes() for path in sizes))
+    joined.write_bytes(b"".join(path.read_bytes() for path in [*sizes, sizes[0]]))
     code, out, err = run(export, joined, capsys=capsys)
     assert code == 0
-    assert "the source's frames are now 64x64; they are stretched" in err
+    assert err.count("the source's frames are now 64x64; they are stretched") == 1
+    assert err.count("stretched") == 1  # said once, however often it changes
+    (tmp_path / "none.y4m").write_bytes(long_stream.header())
+    code, out, err = run(export, tmp_path / "none.y4m", capsys=capsys)
+    assert (code, err) == (2, f"error: {tmp_path / 'none.y4m'}: it holds no frame\n")
+
+
+def test_a_camera_is_watched_as_it_goes_and_frames_that_come_too_soon_are_dropped(export, capsys, monkeypatch):
+    step = Stream.step
+    monkeypatch.setattr(Stream, "step", lambda self, x: (time.sleep(0.15), step(self, x))[1])  # six a second
+    camera = "lavfi:color=white:size=64x48:rate=25:duration=2,realtime"  # by the way of any of FFmpeg's devices
+    code, out, err = run(export, camera, "--every", "0.04", capsys=capsys)
+    assert (code, err) == (0, "")
+    assert "Bright" in out
+    assert "50, 64x48" in out
+    looked, dropped = (int(re.search(rf"frames {words} +│ ([0-9]+)", out)[1]) for words in ("looked at", "dropped"))
+    assert looked + dropped == 50
+    assert dropped > 10
+
+
+def test_the_summary_has_medians_and_what_all_but_one_in_twenty_stay_below():
+    times = [0.001 * number for number in range(100, 0, -1)]
+    live = SimpleNamespace(steps=100, between=Fraction(1, 5), seconds={"decoding": times, "network": [0.25]})
+    reader = SimpleNamespace(counts=Counts(), dropped=7)
+    console = Console(width=100, file=io.StringIO())
+    console.print(summary(live, reader, 4.0))
+    out = console.file.getvalue()
+    assert "50.5 ms median, 95.0 ms at 95 %" in out
+    assert "250.0 ms median, 250.0 ms at 95 %" in out
+    assert "0.0 decoded, 25.0 looked at" in out
 
 
 def test_exports_that_are_no_streams_are_refused(export, tmp_path, capsys):
@@ -163,14 +200,16 @@ def test_a_signal_ends_a_stream_with_its_summary(name, export, tmp_path):
 def test_a_process_that_is_stopped_for_a_while_goes_on(export, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     whole = write_ts(tmp_path / "a.ts", GREYS).read_bytes()
-    process = started(export, tmp_path / "pipe", "--patience", "2")
+    process = started(export, tmp_path / "pipe", "--patience", "4")
     with (tmp_path / "pipe").open("wb") as pipe:
         pipe.write(whole[: len(whole) // 2])
         pipe.flush()
         assert "Dark" in process.stdout.readline()
+        time.sleep(0.5)  # nothing comes any more, and it has seen that
         process.send_signal(signal.SIGSTOP)
-        time.sleep(4)
+        time.sleep(6)
         process.send_signal(signal.SIGCONT)
+        time.sleep(0.5)  # long enough to see how late it is
         pipe.write(whole[len(whole) // 2 :])
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
@@ -188,3 +227,14 @@ def test_a_pipe_that_stalls_ends_with_a_message(export, tmp_path):
     assert process.returncode == 2
     assert err == f"error: {tmp_path / 'pipe'}: it has stalled: nothing came for 2 seconds\n"
     assert "frames looked at" in out
+
+
+@pytest.mark.slow
+def test_a_long_stream_takes_no_more_memory_nor_time_and_says_what_one_pass_says(tmp_path):
+    found = long_stream.watch(600, tmp_path)
+    assert "15,000, 48x32" in found.summary
+    assert len(found.said) > 10
+    assert [one[:2] for one in found.said] == [one[:2] for one in found.wanted]
+    assert [one[2] for one in found.said] == pytest.approx([one[2] for one in found.wanted], abs=0.06)
+    assert max(found.memory[2:]) - found.memory[1] < 8e6
+    assert statistics.median(found.seconds[4:]) < 1.5 * statistics.median(found.seconds[:4])

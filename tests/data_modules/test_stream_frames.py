@@ -2,6 +2,8 @@
 
 import os
 import threading
+import time
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -174,3 +176,48 @@ def test_frames_that_find_others_waiting_are_dropped_or_wait(tmp_path):
                     pass
         assert len(frames) + reader.dropped == 20
         assert (reader.dropped > 10) == drop
+
+
+def test_two_frames_wait_and_no_more(tmp_path):
+    reader = LiveReader(str(write_levels(tmp_path / "a.mp4", GREYS)), SIZE, Fraction(1, 25), drop=False, patience=5)
+    frames = iter(reader)
+    next(frames)
+    time.sleep(0.5)  # a network that takes its time
+    assert (
+        reader.counts.decoded <= 1 + 2 + 1 + 1
+    )  # looked at, waiting, in hand, and the next, whose begin is waited for
+    assert len(list(frames)) == 19
+
+
+def test_a_source_of_which_nothing_is_looked_at_has_not_stalled():
+    camera = "lavfi:color=white:size=48x32:rate=25:duration=1.5,realtime"
+    reader = LiveReader(camera, SIZE, Fraction(100), drop=True, patience=0.6)
+    assert list(reader) == []
+    assert reader.counts.decoded > 30
+
+
+def test_a_reader_that_nobody_reads_from_ends():
+    reader = LiveReader("lavfi:color=white:size=48x32:rate=25", SIZE, Fraction(1, 25), drop=False, patience=5)
+    frames = iter(reader)
+    assert read_levels([next(frames).picture]) == [255]
+    frames.close()
+    reader.join(5)
+    assert not reader.is_alive()
+
+
+@pytest.mark.parametrize("form", ["matroska", "nut", "mpegts", "yuv4mpegpipe"])
+def test_a_pipe_that_is_cut_off_gives_what_came_before(form, tmp_path):
+    path = tmp_path / "a"
+    with av.open(str(path), "w", format=form) as container:
+        codec = {"mpegts": "mpeg2video", "yuv4mpegpipe": "wrapped_avframe"}.get(form, "mpeg4")
+        stream = container.add_stream(codec, rate=Fraction(25))
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for picture in levels(GREYS, SIZE):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    whole = path.read_bytes()
+    thread, counts = pour(tmp_path / "pipe", whole[: len(whole) * 2 // 3]), Counts()
+    with suppress(ClipError):  # not every container can tell a cut from an end
+        taken(tmp_path / "pipe", Fraction(1, 25), counts)
+    assert 5 < counts.decoded < 20
+    thread.join()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from prunekit.app.export import CHECK, _portable, export
 from prunekit.app.export import main as export_main
+from prunekit.app.export_int8 import _dense
 from prunekit.app.predict import Predictor
 from prunekit.app.predict import main as predict_main
 from prunekit.app.rebuild import rebuild
@@ -129,7 +130,11 @@ def test_int8_files_are_measured_beside_float32(new_run, miniature, capsys, monk
         assert one["int8"]["file_bytes"] < one["float32"]["file_bytes"]
         assert 0 <= one["int8"]["changed"] <= 0.5
     check = json.loads((run.folder / "results.json").read_text())["metrics"]
-    assert found["pruned"]["float32"]["test_acc"] == pytest.approx(check["final/test_acc"])
+    for network, when in (("pruned", "final"), ("dense", "dense")):
+        assert found[network]["float32"]["test_acc"] == pytest.approx(check[f"{when}/test_acc"])
+    dense = _dense(rebuild(run.folder))
+    assert (dense.lstm.weight_hh_l0 != 0).any(1).all()  # of accuracies so few clips tell nothing
+    assert found["dense"]["float32"]["file_bytes"] > 1.5 * found["pruned"]["float32"]["file_bytes"]
     x = torch.rand(1, 3, 512)
     assert 0 < (load_stream(out, "int8").step(x) - load_stream(out).step(x)).abs().max() < 0.1
     monkeypatch.setattr("prunekit.app.export_int8._share_equal", lambda pairs: 0.9)

@@ -22,7 +22,11 @@ def test_an_lstm_becomes_int8_and_stays_near(tmp_path, caplog):
     caplog.clear()
     quantize(tmp_path / STEP_ONNX, tmp_path / STEP_INT8)
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
-    kinds = [node.op_type for node in onnx.load(tmp_path / STEP_INT8).graph.node]
+    graph = onnx.load(tmp_path / STEP_INT8).graph
+    kinds = [node.op_type for node in graph.node]
+    sizes = {each.name: list(each.dims) for each in graph.initializer}
+    scales = [sizes[name] for node in graph.node if "LSTM" in node.op_type for name in node.input if "scale" in name]
+    assert scales == [[1, 4 * 64]] * 4  # one for each output of both layers' two matrices
     assert kinds.count("DynamicQuantizeLSTM") == 2
     assert not {"LSTM", "Gemm", "MatMul"} & set(kinds)
     assert (tmp_path / STEP_INT8).stat().st_size < 0.4 * (tmp_path / STEP_ONNX).stat().st_size

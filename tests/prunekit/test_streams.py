@@ -23,7 +23,9 @@ from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.shrunk import Shrunk
 from prunekit.step_files import STEP, STEP_ONNX, STEP_PT2, save_step
-from prunekit.step_trials import step_network
+from prunekit.step_programs import OPEN
+from prunekit.step_trials import apart_in_parts, step_network
+from prunekit.stepping import run_on
 from prunekit.streams import BY
 from prunekit.units.compaction import difference
 from tests.prunekit.networks_of_steps import Case, Odd, Own, cases
@@ -150,11 +152,44 @@ def test_a_program_for_one_number_of_sequences_is_not_kept(tmp_path, caplog):
     assert "no step.pt2" in caplog.text
 
 
+@pytest.mark.parametrize("wrong", [1, 3])
+def test_a_program_that_is_wrong_for_some_number_of_sequences_is_not_kept(wrong, tmp_path, caplog, monkeypatch):
+    network = RecognizerNetwork(nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)).eval()
+    stepped = step_network(network)
+
+    def run(given):
+        out, *states = run_on(stepped.step, given)
+        return [out + 0.01 * (len(out) == wrong), *states]
+
+    monkeypatch.setitem(OPEN, STEP_PT2, lambda content, states: (run, stepped.step.states))
+    save_compact(tmp_path, network)
+    assert set(save_step(tmp_path, network)["files"]) <= {STEP_ONNX}
+    assert f"no {STEP_PT2}: ValueError: its outputs differ by 0.01" in caplog.text
+
+
 def test_examples_that_do_not_do_are_refused():
     with pytest.raises(ArgumentError, match=r"example: got .*does not take \(7, 7, 6\)"):
         step_network(Own().eval())
     with pytest.raises(ArgumentError, match=r"example: got .*accepted: two sequences or more of 7 steps"):
         step_network(Own().eval(), torch.randn(1, 9, 4))
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_a_part_that_is_no_number_is_not_near(part):
+    network = RecognizerNetwork(nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)).eval()
+    stepped, calls = step_network(network), []
+
+    def run(given):
+        out, *states = run_on(stepped.step, given)
+        calls.append(out)
+        return [out * float("nan") if len(calls) == part + 1 else out, *states]
+
+    apart = apart_in_parts(run, network, stepped, (2, 3, 2))
+    assert not apart <= 1e9
+    assert len(calls) == 3
+    network.head.bias.data.fill_(float("nan"))
+    with pytest.raises(ArgumentError, match="outputs that differ by nan"):
+        step_network(network)
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +259,7 @@ LYING = {
     "another width": [["lstm.h", [1, None, 5], "float32"], *STATES[1:]],
     "another type": [["lstm.h", [1, None, 4], "float64"], *STATES[1:]],
     "another layer": [["head.h", [1, None, 4], "float32"], *STATES[1:]],
+    "no layer of it": [[f"x.{number}", *state[1:]] for number, state in enumerate(STATES)],
 }  # fmt: skip
 HOSTILE = {
     "no states": [],
@@ -236,6 +272,7 @@ HOSTILE = {
     "no type": [["lstm.h", [1, None, 4], "__class__"]],
     "twice": [STATES[0], STATES[0]],
     "no list": 5,
+    "huge together": [[f"{n}.h", [1, None, 2**25], "float32"] for n in range(3)],
 }  # fmt: skip
 DAMAGES = {
     "no step.json": (lambda folder: (folder / STEP).unlink(), "whose step.json cannot be read .FileNotFound"),
@@ -257,7 +294,7 @@ def test_damaged_and_hostile_descriptions_are_refused(damage, whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "e")
     spoil, message = DAMAGES[damage]
     spoil(folder)
-    for by in WAYS if damage != "another layer" else ("weights", "onnx"):  # states have no names in the other
+    for by in ("weights", "onnx") if "layer" in damage else WAYS:  # states have no names in the other
         with pytest.raises(ArgumentError, match=f"folder: got .*{message}"):
             load_stream(folder, by)
 

@@ -12,7 +12,20 @@ from rich.progress import track
 
 from prunekit.app.jobs import JOBS, Job, read_jobs
 from prunekit.app.reports.labels import CRITERION, name_criteria, name_segmentations, varies
-from prunekit.app.reports.run import CONFIG, CONTROLS, CURVE, NEURONS, ORDER, RATE, SEED, Columns, Run, points, read_run
+from prunekit.app.reports.run import (
+    CONFIG,
+    CONTROLS,
+    CURVE,
+    NEURONS,
+    ORDER,
+    RATE,
+    SEED,
+    Columns,
+    Run,
+    frame_columns,
+    points,
+    read_run,
+)
 from prunekit.app.results import metric_in
 from prunekit.errors import ArgumentError
 from prunekit.metrics import ACCURACY, Metric
@@ -124,6 +137,7 @@ def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
     axes += [CURVE] if any(CURVE in row for row in rows) else []
     times = [
         {"config_hash": r["config_hash"], "device": r["device"], **r["seconds"], **_latencies(r.get("latency", {}))}
+        | frame_columns(r)
         for _, r in found
     ]
     constant = {key: column[0] for key, column in values.items() if not varies(column)}

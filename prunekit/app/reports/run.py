@@ -131,6 +131,14 @@ def points(run: Run) -> list[dict[str, Any]]:
     return rows if masks or curves or of else [measured]
 
 
+def frame_columns(results: dict[str, Any]) -> dict[str, float]:
+    """What a run's results say of a frame of a stream, as columns of times; nothing where they do not."""
+    frame = results.get("frame")
+    return (
+        {f"frame_{key}": value for key, value in {"every": frame["every"], **frame["seconds"]}.items()} if frame else {}
+    )
+
+
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
     """A run's config, flat, without where it lies and how it is shown; paths in values have their keys' names."""
     paths = {str(value): name for name, value in config["paths"].items()}
