@@ -74,8 +74,8 @@ def report(folder: Path, out: Path, pool: Sequence[str] = (), page: bool = False
     write_text(out / "report.md", "\n".join([*head, *text, *tail]))
     if page:
         one = (folder / CONFIG).exists()
-        drawn = [path for path in written if path.suffix == ".png"]
-        content = run_page(folder) if one else sweep_page(folder, runs, [*head, *text], drawn)
+        pictures = [path for path in written if path.suffix == ".png"]
+        content = run_page(folder) if one else sweep_page(folder, runs, [*head, *text], pictures)
         written.append(write_text(out / "report.html", content))
     return [out / "report.md", *written]
 

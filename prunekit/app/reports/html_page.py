@@ -55,11 +55,12 @@ def run_page(folder: Path) -> str:
 def commands(folder: Path) -> list[str]:
     """The commands that made the runs of a folder, as Hydra has written them down; paths as they were typed there."""
     found = []
-    for path in sorted(folder.absolute().parent.glob("sweeps/*/multirun.yaml")):
+    own = folder / "multirun.yaml"  # where it is a sweep's
+    for path in [own] if own.exists() else sorted(folder.absolute().parent.glob("sweeps/*/multirun.yaml")):
         try:
             words = yaml.safe_load(path.read_text())["hydra"]["overrides"]["task"]
         except (OSError, yaml.YAMLError, KeyError, TypeError):
             continue
-        if f"experiment={folder.name}" in words:
+        if path == own or f"experiment={folder.name}" in words:
             found.append(f"- prunekit train -m {' '.join(map(str, words))}")
     return ["## Commands", "", *dict.fromkeys(found)] if found else []
