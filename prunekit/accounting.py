@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunekit.exports import serialized
-from prunekit.latency import medians
+from prunekit.latency import Timing, medians, timings
 from prunekit.precision import ieee
 from prunekit.units.compaction import compact, difference
 from prunekit.units.links import network_links
@@ -104,21 +104,22 @@ def _costs(networks: dict[str, nn.Module], example: Any, predict: Predict) -> di
         "parameters": {name: _count(network) for name, network in networks.items()},
         "macs": {name: macs(network, example, predict) for name, network in networks.items()},
         "file_bytes": {name: len(serialized(network)) for name, network in networks.items()},
-        "latency": {name: {size: found[name] for size, found in times.items()} for name in networks},
+        "latency": {name: {size: t and t[name].median for size, t in times.items()} for name in networks},
+        "latency_quartiles": {name: {size: t and [*t[name][1:]] for size, t in times.items()} for name in networks},
     }
 
 
 @torch.no_grad()
-def _latency(networks: dict[str, nn.Module], example: Any, size: int, predict: Predict) -> dict[str, float | None]:
+def _latency(networks: dict[str, nn.Module], example: Any, size: int, predict: Predict) -> dict[str, Timing] | None:
     try:
         # One sample tells whether many would take too long.
         alone = medians({"dense": partial(predict, networks["dense"], example)}, repeats=1)["dense"]
         if alone * size <= LONGEST:
             batch = apply_to_collection(example, Tensor, lambda x: x.expand(size, *x.shape[1:]).contiguous())
-            return dict(medians({name: partial(predict, each, batch) for name, each in networks.items()}, TURNS, True))
+            return timings({name: partial(predict, each, batch) for name, each in networks.items()}, TURNS, warm=True)
     except torch.OutOfMemoryError:
         log.warning("a batch of %d does not fit into memory, so it is not timed", size)
-    return dict.fromkeys(networks)
+    return None
 
 
 def macs(module: nn.Module, example: Any, predict: Predict = nn.Module.__call__) -> int:

@@ -2,9 +2,18 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from prunekit.gpu import wait
+
+
+class Timing(NamedTuple):
+    """Seconds of a call: their median and their quartiles."""
+
+    median: float
+    low: float
+    high: float
 
 
 def medians(
@@ -13,7 +22,22 @@ def medians(
     warm: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """The median seconds of each rival over ``repeats`` turns; a first turn of each warms up and does not count.
+    """The median seconds of each rival, as :func:`timings` takes them.
+
+    Example:
+        >>> list(medians({"nothing": lambda: None, "a sum": lambda: sum(range(9))}, repeats=3))
+        ['nothing', 'a sum']
+    """
+    return {name: found.median for name, found in timings(rivals, repeats, warm, clock).items()}
+
+
+def timings(
+    rivals: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warm: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
+    """The seconds of each rival over ``repeats`` turns; a first turn of each warms up and does not count.
 
     What a GPU still has to do when a call returns is waited for.
 
@@ -25,8 +49,9 @@ def medians(
         clock: seconds; ``time.thread_time`` leaves out what others did meanwhile on a processor that is shared.
 
     Example:
-        >>> list(medians({"nothing": lambda: None, "a sum": lambda: sum(range(9))}, repeats=3))
-        ['nothing', 'a sum']
+        >>> found = timings({"a sum": lambda: sum(range(9))}, repeats=5)["a sum"]
+        >>> 0 < found.low <= found.median <= found.high
+        True
     """
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(repeats + 1):
@@ -39,4 +64,9 @@ def medians(
             wait()
             if turn > 0:
                 seconds[name].append(clock() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: _timing(values) for name, values in seconds.items()}
+
+
+def _timing(values: Sequence[float]) -> Timing:
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * [values[0]]
+    return Timing(median, low, high)

@@ -31,7 +31,7 @@ from prunekit.errors import ArgumentError
 from prunekit.exports import BACKBONE, WEIGHTS, load_compact, plain_network, save_compact, serialized, write_weights
 from prunekit.files import read_record, write_json
 from prunekit.folders import replaced
-from prunekit.latency import medians
+from prunekit.latency import timings
 from prunekit.models.backbone import FrameEncoder
 from prunekit.portable import Runner, has_onnx, run_onnx, run_pt2, write_onnx, write_pt2
 from prunekit.step_files import STEP, read_step
@@ -136,10 +136,10 @@ def _check(runners: Mapping[str, Runner], x: Tensor, folder: Path, dense: nn.Mod
     found: dict[str, dict[str, Any]] = {"dense": {"file_bytes": len(serialized(dense))}}
     found |= {name: {"file_bytes": (folder / name).stat().st_size} for name in runners if name != "dense"}
     for one in found.values():
-        one |= {"difference": 0.0, "latency": {}}
+        one |= {"difference": 0.0, "latency": {}, "latency_quartiles": {}}
     for size in BATCHES:
         batch = whole[:size].contiguous()
-        seconds = medians({name: partial(runner, batch) for name, runner in runners.items()}, TURNS, warm=True)
+        seconds = timings({name: partial(runner, batch) for name, runner in runners.items()}, TURNS, warm=True)
         for name, runner in runners.items():
             apart = difference(runners["dense"](batch), runner(batch))
             if not apart <= TOLERANCE:  # before the larger one is taken, as which Python's max may pass a NaN over
@@ -147,13 +147,16 @@ def _check(runners: Mapping[str, Runner], x: Tensor, folder: Path, dense: nn.Mod
                 accepted = f"at most {TOLERANCE:g}, relative to the larger of 1 and the largest logit"
                 raise ArgumentError("run", got, accepted)
             found[name]["difference"] = max(found[name]["difference"], apart)
-            found[name]["latency"][str(size)] = seconds[name]
+            found[name]["latency"][str(size)] = seconds[name].median
+            found[name]["latency_quartiles"][str(size)] = [*seconds[name][1:]]
     return found
 
 
 def check_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """What was written, held against the masked network."""
-    table = Table(title="the masked network, of dense size, and its exports", title_justify="left")
+    threads = torch.get_num_threads()
+    title = f"the masked network, of dense size, and its exports; ms are medians with quartiles, {threads} threads"
+    table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in found:
         table.add_column("masked" if name == "dense" else Path(name).suffix, justify="right")
@@ -164,7 +167,9 @@ def check_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     add("kB", [one["file_bytes"] / 1000 for one in found.values()], ",.0f")
     table.add_row("difference", *(f"{one['difference']:.1e}" for one in found.values()))
     for size in map(str, BATCHES):
-        add(f"ms, batch {size}", [1000 * one["latency"][size] for one in found.values()], ".2f")
+        add(f"ms, batch {size}", [1000 * one["latency"][size] for one in found.values()], "#.3g")
+        spread = [[f"{1000 * each:#.3g}" for each in one["latency_quartiles"][size]] for one in found.values()]
+        table.add_row("", *(" to ".join(each) for each in spread))
     return table
 
 

@@ -3,7 +3,7 @@
 import math
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -129,15 +129,33 @@ def at_chance(results: Mapping[str, Any], accuracy: float) -> bool:
 
 def _costs(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the network costs, dense -> compact, a row each."""
+    if all(results[key]["dense"] == results[key]["compact"] for key in ("parameters", "macs", "file_bytes")):
+        return [("", "as large as before: zeros make no tensor smaller, only what goes whole does")]
     words = {"parameters": "parameters", "macs": "multiply-adds a sample", "file_bytes": "bytes on disk"}
     rows = [(words[key], _change(results[key])) for key in words]
-    latency = results["latency"]
+    latency, spread = results["latency"], results.get("latency_quartiles")  # which early runs do not have
+    threads = f", {results['threads']} threads" if results.get("threads") else ""
     for size in latency["dense"]:
         change = {name: latency[name][size] for name in ("dense", "compact")}
         if None not in change.values():
-            milliseconds = {name: 1000 * seconds for name, seconds in change.items()}
-            rows.append((f"milliseconds a batch of {size}", _change(milliseconds, ".1f")))
+            quartiles = {name: spread[name][size] for name in change} if spread else None
+            rows.append((f"milliseconds a batch of {size}{threads}", _milliseconds(change, quartiles)))
     return rows
+
+
+def _milliseconds(seconds: Mapping[str, float], quartiles: Mapping[str, Sequence[float]] | None) -> str:
+    """Medians, with their quartiles where these are known.
+
+    Example:
+        >>> _milliseconds({"dense": 0.004, "compact": 0.001}, {"dense": [0.0039, 0.005], "compact": [0.001, 0.0012]})
+        '4.00 (3.90 to 5.00) -> 1.00 (1.00 to 1.20), 4.0x'
+    """
+
+    def told(name: str) -> str:
+        spread = f" ({' to '.join(f'{1000 * each:#.3g}' for each in quartiles[name])})" if quartiles else ""
+        return f"{1000 * seconds[name]:#.3g}{spread}"
+
+    return f"{told('dense')} -> {told('compact')}, {seconds['dense'] / seconds['compact']:.1f}x"
 
 
 def _change(value: Mapping[str, float], form: str = ",") -> str:

@@ -49,6 +49,8 @@ def test_a_recognizer_without_half_of_its_units(tmp_path):
     file = tmp_path / "x.safetensors"
     save_file(net.state_dict(), file)
     assert found["file_bytes"]["dense"] == file.stat().st_size > found["file_bytes"]["compact"] > 4 * parameters(4)
+    for name, quartiles in found["latency_quartiles"].items():
+        assert all(low <= found["latency"][name][size] <= high for size, (low, high) in quartiles.items())
     for latency in found["latency"].values():
         assert set(latency) == {"1", "64"}
         assert all(0 < seconds < 1 for seconds in latency.values())
@@ -272,5 +274,14 @@ def test_the_table_tells_dense_from_compact():
     rows = dict(zip(*columns, strict=True))
     assert rows["parameters"] == "6,000 -> 1,000, 6.0x"
     assert rows["multiply-adds a sample"] == "30 -> 10, 3.0x"
-    assert rows["milliseconds a batch of 1"] == "4.0 -> 1.0, 4.0x"
+    assert rows["milliseconds a batch of 1"] == "4.00 -> 1.00, 4.0x"
+    timed = {"dense": {"1": [0.0039, 0.0041], "64": None}, "compact": {"1": [0.0009, 0.0012], "64": None}}
+    columns = [
+        list(column.cells) for column in summary_table({**results, "threads": 2, "latency_quartiles": timed}).columns
+    ]
+    rows = dict(zip(*columns, strict=True))
+    assert rows["milliseconds a batch of 1, 2 threads"] == "4.00 (3.90 to 4.10) -> 1.00 (0.900 to 1.20), 4.0x"
+    alike = {key: {"dense": 6000, "compact": 6000} for key in ("parameters", "macs", "file_bytes")}
+    cells = list(summary_table({**results, **alike}).columns[1].cells)
+    assert cells[-1] == "as large as before: zeros make no tensor smaller, only what goes whole does"
     assert "milliseconds a batch of 64" not in rows
