@@ -90,11 +90,12 @@ def test_a_link_that_leads_nowhere_ends_the_build(link, said, tmp_path):
     for name in SHELVES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
-    shutil.rmtree(tmp_path / "docs" / "api")  # the slow part
+    for page in set(tmp_path.glob("docs/api/*.md")) - {tmp_path / "docs" / "api" / "index.md"}:
+        page.write_text("# Empty\n")  # the slow part
     home = tmp_path / "docs" / "index.md"
-    home.write_text(re.sub(r"^.*api/index.*\n", "", home.read_text(), flags=re.MULTILINE) + f"\n[lost]{link}\n")
+    home.write_text(f"{home.read_text()}\n[lost]{link}\n")
     done = build(tmp_path, tmp_path / "out", "-D", "nb_execution_mode=off")
     assert done.returncode == 1
-    told = [line for line in done.stderr.splitlines() if "WARNING" in line and "docs/api" not in line]
+    told = [line for line in done.stderr.splitlines() if "WARNING" in line]
     assert len(told) == 1, done.stderr
     assert said in told[0]
