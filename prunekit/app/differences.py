@@ -1,5 +1,6 @@
 """What of a run's config differs from its experiment: what one would type to get it."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -132,7 +133,9 @@ def _nearest(group: str, node: str, own: Mapping[str, Any]) -> str | None:
 @cache
 def _option(search_path: str, group: str, name: str) -> dict[str, Any]:
     """What a file sets, but for what refers to other keys: that may have any value."""
-    values = flat(OmegaConf.to_container(compose(f"{group}/{name}")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the order of its parts, which does not matter by itself
+        values = flat(OmegaConf.to_container(compose(f"{group}/{name}")))
     return {key: value for key, value in values.items() if not (isinstance(value, str) and "${" in value)}
 
 
