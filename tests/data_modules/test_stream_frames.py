@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import suppress
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -176,6 +177,22 @@ def test_frames_that_find_others_waiting_are_dropped_or_wait(tmp_path):
                     pass
         assert len(frames) + reader.dropped == 20
         assert (reader.dropped > 10) == drop
+
+
+def test_time_for_which_the_process_was_stopped_is_no_stall(tmp_path, monkeypatch):
+    until, calls, now = threading.Event(), [], time.monotonic
+
+    def late():
+        calls.append(1)
+        return now() + 100 * (len(calls) > 3)  # within the second time that nothing came
+
+    monkeypatch.setattr("prunekit.app.live_reader.time", SimpleNamespace(monotonic=late))
+    thread = pour(tmp_path / "pipe", b"", until)
+    with pytest.raises(StalledError):
+        list(LiveReader(str(tmp_path / "pipe"), SIZE, Fraction(1, 10), drop=False, patience=0.7))
+    assert len(calls) >= 2 * 5  # each time it looked at the clock twice
+    until.set()
+    thread.join()
 
 
 def test_two_frames_wait_and_no_more(tmp_path):
