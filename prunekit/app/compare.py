@@ -50,6 +50,21 @@ QUESTIONS = (
         {"control": "scratch", "retrain_epochs": "1"},
     ),
     Question(
+        "Repair and four epochs, against a small network from scratch for all the epochs of both",
+        {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
+        {"control": "scratch", "retrain_epochs": "4"},
+    ),
+    Question(
+        "Repair and four epochs of a teacher, without labels, against a small network from scratch with them",
+        {**REPAIRED, "retrain_epochs": "4", "retrain": "teacher"},
+        {"control": "scratch", "retrain_epochs": "0"},
+    ),
+    Question(
+        "Repair and four epochs, against the network that was not pruned for as many",
+        {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
+        {"control": "as_many_epochs", "retrain_epochs": "4"},
+    ),
+    Question(
         "Repair and one epoch, against random units, repair and one epoch",
         {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
         {**REPAIRED, "criterion": "random", "retrain_epochs": "1", "retrain": "labels"},
@@ -206,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="prunekit compare", description=__doc__)
     parser.add_argument("folders", type=Path, nargs="+", help="of runs, each such as runs/<experiment>")
     parser.add_argument("--out", type=Path, default=Path("compared"), help="a folder; default: compared")
-    parser.add_argument("--ours", type=_way, help="'key=value ...' that our runs answer to; default: eight questions")
+    parser.add_argument("--ours", type=_way, help="'key=value ...' that our runs answer to; default: eleven questions")
     parser.add_argument("--theirs", type=_way, help="the same for the others")
     given = parser.parse_args(arguments)
     if (given.ours is None) != (given.theirs is None):

@@ -78,8 +78,8 @@ def test_the_command_tells_task_by_task_and_over_all(tmp_path, capsys):
     assert "- 50 % removed: better on 1, worse on 1 of 2 tasks; P = 0.50 (0.50 to 0.50)" in text
     main([str(tmp_path), "--out", str(tmp_path / "all")])
     text = (tmp_path / "all" / "compared.md").read_text()
-    assert text.count("## ") == 8
-    assert text.count("No networks with both: a, b.") == 8  # of these questions none
+    assert text.count("## ") == 11
+    assert text.count("No networks with both: a, b.") == 11  # of these questions none
     assert not (tmp_path / "all" / "compared.png").exists()
 
 
