@@ -73,12 +73,13 @@ def planned(config: DictConfig) -> list[list[str]]:
         return []
     words = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create().parse_overrides([*words, *config.hydra.overrides.task])
-    values = [
-        list(one.sweep_string_iterator()) if one.is_sweep_override() else [one.get_value_element_as_str()]
+    values = {  # the command line's in place of the sweep's own
+        one.get_key_element(): list(one.sweep_string_iterator())
+        if one.is_sweep_override()
+        else [one.get_value_element_as_str()]
         for one in overrides
-    ]
-    keys = [one.get_key_element() for one in overrides]
-    return [[f"{key}={value}" for key, value in zip(keys, job, strict=True)] for job in product(*values)]
+    }
+    return [[f"{key}={value}" for key, value in zip(values, job, strict=True)] for job in product(*values.values())]
 
 
 def in_sweep() -> bool:
