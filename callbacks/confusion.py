@@ -1,14 +1,13 @@
 """The confusion matrix of the test data."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 
 from prunekit.callbacks.curves import Curves
 from prunekit.callbacks.events import PruningObserver
-from prunekit.callbacks.images import log_png
+from prunekit.callbacks.images import folder_of, log_png
 from prunekit.callbacks.measure import TEST, Data, confusion_of, has_part, number_of_classes, watched_part
 from prunekit.errors import check_count
 from prunekit.figures.confusion import draw_confusion
@@ -53,7 +52,7 @@ class Confusion(PruningObserver):
         matrix = confusion_of(trainer, taken).numpy()
         if not trainer.is_global_zero:
             return
-        folder = Path(trainer.default_root_dir)
+        folder = folder_of(trainer)
         write_whole(folder / "confusion.npy", lambda file: np.save(file, matrix, allow_pickle=False))
         if self.draw:
             names = getattr(getattr(trainer, "datamodule", None), "classes", None)

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from prunekit.callbacks import measure
 from prunekit.callbacks.events import PruningEvent, PruningObserver
-from prunekit.callbacks.images import log_png
+from prunekit.callbacks.images import folder_of, log_png
 from prunekit.callbacks.mask_holder import current_mask
 from prunekit.callbacks.measure import TEST
 from prunekit.errors import owned_by
@@ -195,7 +194,7 @@ class Curves(PruningObserver):
         if not trainer.is_global_zero or not self.rows:
             return
         if not self.events or self.rows[-1]["epoch"] > self.events[0]["epoch"]:
-            path = Path(trainer.default_root_dir) / "figures" / "curves.png"
+            path = folder_of(trainer) / "figures" / "curves.png"
             log_png(trainer, draw_curves(self.rows, self.events, self._part, self.metric), path, "curves", 0)
 
     def outcome(self, trainer: pl.Trainer, module: pl.LightningModule, part: str) -> Outcome:

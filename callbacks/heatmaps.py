@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from prunekit.callbacks.events import PruningEvent, PruningObserver
-from prunekit.callbacks.images import log_png, show_png
+from prunekit.callbacks.images import folder_of, log_png, show_png
 from prunekit.callbacks.pruning import pruning_callbacks
 from prunekit.callbacks.region_mean_mask import RegionMeanMask
 from prunekit.errors import check_count, owned_by
@@ -131,4 +131,4 @@ class Heatmaps(PruningObserver):
 
     @staticmethod
     def _folder(trainer: pl.Trainer) -> Path:
-        return Path(trainer.default_root_dir) / "figures"
+        return folder_of(trainer) / "figures"

@@ -1,15 +1,30 @@
-"""Pictures, to a PNG and to TensorBoard."""
+"""Pictures, to a PNG and to TensorBoard, and where a run's files lie."""
 
 from pathlib import Path
 
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from PIL import Image
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.files import write_whole
+
+
+def folder_of(trainer: pl.Trainer) -> Path:
+    """Where callbacks write what they leave: beside the logger's files, else in ``default_root_dir``.
+
+    Lightning's own loggers number their runs' folders, so that one run does not write over another's files.
+
+    Example:
+        >>> folder_of(pl.Trainer(logger=False, default_root_dir="here", accelerator="cpu")).name
+        'here'
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger | CSVLogger):
+            return Path(logger.log_dir)
+    return Path(trainer.default_root_dir)
 
 
 def log_png(trainer: pl.Trainer, figure: Figure, path: Path, tag: str, step: int) -> None:

@@ -1,11 +1,9 @@
 """What the recogniser is shown: frames of a clip of each class."""
 
-from pathlib import Path
-
 import pytorch_lightning as pl
 
 from prunekit.callbacks.events import PruningObserver
-from prunekit.callbacks.images import log_png
+from prunekit.callbacks.images import folder_of, log_png
 from prunekit.data_modules.action_clips import ActionClips
 from prunekit.errors import ArgumentError, check_count
 from prunekit.figures.frames import draw_frames
@@ -31,4 +29,4 @@ class SampleFrames(PruningObserver):
             raise ArgumentError("", got, "data made of clips; or drop it from the callbacks", self)
         if trainer.is_global_zero:
             figure = draw_frames(data.sample_frames(self.classes, self.columns))
-            log_png(trainer, figure, Path(trainer.default_root_dir) / "figures" / "frames.png", "frames", 0)
+            log_png(trainer, figure, folder_of(trainer) / "figures" / "frames.png", "frames", 0)

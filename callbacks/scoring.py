@@ -20,6 +20,7 @@ from torch import Tensor
 from prunekit import units
 from prunekit.cache import Cache
 from prunekit.calibration import Calibration, Predict, Seen, alone, predict_batch
+from prunekit.callbacks.images import folder_of
 from prunekit.callbacks.measure import Data, evaluating, on_device, scoring_loader
 from prunekit.criteria.criterion import Criterion, Scores
 from prunekit.digests import digest, tensor_digest
@@ -233,7 +234,7 @@ def leave_scores(trainer: pl.Trainer, file_name: str, scores: Mapping[str, Score
         return
     content = {name: found.values for name, found in scores.items()}
     content |= {f"{name}.p_values": found.p_values for name, found in scores.items() if found.p_values is not None}
-    write_whole(Path(trainer.default_root_dir) / file_name, lambda file: file.write(save(content)))
+    write_whole(folder_of(trainer) / file_name, lambda file: file.write(save(content)))
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             for name, found in scores.items():

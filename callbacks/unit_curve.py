@@ -15,7 +15,7 @@ from prunekit import stopping
 from prunekit.cache import Cache
 from prunekit.calibration import Seen
 from prunekit.callbacks.events import PruningObserver
-from prunekit.callbacks.images import log_png
+from prunekit.callbacks.images import folder_of, log_png
 from prunekit.callbacks.measure import TEST, Data, evaluating, value_of
 from prunekit.callbacks.pruning import pruning_callbacks
 from prunekit.callbacks.scoring import Scored, leave_scores, look_at_first, score
@@ -134,7 +134,7 @@ class UnitCurve(PruningObserver):
         if not pruning_callbacks(trainer):
             self._measure_and_show(trainer, pl_module)
         elif not self.rows:
-            self.rows = (read_record(Path(trainer.default_root_dir) / ROWS) or {}).get("rows", [])
+            self.rows = (read_record(folder_of(trainer) / ROWS) or {}).get("rows", [])
 
     def _measure_and_show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         with stopping.released():
@@ -160,7 +160,7 @@ class UnitCurve(PruningObserver):
         self, trainer: pl.Trainer, module: pl.LightningModule, groups: Groups, before: Mask, scored: Scored
     ) -> None:
         """Measure the rows that are not on disk yet; on leaving every weight is as it was, to the bit."""
-        path = Path(trainer.default_root_dir) / ROWS
+        path = folder_of(trainer) / ROWS
         repair = [self.repair.name, vars(self.repair)] if self.repair is not None else None
         of: dict[str, Any] = {
             "network": tensor_digest(module.state_dict()),
@@ -207,7 +207,7 @@ class UnitCurve(PruningObserver):
         return {"saved": self.grouping.saved_share(module, removed)} if isinstance(self.grouping, Units) else {}
 
     def _show(self, trainer: pl.Trainer, scores: Mapping[str, Scores], seen: Seen) -> None:
-        folder = Path(trainer.default_root_dir)
+        folder = folder_of(trainer)
         values = {name: found.values.numpy() for name, found in scores.items()}
         log_png(
             trainer, draw_unit_curves(self.rows, self.metric), folder / "figures" / "unit_curve.png", "unit_curve", 0

@@ -155,7 +155,8 @@ def stream_frames(source: str, size: tuple[int, int], between: Fraction, counts:
                 last = frame
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ClipError(f"it was cut off after {counts.decoded} frames: {reason}") from error
+        what = f"it was cut off after {counts.decoded} frames" if counts.decoded else "no frame of it could be read"
+        raise ClipError(f"{what}: {reason}") from error
 
 
 def _decoded(container: Any, stream: Any, counts: Counts) -> Iterator[tuple[av.VideoFrame | None, float]]:

@@ -55,7 +55,7 @@ def frame_cost(
         network = copy.deepcopy(network).cpu()
         rivals = {"dense": network}
         if recurrent:
-            rivals["compact"] = compact(network, network_links(network, recurrent)).module
+            rivals["compact"] = compact(network, network_links(network, recurrent), tell=False).module
         own = getattr(module, "backbone", None)
         if isinstance(own, FrameEncoder):  # trained along
             encoder, how = copy.deepcopy(own).cpu().eval(), "own"

@@ -36,6 +36,16 @@ def test_chance_is_the_share_of_the_most_common_class_on_test_data(tmp_path):
     assert curves.chance == (pytest.approx(int(classes.bincount().max()) / len(classes)), len(classes))
 
 
+def test_runs_with_lightnings_own_logger_do_not_write_over_each_others_files(tmp_path):
+    for number in range(2):
+        fit = trainer(tmp_path, [Curves(), Confusion()], 2, logger=TensorBoardLogger(tmp_path), limit_val_batches=None)
+        fit.fit(Mlp([784, 5, 10], partial(torch.optim.SGD, lr=0.1)), datamodule=Digits(10, 0.1, seed=number))
+    left = {path.relative_to(tmp_path).parent.as_posix() for path in tmp_path.rglob("*.png")}
+    assert left == {f"lightning_logs/version_{number}/figures" for number in range(2)}
+    one, other = (np.load(tmp_path / "lightning_logs" / f"version_{number}" / "confusion.npy") for number in range(2))
+    assert not np.array_equal(one, other)
+
+
 def test_accuracy_is_that_of_lightnings_own_test_loop(tmp_path):
     digits = Digits(10, 0.1, seed=0, eval_batch_size=77)
     mlp = Mlp([784, 20, 10], partial(torch.optim.SGD, lr=0.1))
