@@ -114,7 +114,7 @@ def test_batches_are_tensors_or_tuples_or_what_predict_takes():
     ("criterion", "repair", "what"),
     [
         (Entropy(), None, "outputs"), (TransferEntropy(), None, "outputs, success"),
-        (Reconstruction(), None, "moments, readers"), (L1Norm(), Linear(), "moments, readers"),
+        (Reconstruction(), None, "moments, readers"), (L1Norm(), Linear(), "calibration, moments, readers"),
     ],
 )  # fmt: skip
 def test_what_has_to_be_seen_wants_batches(criterion, repair, what):
