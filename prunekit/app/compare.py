@@ -6,13 +6,13 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
 from prunekit.app.door import errors_told
 from prunekit.app.reports.compared import SHORT, Paired, Task, pair, read_tasks
 from prunekit.app.reports.panels import new_grid
+from prunekit.app.reports.questions import QUESTIONS, Question
 from prunekit.app.reports.text import markdown_head
 from prunekit.app.reports.verdicts import BETTER, WORSE, Interval, improvement, probability_of_improvement
 from prunekit.app.reports.writing import save_figure, write_text
@@ -20,76 +20,6 @@ from prunekit.errors import ArgumentError
 
 ABREAST = 4  # panels
 log = logging.getLogger("prunekit")
-
-
-class Question(NamedTuple):
-    """Two ways, as words that their runs answer to, and what is asked."""
-
-    words: str
-    ours: Mapping[str, str]
-    theirs: Mapping[str, str]
-
-
-REPAIRED = {"criterion": "reconstruction", "order": "ascending", "compensation": "closed_loop"}
-ALONE = {"compensation": "none", "retrain_epochs": "0"}
-RANDOM = {**ALONE, "criterion": "random", "order": "ascending"}
-QUESTIONS = (
-    Question(
-        "Repair without labels or training, against a small network from scratch",
-        {**REPAIRED, "retrain_epochs": "0"},
-        {"control": "scratch", "retrain_epochs": "0"},
-    ),
-    Question(
-        "Repair and one epoch, against a small network from scratch for four",
-        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
-        {"control": "scratch_retraining", "retrain_epochs": "4"},
-    ),
-    Question(
-        "Repair and one epoch, against a small network from scratch for all the epochs of both",
-        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
-        {"control": "scratch", "retrain_epochs": "1"},
-    ),
-    Question(
-        "Repair and four epochs, against a small network from scratch for all the epochs of both",
-        {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
-        {"control": "scratch", "retrain_epochs": "4"},
-    ),
-    Question(
-        "Repair and four epochs of a teacher, without labels, against a small network from scratch with them",
-        {**REPAIRED, "retrain_epochs": "4", "retrain": "teacher"},
-        {"control": "scratch", "retrain_epochs": "0"},
-    ),
-    Question(
-        "Repair and four epochs, against the network that was not pruned for as many",
-        {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
-        {"control": "as_many_epochs", "retrain_epochs": "4"},
-    ),
-    Question(
-        "Repair and one epoch, against random units, repair and one epoch",
-        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
-        {**REPAIRED, "criterion": "random", "retrain_epochs": "1", "retrain": "labels"},
-    ),
-    Question(
-        "Repair in closed loop, against open loop",
-        {**REPAIRED, "retrain_epochs": "0"},
-        {**REPAIRED, "compensation": "linear", "retrain_epochs": "0"},
-    ),
-    Question(
-        "Chosen by reconstruction, against random units, both repaired in closed loop",
-        {**REPAIRED, "retrain_epochs": "0"},
-        {**REPAIRED, "criterion": "random", "retrain_epochs": "0"},
-    ),
-    Question(
-        "Transfer entropy, the highest first, against random units, neither repaired",
-        {**ALONE, "criterion": "transfer_entropy", "order": "descending"},
-        RANDOM,
-    ),
-    Question(
-        "Transfer entropy, the lowest first, against random units, neither repaired",
-        {**ALONE, "criterion": "transfer_entropy", "order": "ascending"},
-        RANDOM,
-    ),
-)
 
 
 def compare(folders: Sequence[Path], out: Path, questions: Sequence[Question] = QUESTIONS) -> list[Path]:
