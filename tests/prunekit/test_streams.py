@@ -336,8 +336,9 @@ assert not {{"pytorch_lightning", "hydra", "prunekit.callbacks", "prunekit.data_
     assert in_a_process_of_its_own(code, whole).count("[1, 2]") == 3
 
 
-def test_onnx_runtime_alone_suffices_in_the_ten_lines_of_the_docs(whole, tmp_path):
-    text = (ROOT / "docs" / "streams.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/streams.md"])
+def test_onnx_runtime_alone_suffices_in_the_ten_lines_of_the_docs(page, whole, tmp_path):
+    text = (ROOT / page).read_text()
     lines = re.search(r"```python\n(import numpy as np\nimport onnxruntime.*?)```", text, re.DOTALL)[1]
     assert len(lines.splitlines()) <= 10
     x = torch.randn(1, 6, 3)
