@@ -21,6 +21,7 @@ from prunekit.units.parts import Key, Part, parts_of
 M = TypeVar("M", bound=nn.Module)
 SAME = {torch.float64: 1e-10, torch.float32: 1e-5}  # beyond that a cut network is not the masked one
 SAME_HALF = 2e-2
+OTHERWISE = "the cut network says something else: more reads the layer than was found, or code reads it by its size"
 log = logging.getLogger("prunekit")
 
 
@@ -116,7 +117,7 @@ def cut_out(masked: M, connected: Connected, given: Calibration, tell: bool = Tr
         small = compact(masked, links, [key for key in whole if key[0] in some], tell).module
         for a, b in zip(wanted, floats(given.predict(copied(small), first)[0]), strict=True):
             if a.shape != b.shape or not difference(a, b) <= SAME.get(next(masked.parameters()).dtype, SAME_HALF):
-                raise ValueError("the cut network says something else, so more reads it than was found")
+                raise ValueError(OTHERWISE)
         return small
 
     try:
@@ -131,11 +132,17 @@ def cut_out(masked: M, connected: Connected, given: Calibration, tell: bool = Tr
             some.append(name)
         except Exception as error:
             said = str(error).partition("\n")[0]
-            left[name] = f"could not be cut ({said}){_hint(said)}"
+            known = isinstance(error, ValueError) and said != OTHERWISE  # of compaction itself
+            hint = "" if known else f"; {_hint(name, masked.get_submodule(name))}"
+            left[name] = f"could not be cut ({said}){hint}"
     return small, left
 
 
-def _hint(error: str) -> str:
-    if "hidden" not in error and "state" not in error:
-        return ""
-    return "; states are made with layer.hidden_size, and those kept between calls are reset in predict"
+def _hint(name: str, layer: nn.Module) -> str:
+    """What most often is in the way: a layer's size as a number in the code around it."""
+    size = "out_features" if isinstance(layer, nn.Linear) else "hidden_size"
+    return (
+        f"code that has {getattr(layer, size)} as a number, to make states, to reshape or to take a direction's half, "
+        f"has to ask the layer: {f'self.{name}.{size}' if name else size}; "
+        "states kept between calls are reset in predict"
+    )

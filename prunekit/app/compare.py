@@ -42,18 +42,29 @@ def compare(folders: Sequence[Path], out: Path, questions: Sequence[Question] = 
         log.warning("%d runs are not in the comparison, which names them; the first: %s", len(problems), problems[0])
     answers = [(question, _answer(tasks, question)) for question in questions]
     lines = ["# Which is better, task by task", "", *_preface(tasks), *(f"- {line}" for line in problems), ""]
-    for question, found in answers:
-        lines += _told(question, found, tasks)
-    written = [write_text(out / "compared.md", "\n".join(lines))]
     answered = [(question, found) for question, found in answers if found]
+    for question, found in answered:
+        lines += _told(question, found, tasks)
+        print(f"{question.words}:")
+        for each in found:
+            print(f"  {each.task.name}, {100 * each.rate:g} % removed: {_verdict(each)}")
+    if len(answered) < len(questions):
+        lines += ["## Not asked", "", "No network has both ways of these:", ""]
+        lines += [f"- {question.words}" for question, found in answers if not found]
+    if not answered:
+        print("no network has both ways of any question; compared.md names the questions")
+    written = [write_text(out / "compared.md", "\n".join([*lines, ""]))]
     return written + (save_figure(draw(answered), out / "compared") if answered else [])
 
 
 def _answer(tasks: Sequence[Task], question: Question) -> list[Paired]:
-    known = {key for task in tasks for row in task.rows for key in row.said}
-    for key in (*question.ours, *question.theirs):
-        if key not in known:
+    rows = [row.said for task in tasks for row in task.rows]
+    for key, value in (*question.ours.items(), *question.theirs.items()):
+        if not any(key in row for row in rows):
             raise ArgumentError("way", key, f"one of {', '.join(SHORT)}, or a key of these runs' configs")
+        values = dict.fromkeys(row[key] for row in rows if key in row)
+        if question not in QUESTIONS and value not in values:  # not every folder has runs for each of ours
+            raise ArgumentError("way", f"{key}={value}", f"what runs here have: {', '.join(sorted(values))}")
     return [found for task in tasks for found in pair(task, question.ours, question.theirs)]
 
 
@@ -75,16 +86,12 @@ def _told(question: Question, found: Sequence[Paired], tasks: Sequence[Task]) ->
     lines = [f"## {question.words}", "", f"`{_words(question.ours)}` against `{_words(question.theirs)}`", ""]
     if absent := [task.name for task in tasks if task.name not in {each.task.name for each in found}]:
         lines += [f"No networks with both: {', '.join(absent)}.", ""]
-    if not found:
-        return lines
     heads = ("task", "removed", "ours", "theirs", "improvement", "P", "networks", "training", "verdict")
     lines += markdown_head(heads)
     for each in sorted(found, key=lambda one: (one.rate, one.task.name)):
-        metric = each.task.metric
+        metric, gain = each.task.metric, _gain(each)
         scale, unit = (100, "") if metric.share else (1, f" {metric.key}")
-        sign = 1 if metric.higher_is_better else -1
-        gain = improvement(each.ours, each.theirs, sign, 1.0 if metric.share else math.inf)
-        chance = probability_of_improvement([(each.ours, each.theirs)], [sign])
+        chance = probability_of_improvement([(each.ours, each.theirs)], [_sign(each)])
         means = (f"{scale * sum(values) / len(values):.4g}{unit}" for values in (each.ours, each.theirs))
         work = "" if None in each.work else " / ".join(f"{value:.1e}" for value in each.work if value is not None)
         cells = [each.task.name, f"{100 * each.rate:g} %", *means, _interval(gain, scale), f"{chance.mean:.2f}",
@@ -92,17 +99,32 @@ def _told(question: Question, found: Sequence[Paired], tasks: Sequence[Task]) ->
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
     for rate, (chance, same) in _over_tasks(found).items():
-        verdicts = [improvement(e.ours, e.theirs, 1 if e.task.metric.higher_is_better else -1).verdict for e in same]
+        verdicts = [_gain(each).verdict for each in same]
         counts = f"better on {verdicts.count(BETTER)}, worse on {verdicts.count(WORSE)} of {len(same)} tasks"
         lines += [f"- {100 * rate:g} % removed: {counts}; P = {_interval(chance, 1, 2)}"]
     return [*lines, ""]
+
+
+def _sign(of: Paired) -> int:
+    return 1 if of.task.metric.higher_is_better else -1
+
+
+def _gain(of: Paired) -> Interval:
+    return improvement(of.ours, of.theirs, _sign(of), 1.0 if of.task.metric.share else math.inf)
+
+
+def _verdict(of: Paired) -> str:
+    """Such as ``+13 (7.69 to 19) points, better, 9 networks``."""
+    metric, gain = of.task.metric, _gain(of)
+    told = f"{'+' if gain.mean > 0 else ''}{_interval(gain, 100 if metric.share else 1)}"
+    return f"{told} {'points' if metric.share else metric.key}, {gain.verdict}, {len(of.ours)} networks"
 
 
 def _over_tasks(found: Sequence[Paired]) -> dict[float, tuple[Interval, list[Paired]]]:
     made = {}
     for rate in sorted({each.rate for each in found}):
         same = [each for each in found if each.rate == rate]
-        signs = [1 if each.task.metric.higher_is_better else -1 for each in same]
+        signs = [_sign(each) for each in same]
         made[rate] = probability_of_improvement([(each.ours, each.theirs) for each in same], signs), same
     return made
 
@@ -131,7 +153,8 @@ def draw(answers: Sequence[tuple[Question, Sequence[Paired]]]) -> Figure:
             bars = None if math.isnan(chance.low) else [[chance.mean - chance.low], [chance.high - chance.mean]]
             axes.errorbar([at], [chance.mean], yerr=bars, fmt="o", color="C0", capsize=3)
         axes.axhline(0.5, color="0.6", linewidth=1)
-        axes.set_xticks(range(len(rates)), [f"{100 * rate:g} %" for rate in rates])
+        counts = {rate: sum(len(each.ours) for each in found if each.rate == rate) for rate in rates}
+        axes.set_xticks(range(len(rates)), [f"{100 * rate:g} %\n{counts[rate]} networks" for rate in rates])
         axes.set(ylim=(-0.03, 1.03), xlim=(-0.5, len(rates) - 0.5), xlabel="removed")
         axes.set_title(textwrap.fill(question.words, 34), fontsize=8)
     for axes in grid[:, 0]:
@@ -148,10 +171,12 @@ def _way(text: str) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command and write the comparison."""
-    parser = argparse.ArgumentParser(prog="prunekit compare", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="prunekit compare", description="Which way of making networks smaller is better."
+    )
     parser.add_argument("folders", type=Path, nargs="+", help="of runs, each such as runs/<experiment>")
     parser.add_argument("--out", type=Path, default=Path("compared"), help="a folder; default: compared")
-    parser.add_argument("--ours", type=_way, help="'key=value ...' that our runs answer to; default: eleven questions")
+    parser.add_argument("--ours", type=_way, help="'key=value ...' that our runs answer to; default: twelve questions")
     parser.add_argument("--theirs", type=_way, help="the same for the others")
     given = parser.parse_args(arguments)
     if (given.ours is None) != (given.theirs is None):

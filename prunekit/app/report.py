@@ -108,7 +108,7 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
         paid = summarize(runs.table, by, [names.final, names.dense, TRAINING])
         figures["training"] = draw_training(paid.sort_values(f"{TRAINING}.mean"), others, criteria, metric)
     priced = costs(runs)
-    if not priced.empty:
+    if not priced.empty and (priced["size"] < 1).any():
         prices = summarize(priced, by, [names.final, names.dense, *COSTS])
         figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria, metric)
         text += cost_table(summarize(priced, [*facets, RATE], COSTS), [*facets, RATE])
@@ -135,7 +135,7 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
     summary = summarize(runs.table, runs.axes, measures)
     text = setting_table(summary, runs.axes, measures, () if runs.metric.share else names)
     priced, figures = costs(runs), {}
-    if not priced.empty:
+    if not priced.empty and (priced["size"] < 1).any():
         priced = summarize(priced, runs.axes, [names.final, names.dense, *COSTS])
         figures["costs"] = draw_costs(priced, [], [], [], runs.metric)
         text += cost_table(priced, runs.axes)
@@ -190,7 +190,7 @@ def _word(value: object) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command and write the report."""
-    parser = argparse.ArgumentParser(prog="prunekit report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="prunekit report", description="Tables and figures of a folder of runs.")
     parser.add_argument("folder", type=Path, help="holds runs of one experiment, such as runs/ucf101_te")
     parser.add_argument("--out", type=Path, help="a folder for the report; default: FOLDER/report")
     words = "take a key's values for repetitions"

@@ -113,7 +113,9 @@ def read_rate(words: Sequence[str] | None) -> float | dict[str, float] | None:
 
 def main() -> None:
     """Read the command line, make a network smaller, write it."""
-    parser = argparse.ArgumentParser(prog="prunekit shrink", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="prunekit shrink", description="Make a checkpoint's recurrent network smaller."
+    )
     parser.add_argument("weights", type=Path, help="safetensors file or checkpoint; nothing in it is executed")
     parser.add_argument("--class", dest="name", required=True, metavar="MODULE:CLASS",
                         help="your model's class; importing it runs its code")  # fmt: skip

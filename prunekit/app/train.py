@@ -1,5 +1,6 @@
 """The door to a run, or with ``-m`` to many: ``prunekit train experiment=NAME key=value ...``."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,8 @@ def run_once(cfg: DictConfig) -> None:
         if (run.folder / "figures").exists():
             console.print(f"figures:     {run.folder / 'figures'}")
         console.print(f"all results: {run.folder / 'results.json'}")
-        console.print(f"TensorBoard: tensorboard --logdir {run.home}")
+        shown = run.home if run.folder.is_relative_to(run.home) else run.folder
+        console.print(f"TensorBoard: tensorboard --logdir {shlex.quote(str(shown))}")
         for number, command in enumerate(next_commands(results, run)):
             console.print(f"{'' if number else 'next:':12} {command}")
 
@@ -46,8 +48,9 @@ def run_once(cfg: DictConfig) -> None:
 def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
     """What one does with a finished run: look into a network whose neurons have images, take a small one away."""
     images = any("neurons" in said for said in results["callbacks"].values())
-    commands = [f"prunekit explain {run.folder}"] if images else [f"prunekit report {run.folder.parent}"]
-    return [*commands, *([f"prunekit export {run.folder}"] if results["events"] else [])]
+    own, all_runs = (shlex.quote(str(place)) for place in (run.folder, run.folder.parent))  # whatever it is called
+    commands = [f"prunekit explain {own}"] if images else [f"prunekit report {all_runs}"]
+    return [*commands, *([f"prunekit export {own}"] if results["events"] else [])]
 
 
 def _words() -> list[str]:

@@ -145,7 +145,7 @@ class Carrying(nn.Module):
 @pytest.mark.parametrize(
     ("make", "batch", "kept", "why"),
     [
-        (Written, (16, 6, 4), "cell", r"could not be cut .*states are made with layer\.hidden_size"),
+        (Written, (16, 6, 4), "cell", r"could not be cut .*code that has \d+ as a number.*: self\.cell\.hidden_size"),
         (Tied, None, "second", "could not be cut .*shares its weight"),
         (Carrying, (16, 6, 4), "second", r"could not be cut .*kept between calls are reset in predict"),
     ],
@@ -207,6 +207,31 @@ def test_outputs_in_an_object_are_outputs():
 
     with pytest.raises(ArgumentError, match="they are outputs of the network"):
         shrink(Stating(), batches, rate=0.5)
+
+
+class Halves(nn.Module):
+    """Takes the directions apart by a size of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 8
+        self.lstm, self.say = nn.LSTM(4, 8, batch_first=True, bidirectional=True), nn.Linear(16, 2)
+
+    def forward(self, x):
+        h = self.lstm(x)[0]
+        return self.say(torch.cat([h[:, -1, : self.size], h[:, 0, self.size :]], 1))
+
+
+def test_code_that_has_a_layers_size_as_a_number_is_told_where_to_ask_for_it():
+    batches = [torch.randn(16, 6, 4) for _ in range(8)]
+    with pytest.raises(
+        ArgumentError, match=r"code that has 8 as a number.* has to ask the layer: self\.lstm\.hidden_size"
+    ):
+        shrink(Halves(), batches, rate=0.5)
+    asking = Halves()
+    Halves.size = property(lambda self: self.lstm.hidden_size)
+    del asking.__dict__["size"]
+    assert shrink(asking, batches, rate=0.5, show=False).module.lstm.hidden_size == 4
 
 
 def test_what_was_cut_is_logged_once_and_not_of_the_trial(caplog):

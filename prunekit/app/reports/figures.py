@@ -63,8 +63,10 @@ def draw_units(
         where = {**beside, **below}
         here = only(summary, where)
         axes.set_visible(not here.empty)
-        for number, ((name, order), line) in enumerate(groups(here, [CRITERION, ORDER])):
-            draw_line(axes, line, RATE, shift=step * (number - lines / 2), **look_of(criteria, name, order))
+        drawn = list(groups(here, [CRITERION, ORDER]))
+        for number, ((name, order), line) in enumerate(drawn):
+            shift = step * (number - (len(drawn) - 1) / 2)
+            draw_line(axes, line, RATE, shift=shift, **look_of(criteria, name, order))
         if dense is None:
             axes.axhline(0, **GREY)
             if share:
@@ -78,6 +80,7 @@ def draw_units(
             axes.annotate("dense", (1, level), xycoords=("axes fraction", "data"), **said)
         axes.set_title(in_words(where), fontsize=10)
         axes.set_xlabel("rate of removed units")
+        axes.set_xlim(summary[RATE].min() - 0.05, summary[RATE].max() + 0.05)  # one rate alone has room as well
     draw_legend(figure, looks_of(criteria, summary, ORDER))
     return figure
 

@@ -42,6 +42,11 @@ QUESTIONS = (
         {"control": "scratch", "retrain_epochs": "0"},
     ),
     Question(
+        "Repair and one epoch, against the network that was not pruned for as many",
+        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
+        {"control": "as_many_epochs", "retrain_epochs": "1"},
+    ),
+    Question(
         "Repair and four epochs, against the network that was not pruned for as many",
         {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
         {"control": "as_many_epochs", "retrain_epochs": "4"},

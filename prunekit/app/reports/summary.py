@@ -10,7 +10,7 @@ from scipy.stats import sem, t
 
 from prunekit.app.reports.collect import Runs, plain, sort_key
 from prunekit.app.reports.labels import CRITERION
-from prunekit.app.reports.run import ACCURACIES, ORDER, RATE, SEED, Columns
+from prunekit.app.reports.run import ACCURACIES, CONTROLS, ORDER, RATE, SEED, Columns
 
 CONTROL = "random"
 COSTS = ("size", "macs_fewer", "faster_1", "faster_64")
@@ -139,7 +139,9 @@ def costs(runs: Runs) -> pd.DataFrame:
     if "file_bytes_compact" not in runs.table:
         return pd.DataFrame()
     batches = [name for name in runs.times if name.startswith("batch_")]
-    table = runs.table.merge(runs.times[["config_hash", *batches]], on="config_hash")
+    # A control has no dense network of its own to be held against.
+    pruned = runs.table[~runs.table[CRITERION].isin(CONTROLS.values())] if CRITERION in runs.table else runs.table
+    table = pruned.merge(runs.times[["config_hash", *batches]], on="config_hash")
     table["size"] = table["file_bytes_compact"] / table["file_bytes_dense"]
     table["macs_fewer"] = table["macs_dense"] / table["macs_compact"]
     for size in ("1", "64"):

@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 from prunekit.app.reports.summary import t_interval
 
 RESAMPLES = 5_000
-BETTER, WORSE, ALIKE = "better", "worse", "not told apart"
+BETTER, WORSE, ALIKE, ALONE = "better", "worse", "not told apart", "one network does not tell"
 Pairs = tuple[Sequence[float], Sequence[float]]  # of one task's networks what ours reached, and what theirs did
 
 
@@ -25,6 +25,8 @@ class Interval(NamedTuple):
     @property
     def verdict(self) -> str:
         """``better`` or ``worse`` where all of the interval is on one side of 0."""
+        if math.isnan(self.low):
+            return ALONE
         return BETTER if self.low > 0 else WORSE if self.high < 0 else ALIKE
 
 

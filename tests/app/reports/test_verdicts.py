@@ -28,7 +28,7 @@ def test_one_network_tells_no_interval_and_so_no_verdict():
     found = improvement([0.9], [0.1])
     assert found.mean == pytest.approx(0.8)
     assert math.isnan(found.low)
-    assert found.verdict == "not told apart"
+    assert found.verdict == "one network does not tell"
 
 
 def test_the_probability_is_that_of_mann_and_whitney_in_the_mean_over_tasks():
