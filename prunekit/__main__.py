@@ -3,6 +3,7 @@
 import difflib
 import runpy
 import sys
+from importlib.metadata import version
 
 COMMANDS = {
     "train": "a run, or with -m a sweep of runs: dense training, pruning, results",
@@ -22,6 +23,9 @@ def main() -> None:
     if name in ("-h", "--help"):
         print("usage: prunekit COMMAND ..., and prunekit COMMAND --help says more\n")
         print("\n".join(f"  {command:8} {words}" for command, words in COMMANDS.items()))
+        return
+    if name == "--version":
+        print(f"prunekit {version('prunekit')}")
         return
     if name not in COMMANDS:
         nearest = "".join(f" (did you mean {each}?)" for each in difflib.get_close_matches(name, COMMANDS, 1))

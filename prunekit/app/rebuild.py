@@ -62,6 +62,9 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
     """
     results = read_record(folder / RESULTS, KEY)
     stored = read_config(folder / CONFIG, KEY)
+    if results is None and stored is not None:
+        more = f"one that has finished; `prunekit train resume={folder}` goes on with it"
+        raise ConfigError(KEY, f"{folder}, of a run that has not finished", more)
     if results is None or stored is None:
         raise ConfigError(KEY, str(folder), f"the folder of a finished run, with {CONFIG} and {RESULTS}")
     written = stored.pop("config_hash", None)

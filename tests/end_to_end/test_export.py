@@ -200,6 +200,10 @@ def test_what_cannot_be_exported_is_refused(short_run, tmp_path, capsys):
     with pytest.raises(ArgumentError, match=r"run: got .*accepted: the folder of a finished run"):
         rebuild(run.folder)
     run.go()
+    (run.folder / "results.json").rename(tmp_path / "results.json")
+    with pytest.raises(ArgumentError, match=r"run that has not finished.*`prunekit train resume=.*` goes on with it"):
+        rebuild(run.folder)
+    (tmp_path / "results.json").rename(run.folder / "results.json")
     (tmp_path / "full").mkdir()
     with pytest.raises(ArgumentError, match=r"out: got .*full, which is there and no export"):
         export(run.folder, tmp_path / "full")

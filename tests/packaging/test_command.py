@@ -42,6 +42,11 @@ def test_an_unknown_command_is_refused_with_the_nearest(name, said, call, capsys
     assert printed.out == ""
 
 
+def test_the_version_is_that_of_the_package(call, capsys):
+    call("--version")
+    assert capsys.readouterr().out == f"prunekit {importlib.metadata.version('prunekit')}\n"
+
+
 def test_each_command_has_its_module():
     for name in COMMANDS:
         assert importlib.util.find_spec(f"prunekit.app.{name}"), name

@@ -89,7 +89,7 @@ def collect(folder: Path) -> Runs:
             run = read_run(path.parent)
             run.results[PLACE] = path.parent.absolute()
         except FileNotFoundError:
-            problems.append(f"not finished: {path.parent}; its command continues it")
+            problems.append(f"not finished: {path.parent}; its command continues it, or train resume=FOLDER")
         except (ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"damaged: {path.parent} ({type(error).__name__}: {error}); delete it and run it again")
         else:
