@@ -60,7 +60,7 @@ def account(
         If the model cannot be measured, ``parameters`` and ``compaction`` alone.
     """
     try:
-        smaller, how, empty = _compacted(module, recurrent, example, predict)
+        smaller, how, empty = _compacted(module, recurrent, example, predict, tell=removed > 0)
         known = {} if known is None else known
         shapes = [(each, [tensor.shape for tensor in each.state_dict().values()]) for each in (module, smaller)]
         inputs = apply_to_collection(example, Tensor, lambda x: (x.shape, x.dtype, x.device))
@@ -83,10 +83,10 @@ def _count(module: nn.Module) -> int:
 
 
 def _compacted(
-    module: nn.Module, recurrent: Iterable[tuple[str, str]], example: Any, predict: Predict
+    module: nn.Module, recurrent: Iterable[tuple[str, str]], example: Any, predict: Predict, tell: bool
 ) -> tuple[nn.Module, dict[str, Any], int]:
     try:
-        made = compact(module, network_links(module, recurrent))
+        made = compact(module, network_links(module, recurrent), tell=tell)
         with _steps(made.module) as steps, torch.no_grad(), ieee():
             apart = difference(predict(module, example), predict(made.module, example))
         if not apart <= MOST_DIFFERENCE:

@@ -90,9 +90,9 @@ class Shrunk(Generic[M]):
                  for line in head + body]  # fmt: skip
         totals = [
             "parameters    {:,} -> {:,}".format(*self.parameter_counts),
-            "multiply-adds {:,} -> {:,}".format(*self.macs),
-            "milliseconds  {:.2f} -> {:.2f}".format(*self.milliseconds),
-            f"outputs differ by {self.difference:.2%} on {self.judged_by}",
+            "multiply-adds {:,} -> {:,} of the first batch".format(*self.macs),
+            "milliseconds  {:.2f} -> {:.2f} of it".format(*self.milliseconds),
+            f"outputs differ by {self.difference:.2%} on {self.judged_by}; what that means for your metric, measure",
         ]
         return "\n".join([*lines, *totals])
 

@@ -50,7 +50,10 @@ def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
     images = any("neurons" in said for said in results["callbacks"].values())
     own, all_runs = (shlex.quote(str(place)) for place in (run.folder, run.folder.parent))  # whatever it is called
     commands = [f"prunekit explain {own}"] if images else [f"prunekit report {all_runs}"]
-    return [*commands, *([f"prunekit export {own}"] if results["events"] else [])]
+    # Early runs have no compact network; of one that is as large as before there is nothing small to take away.
+    parameters = results.get("parameters", {})
+    smaller = parameters.get("compact", 0) < parameters.get("dense", 1)
+    return [*commands, *([f"prunekit export {own}"] if results["events"] and smaller else [])]
 
 
 def _words() -> list[str]:

@@ -121,7 +121,7 @@ def _arrivals(
     with _hooked(module, source, arrive, leave):
         outputs = run()
     if readers is None and any(bool(leaf.isnan().any()) for leaf in floating(outputs)):
-        found.blocked.append("they are outputs of the network")
+        found.blocked.append("they are outputs of the network (predict= says which outputs have to stay)")
     return found
 
 
