@@ -59,6 +59,15 @@ def test_what_make_runs_is_what_the_page_says():
     assert re.sub(r"\s+", " ", actions) == f"{recipe('run-actions')} run_dir=first/actions"
 
 
+@pytest.fixture
+def ctrl_c_reaches_children():
+    """Where tests run as a shell's background job Ctrl-C is ignored, by all that they start as well."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_reaches_children")
 def test_each_command_does_what_the_page_says(tmp_path):
     told = {}
     for line in lines():
