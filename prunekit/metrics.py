@@ -71,6 +71,32 @@ def vector_losses(logits: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     return losses * counts, counts
 
 
+def frame_accuracy(logits: Tensor, vectors: Tensor) -> Tensor:
+    """Of binary vectors the expected ``TP / (TP + FP + FN)``, if each entry is said to be 1 by its probability.
+
+    Where no entry is 1, ``1 / (1 + FP)``; 1 where a vector is below 0. Most entries of a piano roll are 0, so that how
+    probable all of them are hardly tells one step from another; this asks for those that are 1.
+
+    Args:
+        logits: ``(N, T, n)``.
+        vectors: ``(N, T, n)`` float, 0 and 1.
+
+    Returns:
+        ``(N, T)`` in [0, 1].
+
+    Source: Bay, Ehmann and Downie, Evaluation of multiple-F0 estimation and tracking systems, ISMIR 2009.
+
+    Example:
+        >>> sure = torch.tensor([[[9.0, 9.0, -9.0], [-9.0, -9.0, -9.0]]])
+        >>> frame_accuracy(sure, torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])).round(decimals=2)
+        tensor([[0.5000, 1.0000]])
+    """
+    p, y = logits.sigmoid(), vectors.clamp(min=0)
+    right, said, there = (p * y).sum(-1), p.sum(-1), y.sum(-1)
+    accuracy = torch.where(there > 0, right / (said + there - right).clamp(min=1e-12), 1 / (1 + said))
+    return torch.where(vectors[..., 0] >= 0, accuracy, 1.0)
+
+
 class MeanLoss(torchmetrics.MeanMetric):
     """The mean loss of the steps that count, or its exponential.
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from prunekit.errors import ArgumentError, check_choice, check_count, check_rate
 from prunekit.measuring import Predict
-from prunekit.metrics import ACCURACY, NLL, PERPLEXITY, Losses, Metric, class_losses, vector_losses
+from prunekit.metrics import ACCURACY, NLL, PERPLEXITY, Losses, Metric, class_losses, frame_accuracy, vector_losses
 
 CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 READOUTS = ("last", "mean", "each")
@@ -175,15 +175,16 @@ class SequenceModel(pl.LightningModule):
 
         Returns:
             ``(N, T)`` in [0, 1], 1 at steps that do not count: of the true class the probability p; of the true one of
-            n tokens ``p ** (1 / ln n)``, which is 1/e for a guess, whatever n is; of a binary vector the geometric
-            mean over its entries of the probability of what each is.
+            n tokens ``p ** (1 / ln n)``, which is 1/e for a guess, whatever n is; of a binary vector
+            :func:`~prunekit.metrics.frame_accuracy`.
         """
         x, y = batch
         h, _ = self.recurrent(x if self.embedding is None else self.embedding(x))
         logits = self.head(h)
+        if self.metric == NLL:
+            return frame_accuracy(logits, y)
         losses, _ = self.task.losses(logits, y if self.task.each else y[:, None].expand(-1, h.shape[1]))
-        n = logits.shape[-1]
-        scale = {PERPLEXITY.key: math.log(n), NLL.key: float(n)}.get(self.metric.key, 1.0)
+        scale = math.log(logits.shape[-1]) if self.metric == PERPLEXITY else 1.0
         return (-losses / scale).exp()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

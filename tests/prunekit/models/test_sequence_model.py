@@ -138,7 +138,13 @@ def test_success_is_the_probability_of_what_is_true_at_each_step():
     assert torch.allclose(found[1], p ** (1 / math.log(9)))
     rolls, keys = make(task="vectors", readout="each").eval(), (sequences()[..., :3] > 0).double()
     p = rolls(x).sigmoid()
-    assert torch.allclose(rolls.success((x, keys)), torch.where(keys == 1, p, 1 - p).log().mean(-1).exp())
+    keys[0, 0] = torch.tensor([1.0, 0.0, 1.0])
+    keys[0, 1], keys[1, 0] = 0.0, PADDING
+    found = rolls.success((x, keys))
+    right = p[0, 0, 0] + p[0, 0, 2]  # of two that are there; the one that is not is said by p[0, 0, 1]
+    assert torch.allclose(found[0, 0], right / (2 + p[0, 0, 1]))
+    assert torch.allclose(found[0, 1], 1 / (1 + p[0, 1].sum()))
+    assert found[1, 0] == 1
 
 
 def test_units_of_every_layer_are_scored_by_what_the_model_calls_success():
