@@ -87,8 +87,11 @@ class SpokenDigits(InMemoryDataModule):
         rest = [name for name in names if name not in testing]
         training = rest[: len(rest) - self.validation_speakers]
         if len(testing) < TESTING or not training:
-            got = f"{self.folder}, with recordings of {len(names)} speakers: {', '.join(names)}"
-            accepted = f"{WANTED}; for fold {self.fold} and {self.validation_speakers} to validate on, more speakers"
+            there = f"recordings of {', '.join(names)}" if names else "no recordings"
+            got = f"{self.folder}, with {there}" if self.folder.is_dir() else f"{self.folder}, which is not there"
+            accepted = f"{WANTED}, six speakers; `git clone https://github.com/Jakobovski/free-spoken-digit-dataset`"
+            if names:
+                accepted += f"; {TESTING} speakers test in fold {self.fold}, {self.validation_speakers} validate"
             raise ArgumentError("data_dir", got, accepted, self)
         self.speakers = {"train": training, "validation": rest[len(training) :], "test": testing}
         parts = [self._part([each for name in self.speakers[part] for each in found[name]]) for part in self.speakers]

@@ -142,7 +142,7 @@ def _hint(name: str, layer: nn.Module) -> str:
     """What most often is in the way: a layer's size as a number in the code around it."""
     size = "out_features" if isinstance(layer, nn.Linear) else "hidden_size"
     return (
-        f"code that has {getattr(layer, size)} as a number, to make states, to reshape or to take a direction's half, "
-        f"has to ask the layer: {f'self.{name}.{size}' if name else size}; "
-        "states kept between calls are reset in predict"
+        f"code that has {getattr(layer, size)} as a number or in an attribute of its own, to make states, reshape or "
+        f"take a direction's half, has to ask the layer: {f'self.{name}.{size}' if name else size}; "
+        "a network that keeps states from call to call is to forget them in predict"
     )

@@ -111,9 +111,14 @@ def shrink(
         connected = connections(dense, names, given, strict=layers is not None)
         connected = cuttable(dense, connected, given)
         if not connected.parts:
-            whys = [f"{label(key) or 'the network'}: {why}" for key, why in connected.left.items()]
-            got = f"one of which no layer can be cut ({'; '.join(dict.fromkeys(whys)) or 'it has none'})"
-            accepted = "one with recurrent layers, or linear ones in nn.Sequential, read by linear or recurrent layers"
+            whys: dict[str, list[str]] = {}
+            for key, why in connected.left.items():
+                whys.setdefault(why, []).append(label(key) or "the network")
+            told = "; ".join(f"{', '.join(dict.fromkeys(where))}: {why}" for why, where in whys.items())
+            got = f"one of which no layer can be cut ({told or 'it has none'})"
+            accepted = (
+                "recurrent layers, or linear ones in nn.Sequential, whose units linear or recurrent layers alone read"
+            )
             raise ArgumentError("model", got, accepted)
         grouping = connected.grouping()
 

@@ -19,6 +19,7 @@ from prunekit.app.reports.writing import save_figure, write_text
 from prunekit.errors import ArgumentError
 
 ABREAST = 4  # panels
+LEAST = 5  # networks that a bootstrap interval is of
 log = logging.getLogger("prunekit")
 
 
@@ -121,11 +122,13 @@ def _verdict(of: Paired) -> str:
 
 
 def _over_tasks(found: Sequence[Paired]) -> dict[float, tuple[Interval, list[Paired]]]:
+    """By rate; of few networks a bootstrap gives intervals that are too narrow, so these have none."""
     made = {}
     for rate in sorted({each.rate for each in found}):
         same = [each for each in found if each.rate == rate]
-        signs = [_sign(each) for each in same]
-        made[rate] = probability_of_improvement([(each.ours, each.theirs) for each in same], signs), same
+        chance = probability_of_improvement([(each.ours, each.theirs) for each in same], [_sign(each) for each in same])
+        enough = sum(len(each.ours) for each in same) >= LEAST
+        made[rate] = (chance if enough else Interval(chance.mean, math.nan, math.nan)), same
     return made
 
 
@@ -151,7 +154,8 @@ def draw(answers: Sequence[tuple[Question, Sequence[Paired]]]) -> Figure:
         rates = list(points)
         for at, chance in enumerate(points.values()):
             bars = None if math.isnan(chance.low) else [[chance.mean - chance.low], [chance.high - chance.mean]]
-            axes.errorbar([at], [chance.mean], yerr=bars, fmt="o", color="C0", capsize=3)
+            filled = {} if bars else {"markerfacecolor": "none"}  # too few networks to tell
+            axes.errorbar([at], [chance.mean], yerr=bars, fmt="o", color="C0", capsize=3, **filled)
         axes.axhline(0.5, color="0.6", linewidth=1)
         counts = {rate: sum(len(each.ours) for each in found if each.rate == rate) for rate in rates}
         axes.set_xticks(range(len(rates)), [f"{100 * rate:g} %\n{counts[rate]} networks" for rate in rates])

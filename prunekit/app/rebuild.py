@@ -1,7 +1,8 @@
 """The final network of a finished run, loaded from what the run has left; nothing is trained or measured again."""
 
 import logging
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +64,8 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
     results = read_record(folder / RESULTS, KEY)
     stored = read_config(folder / CONFIG, KEY)
     if results is None and stored is not None:
-        more = f"one that has finished; `prunekit train resume={folder}` goes on with it"
+        again = shlex.quote(f"resume={folder}")
+        more = f"one that has finished; `prunekit train {again}` goes on with it"
         raise ConfigError(KEY, f"{folder}, of a run that has not finished", more)
     if results is None or stored is None:
         raise ConfigError(KEY, str(folder), f"the folder of a finished run, with {CONFIG} and {RESULTS}")
@@ -82,10 +84,26 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
         require_trusted(config[part], part, str(folder), trusted)
     data = build(config["data"], "data")
     module = build_model(config["model"], getattr(data, "model_arguments", dict)())
-    base = read_checkpoint(folder / kept["checkpoint"], KEY)
+    base = read_checkpoint(_checkpoint(folder, kept["checkpoint"], config), KEY)
     mask = load_network(folder, module, base.content["state_dict"], kept, KEY)
-    path = folder / kept["dense"]
+    path = _place(folder, kept["dense"], config)
     dense = read_checkpoint(path, KEY).content["state_dict"] if path.exists() else None
     callbacks = config["callbacks"].values()
     recurrent = [(node["lstm"], node["head"]) for node in callbacks if "lstm" in node and "head" in node]
     return Rebuilt(module.eval(), data, dense, mask, config, results, recurrent)
+
+
+def _place(folder: Path, kept: str, config: Mapping[str, Any]) -> Path:
+    """Where a checkpoint lies: as seen from the run's folder, or for one that was moved below all runs."""
+    path = folder / kept
+    below = Path(config["paths"]["runs_dir"], *Path(kept).parts[-3:])  # dense/<hash>/dense.ckpt
+    return below if not path.exists() and below.exists() else path
+
+
+def _checkpoint(folder: Path, kept: str, config: Mapping[str, Any]) -> Path:
+    path = _place(folder, kept, config)
+    if not path.exists():
+        lies = Path(*Path(kept).parts[-3:])
+        accepted = f"a run whose checkpoint was moved with it: bring {lies} along, to {folder / kept}"
+        raise ConfigError(KEY, f"{folder}, without the network that it came from", accepted)
+    return path

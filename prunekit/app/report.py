@@ -123,7 +123,7 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
         title = f"{points} against random order, paired by seed{plain}"
         text += unit_tables(against, None, facets, title, share, least=-1)
     elif criteria != [CONTROL]:
-        text += [f"No control: run `criterion={CONTROL}` as well to see what the criteria are worth.", ""]
+        text += [f"No random order: run criterion={CONTROL} as well to see what the criteria are worth.", ""]
     return text, figures
 
 

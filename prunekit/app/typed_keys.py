@@ -17,6 +17,7 @@ from prunekit.app.errors import ConfigError
 
 UNKNOWN = re.compile(r"(?:Could not override|Could not delete from config\.) '([^']+)'")
 NO_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
+GRAMMAR = re.compile(r"mismatched input|no viable alternative|extraneous input|token recognition error")
 SHOWN = 12
 
 
@@ -41,6 +42,8 @@ def told(error: HydraException, words: Sequence[str]) -> str:
         near = difflib.get_close_matches(match[2], options, 3)
         accepted = f"nearest: {', '.join(near)}; all: " if near else ""
         return str(ConfigError(match[1], match[2], accepted + ", ".join(options)))
+    if GRAMMAR.search(message):
+        return f"{message}\na value with signs of Hydra's grammar wants quotes within quotes: \"key='a b(c)'\""
     return message
 
 

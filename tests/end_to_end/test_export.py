@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,16 @@ def test_what_cannot_be_exported_is_refused(short_run, tmp_path, capsys):
     with pytest.raises(ArgumentError, match=r"run that has not finished.*`prunekit train resume=.*` goes on with it"):
         rebuild(run.folder)
     (tmp_path / "results.json").rename(run.folder / "results.json")
+    deeper = tmp_path / "moved" / "deeper" / "run"
+    shutil.copytree(run.folder, deeper)
+    assert torch.equal(*(next(rebuild(folder).module.parameters()) for folder in (run.folder, deeper)))
+    dense = run.home / "dense"
+    dense.rename(tmp_path / "dense")
+    with pytest.raises(
+        ArgumentError, match=r"without the network that it came from'; accepted: .*bring dense/.* along"
+    ):
+        rebuild(deeper)
+    (tmp_path / "dense").rename(dense)
     (tmp_path / "full").mkdir()
     with pytest.raises(ArgumentError, match=r"out: got .*full, which is there and no export"):
         export(run.folder, tmp_path / "full")

@@ -147,7 +147,12 @@ class Carrying(nn.Module):
     [
         (Written, (16, 6, 4), "cell", r"could not be cut .*code that has \d+ as a number.*: self\.cell\.hidden_size"),
         (Tied, None, "second", "could not be cut .*shares its weight"),
-        (Carrying, (16, 6, 4), "second", r"could not be cut .*kept between calls are reset in predict"),
+        (
+            Carrying,
+            (16, 6, 4),
+            "second",
+            r"could not be cut .*keeps states from call to call is to forget them in predict",
+        ),
     ],
 )
 def test_a_layer_that_cannot_be_cut_keeps_its_weights_and_is_named(make, batch, kept, why):

@@ -97,7 +97,10 @@ def collect(folder: Path) -> Runs:
                 problems.append(f"left out: {path.parent}, a copy of a run that is there")
     problems += unfinished(jobs)
     if not found:
-        raise ArgumentError("folder", f"{folder}, with no finished run ({len(problems)} others)", "a folder of runs")
+        accepted = (
+            "a folder with finished runs; the same command, or train resume=FOLDER, goes on with what was stopped"
+        )
+        raise ArgumentError("folder", f"{folder}, with no finished run ({len(problems)} others)", accepted)
     names = sorted({run.results["experiment"] for run in found.values()})
     if len(names) > 1:
         got = f"{folder}, with runs of several experiments: {', '.join(names)}"
