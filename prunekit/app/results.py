@@ -103,10 +103,14 @@ def hyperparameters(
         >>> config = {"seed": 0, "callbacks": {"l2_mask": {"rate": 0.5}, "curves": {}}, "data": {"batch_size": 10}}
         >>> hyperparameters(config, {"data.batch_size": 10}, {"seed": None, "trainer": "cpu"})
         {'seed': 0, 'l2_mask.rate': 0.5, 'data.batch_size': 10}
+        >>> hyperparameters(config | {"control": None}, {}, {"control": "null"})
+        {'seed': 0, 'control': 'none', 'l2_mask.rate': 0.5}
     """
     values = flat(config)
     rates = {f"callbacks.{name}.rate": node["rate"] for name, node in config["callbacks"].items() if "rate" in node}
-    also = {key: values.get(key, choice) for key, choice in typed.items() if key.partition(".")[0] not in NOT_COMPARED}
+    # Null is a word here: jobs that lack a value would take the column from those that have one.
+    shown = {key: "none" if value is None else value for key, value in values.items()}
+    also = {key: shown.get(key, choice) for key, choice in typed.items() if key.partition(".")[0] not in NOT_COMPARED}
     chosen = {key: value for key, value in {**rates, **also, **found}.items() if value is not None}
     chosen = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in chosen.items()}
     return {"seed": config["seed"], **short_keys({key: value for key, value in chosen.items() if key != "seed"})}

@@ -24,6 +24,7 @@ from prunekit.app.reports.run import ORDER, RATE, TRAINING, Columns
 from prunekit.app.reports.summary import combinations, groups, only
 from prunekit.metrics import ACCURACY, Metric
 
+WIDE = 3  # times as large as the least: from there on an axis is logarithmic
 COSTS = {
     "size": "bytes on disk, of the dense network's",
     "faster_1": "times faster, batch of 1",
@@ -52,8 +53,11 @@ def draw_costs(
     wheres = combinations(summary, facets)
     figure, grid = new_grid(len(wheres), len(COSTS), 3.1, 2.9, sharex="col", sharey=True)
     for (where, (cost, label)), axes in zip(product(wheres, COSTS.items()), grid.flat, strict=True):
-        here = only(summary, where)
-        make_logarithmic(axes)
+        here, prices = only(summary, where), summary[f"{cost}.mean"]
+        if prices.max() > WIDE * prices.min():
+            make_logarithmic(axes)
+        elif prices.notna().any():  # a logarithmic axis would have no ticks between
+            axes.set_xlim(0.8 * prices.min(), 1.2 * prices.max())
         for key, line in groups(here, lines):
             look = look_of(criteria, *key) if key else {"color": "C0"}
             draw_line(axes, line.dropna(subset=[f"{cost}.mean"]), f"{cost}.mean", f"{names.final}.", **look)
