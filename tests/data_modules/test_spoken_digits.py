@@ -111,11 +111,11 @@ def test_other_sounds_are_refused(tmp_path, hertz, wave):
 
 def test_too_few_speakers_and_wrong_arguments(tmp_path, root):
     write_digits(tmp_path, speakers=SPEAKERS[:5])
-    with pytest.raises(ArgumentError, match=r"^data_dir: .*5 speakers: ann, bob, cid, dot, eve.*fold 2"):
+    with pytest.raises(ArgumentError, match=r"^data_dir: .*recordings of ann, bob, cid, dot, eve.*test in fold 2"):
         _ = digits(tmp_path, fold=2).arrays
-    with pytest.raises(ArgumentError, match=r"^data_dir: .*0 speakers"):
+    with pytest.raises(ArgumentError, match=r"^data_dir: .*which is not there.*git clone"):
         _ = digits(tmp_path / "nothing").arrays
-    with pytest.raises(ArgumentError, match=r"^data_dir: .*4 to validate on"):
+    with pytest.raises(ArgumentError, match=r"^data_dir: .*4 validate"):
         _ = digits(root, validation_speakers=4).arrays
     with pytest.raises(ArgumentError, match=r"^fold: "):
         digits(root, fold=3)

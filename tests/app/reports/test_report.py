@@ -22,7 +22,7 @@ from tests.app.reports.folders import write, write_grid
 def test_without_the_control_the_report_says_so(tmp_path):
     write(tmp_path / "a", 0, 0.5, ("entropy", "ascending", 0.5))
     report(tmp_path, tmp_path / "report")
-    assert "No control" in (tmp_path / "report" / "report.md").read_text()
+    assert "No random order" in (tmp_path / "report" / "report.md").read_text()
     assert not (tmp_path / "report" / "difference.png").exists()
 
 
