@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from prunekit.app.config import references
-from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN
+from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, flat
 
 CALLBACKS = "callbacks"
 # Nodes that are chosen by name, those that hold others first.
@@ -146,18 +146,3 @@ def _leader(key: str, led: Mapping[str, str]) -> str:
         if other := led.get(".".join(parts[:end])):
             return ".".join([other, *parts[end:]])
     return ""
-
-
-def flat(node: Any, key: str = "") -> dict[str, Any]:
-    """Its leaves, by their full keys; lists are leaves.
-
-    Example:
-        >>> flat({"a": {"b": 1, "c": [2]}})
-        {'a.b': 1, 'a.c': [2]}
-    """
-    if not isinstance(node, Mapping) or not node:
-        return {key: node}
-    found: dict[str, Any] = {}
-    for part, value in node.items():
-        found |= flat(value, f"{key}.{part}" if key else str(part))
-    return found

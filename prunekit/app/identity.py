@@ -55,3 +55,18 @@ def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
 def _what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
     data = {key: value for key, value in config.get("data", {}).items() if key not in NOT_DATA}
     return {**config, **({"data": data} if data else {})}
+
+
+def flat(node: Any, key: str = "") -> dict[str, Any]:
+    """Its leaves, by their full keys; lists are leaves.
+
+    Example:
+        >>> flat({"a": {"b": 1, "c": [2]}})
+        {'a.b': 1, 'a.c': [2]}
+    """
+    if not isinstance(node, Mapping) or not node:
+        return {key: node}
+    found: dict[str, Any] = {}
+    for part, value in node.items():
+        found |= flat(value, f"{key}.{part}" if key else str(part))
+    return found

@@ -17,9 +17,8 @@ from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
 from prunekit.app.control import controlled
 from prunekit.app.data import fingerprint
 from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, dense_record, say_resumed
-from prunekit.app.differences import flat
 from prunekit.app.errors import ConfigError
-from prunekit.app.identity import content_digest, dense_hash
+from prunekit.app.identity import content_digest, dense_hash, flat
 from prunekit.app.kept import keep
 from prunekit.app.measured import measured, training
 from prunekit.app.setting import Setting, Shared

@@ -12,8 +12,7 @@ from typing import Any
 from rich.table import Table
 from torch import nn
 
-from prunekit.app.differences import flat
-from prunekit.app.identity import NOT_IDENTITY
+from prunekit.app.identity import NOT_IDENTITY, flat
 from prunekit.app.naming import short_keys
 from prunekit.masks import Mask, overall_sparsity
 from prunekit.metrics import ACCURACY, Metric

@@ -12,8 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from prunekit.app.differences import flat
 from prunekit.app.errors import ConfigError
+from prunekit.app.identity import flat
 
 UNKNOWN = re.compile(r"(?:Could not override|Could not delete from config\.) '([^']+)'")
 NO_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")

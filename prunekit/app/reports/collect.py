@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
 from rich.progress import track
 
 from prunekit.app.jobs import JOBS, Job, read_jobs
@@ -24,7 +23,7 @@ from prunekit.app.reports.run import (
     Run,
     frame_columns,
     points,
-    read_run,
+    run_or_why,
 )
 from prunekit.app.results import metric_in
 from prunekit.errors import ArgumentError
@@ -85,16 +84,13 @@ def collect(folder: Path) -> Runs:
     own = {Path(job["run"]) for job in jobs if job["run"]}
     places = {place / CONFIG for place in own} if (folder / JOBS).exists() else folder.rglob(CONFIG)
     for path in track(sorted(places), description="runs", transient=True):
-        try:
-            run = read_run(path.parent)
-            run.results[PLACE] = path.parent.absolute()
-        except FileNotFoundError:
-            problems.append(f"not finished: {path.parent}; its command continues it, or train resume=FOLDER")
-        except (ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-            problems.append(f"damaged: {path.parent} ({type(error).__name__}: {error}); delete it and run it again")
-        else:
-            if found.setdefault(run.results["config_hash"], run) is not run:
-                problems.append(f"left out: {path.parent}, a copy of a run that is there")
+        run = run_or_why(path.parent)
+        if isinstance(run, str):
+            problems.append(run)
+            continue
+        run.results[PLACE] = path.parent.absolute()
+        if found.setdefault(run.results["config_hash"], run) is not run:
+            problems.append(f"left out: {path.parent}, a copy of a run that is there")
     problems += unfinished(jobs)
     if not found:
         accepted = (

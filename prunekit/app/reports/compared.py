@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from rich.progress import track
 
 from prunekit.app.control import MASK
 from prunekit.app.reports.labels import CRITERION, name_criteria, varies
-from prunekit.app.reports.run import CONFIG, ORDER, RATE, SEED, Columns, Run, points, read_run
+from prunekit.app.reports.run import CONFIG, ORDER, RATE, SEED, Columns, Run, points, run_or_why
 from prunekit.app.results import metric_in
 from prunekit.errors import ArgumentError
 from prunekit.metrics import Metric
@@ -82,15 +81,12 @@ def read_tasks(folders: Sequence[Path]) -> list[Task]:
     for folder in folders:
         any_there = False
         for path in track(sorted(folder.rglob(CONFIG)), description=folder.name, transient=True):
-            try:
-                run = read_run(path.parent)
-            except FileNotFoundError:
-                problems[str(folder)].append(f"not finished: {path.parent}")
-            except (ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-                problems[str(folder)].append(f"damaged: {path.parent} ({type(error).__name__}: {error})")
-            else:
-                found[run.results["experiment"]][run.results["config_hash"]] = run
-                any_there = True
+            run = run_or_why(path.parent)
+            if isinstance(run, str):
+                problems[str(folder)].append(run)
+                continue
+            found[run.results["experiment"]][run.results["config_hash"]] = run
+            any_there = True
         if not any_there:
             raise ArgumentError(
                 "folder", f"{folder}, with no finished run", "folders of runs, such as runs/<experiment>"

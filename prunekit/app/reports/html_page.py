@@ -32,7 +32,7 @@ def sweep_page(folder: Path, runs: Runs, lines: Sequence[str], drawn: Sequence[P
 
 def run_page(folder: Path) -> str:
     """A page of one run, which is in ``folder``."""
-    from prunekit.app.reports.page_plots import flat, of_run  # noqa: PLC0415
+    from prunekit.app.reports.page_plots import of_run, plain_values  # noqa: PLC0415
 
     text = (folder / CONFIG).read_text()
     results = read_run(folder).results
@@ -40,7 +40,7 @@ def run_page(folder: Path) -> str:
     if events:
         names = results["events"][0]
         events = ["## Pruning events", "", f"| {' | '.join(names)} |", "| --- |", *events]
-    summary = listing(flat(results, SHOWN))
+    summary = listing(plain_values(results, SHOWN))
     parts = [
         summary
         + "<p>latency and seconds are in seconds, macs in multiply-adds, accuracies in [0, 1]</p>"

@@ -10,6 +10,7 @@ from bokeh.palettes import Category20_20
 from bokeh.plotting import figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from prunekit.app.identity import flat
 from prunekit.app.reports.collect import Runs, plain
 from prunekit.app.reports.labels import CRITERION, short
 from prunekit.app.reports.page import Plot
@@ -127,18 +128,11 @@ def of_run(folder: Path) -> list[Plot]:
     return [Plot("Curves", column(drawings, **WHOLE))] if drawings else []
 
 
-def flat(results: Mapping[str, Any], parts: Sequence[str]) -> dict[str, str]:
+def plain_values(results: Mapping[str, Any], parts: Sequence[str]) -> dict[str, str]:
     """What of results can stand in a table of two columns, under names with dots."""
-    made: dict[str, str] = {}
-
-    def take(name: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                take(f"{name}.{key}" if name else str(key), inner)
-        elif not isinstance(value, list):
-            made[name] = f"{value:.6g}" if isinstance(value, float) else str(value)
-
-    for part in parts:
-        if part in results:
-            take(part, results[part])
-    return made
+    found = flat({part: results[part] for part in parts if results.get(part)})
+    return {
+        name: f"{value:.6g}" if isinstance(value, float) else str(value)
+        for name, value in found.items()
+        if name and not isinstance(value, list | Mapping)
+    }

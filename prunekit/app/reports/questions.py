@@ -13,58 +13,63 @@ class Question(NamedTuple):
 
 
 REPAIRED = {"criterion": "reconstruction", "order": "ascending", "compensation": "closed_loop"}
+AT_ONCE, AND_ONE, AND_FOUR = (
+    {**REPAIRED, "retrain_epochs": "0"},
+    {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
+    {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
+)
 ALONE = {"compensation": "none", "retrain_epochs": "0"}
 RANDOM = {**ALONE, "criterion": "random", "order": "ascending"}
 QUESTIONS = (
     Question(
         "Repair without labels or training, against a small network from scratch",
-        {**REPAIRED, "retrain_epochs": "0"},
+        AT_ONCE,
         {"control": "scratch", "retrain_epochs": "0"},
     ),
     Question(
         "Repair and one epoch, against a small network from scratch for four",
-        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
+        AND_ONE,
         {"control": "scratch_retraining", "retrain_epochs": "4"},
     ),
     Question(
         "Repair and one epoch, against a small network from scratch for all the epochs of both",
-        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
+        AND_ONE,
         {"control": "scratch", "retrain_epochs": "1"},
     ),
     Question(
         "Repair and four epochs, against a small network from scratch for all the epochs of both",
-        {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
+        AND_FOUR,
         {"control": "scratch", "retrain_epochs": "4"},
     ),
     Question(
         "Repair and four epochs of a teacher, without labels, against a small network from scratch with them",
-        {**REPAIRED, "retrain_epochs": "4", "retrain": "teacher"},
+        {**AND_FOUR, "retrain": "teacher"},
         {"control": "scratch", "retrain_epochs": "0"},
     ),
     Question(
         "Repair and one epoch, against the network that was not pruned for as many",
-        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
+        AND_ONE,
         {"control": "as_many_epochs", "retrain_epochs": "1"},
     ),
     Question(
         "Repair and four epochs, against the network that was not pruned for as many",
-        {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
+        AND_FOUR,
         {"control": "as_many_epochs", "retrain_epochs": "4"},
     ),
     Question(
         "Repair and one epoch, against random units, repair and one epoch",
-        {**REPAIRED, "retrain_epochs": "1", "retrain": "labels"},
-        {**REPAIRED, "criterion": "random", "retrain_epochs": "1", "retrain": "labels"},
+        AND_ONE,
+        {**AND_ONE, "criterion": "random"},
     ),
     Question(
         "Repair in closed loop, against open loop",
-        {**REPAIRED, "retrain_epochs": "0"},
-        {**REPAIRED, "compensation": "linear", "retrain_epochs": "0"},
+        AT_ONCE,
+        {**AT_ONCE, "compensation": "linear"},
     ),
     Question(
         "Chosen by reconstruction, against random units, both repaired in closed loop",
-        {**REPAIRED, "retrain_epochs": "0"},
-        {**REPAIRED, "criterion": "random", "retrain_epochs": "0"},
+        AT_ONCE,
+        {**AT_ONCE, "criterion": "random"},
     ),
     Question(
         "Transfer entropy, the highest first, against random units, neither repaired",

@@ -1,14 +1,13 @@
 """One run of a folder: its config, flat, and the rows that its results make in a table."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from prunekit.app.control import AS_MANY_EPOCHS, MASK, SCRATCH, SCRATCH_RETRAINING
-from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, content_digest
+from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, content_digest, flat
 from prunekit.app.reports.labels import CRITERION
 from prunekit.app.results import RESULTS, metric_in
 from prunekit.files import read_record
@@ -75,6 +74,16 @@ def read_run(folder: Path) -> Run:
     for key in ("config_hash", "experiment", "seed", "device", "seconds"):
         run.results[key]
     return run
+
+
+def run_or_why(folder: Path) -> Run | str:
+    """A run, or why it cannot be one of a report, and what to do."""
+    try:
+        return read_run(folder)
+    except FileNotFoundError:
+        return f"not finished: {folder}; its command continues it, or train resume=FOLDER"
+    except (ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        return f"damaged: {folder} ({type(error).__name__}: {error}); delete it and run it again"
 
 
 def points(run: Run) -> list[dict[str, Any]]:
@@ -149,17 +158,9 @@ def _identity(config: dict[str, Any]) -> dict[str, Any]:
                 return f"<{paths[path]}>{value.removeprefix(path)}"
         return json.dumps(value) if isinstance(value, list | dict) else value
 
-    flat = dict(_flat(config))
+    values = flat(config)
     of_trainer = (f"trainer.{key}" for key in ("devices", *NOT_SHOWN))
     of_data = (f"data.{key}" for key in NOT_DATA)
     skipped = {*NOT_IDENTITY, "config_hash", "name", *of_trainer, *of_data}
     parts = ("paths", "logger", CRITERION)  # a criterion counts as the callbacks have it
-    return {k: nameless(v) for k, v in flat.items() if k not in skipped and k.partition(".")[0] not in parts}
-
-
-def _flat(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for name, value in node.items():
-            yield from _flat(value, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, node
+    return {k: nameless(v) for k, v in values.items() if k not in skipped and k.partition(".")[0] not in parts}
