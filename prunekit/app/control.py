@@ -1,7 +1,8 @@
 """Controls: the run that a pruned one has to be held against, made of the same config.
 
 Whether pruning is worth it is asked by networks that were never pruned: one of the pruned size from scratch, with as
-much training, and the dense one trained on for as long as the pruned one was.
+much training, and the dense one trained on for as long as the pruned one was. What units cost because they go whole is
+asked by one that loses as many single weights.
 """
 
 import copy
@@ -14,16 +15,20 @@ from prunekit.errors import check_choice, check_count, check_rate
 from prunekit.selection import exact_count
 
 SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS = "scratch", "scratch_retraining", "as_many_epochs"
-CONTROLS = (SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS)
+SINGLE_WEIGHTS = "single_weights"
+CONTROLS = (SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS, SINGLE_WEIGHTS)
 MASK = "callbacks.unit_mask"
+WEIGHTS = "prunekit.callbacks.weights_of_units.WeightsOfUnits"
+OF_WEIGHTS = ("rate", "lstm", "head", "layers", "rounds", "retrain_epochs", "start_epoch")
 
 
 def controlled(config: Config) -> Config:
-    """The config of what is trained: of a control without pruning; the same config where ``control`` is null.
+    """The config of what is trained in place of a run that removes units; the same config where ``control`` is null.
 
     ``scratch``: as many units as pruning leaves, from new weights, for as many epochs as dense training and retraining
     take together; ``scratch_retraining``: for as many as the retraining alone; ``as_many_epochs``: the dense network
-    for all of them. The criterion has no say, so controls of several criteria share their training.
+    for all of them; ``single_weights``: the dense network, which loses as many single weights, of smallest magnitude,
+    and is retrained as the pruned one. The criterion has no say, so controls of several criteria share their training.
 
     Args:
         config: resolved; it stays as it is.
@@ -49,6 +54,11 @@ def controlled(config: Config) -> Config:
     # What measures or prunes units has none to look at that are the dense network's.
     made["callbacks"] = {name: node for name, node in made["callbacks"].items() if "lstm" not in node}
     made["criterion"] = None
+    if control == SINGLE_WEIGHTS:
+        _require_units(mask)
+        own = {"_target_": WEIGHTS, **{key: mask[key] for key in OF_WEIGHTS if key in mask}}
+        made["callbacks"] = {"weights_of_units": own, **made["callbacks"]}
+        return made
     made["dense_epochs"] = retrained if control == SCRATCH_RETRAINING else config["dense_epochs"] + retrained
     if not made["dense_epochs"]:
         raise ConfigError(
@@ -81,6 +91,11 @@ def _mask(config: Config) -> Mapping[str, Any]:
     return dict(mask)
 
 
+def _require_units(mask: Mapping[str, Any]) -> None:
+    if mask.get("granularity", "unit") != "unit":
+        raise ConfigError(f"{MASK}.granularity", mask["granularity"], "unit, with a control of another size")
+
+
 def _left(config: Config, mask: Mapping[str, Any]) -> int:
     """How many units a layer keeps."""
     model = config["model"]
@@ -90,8 +105,7 @@ def _left(config: Config, mask: Mapping[str, Any]) -> int:
         got = "several layers or directions, of which not each loses as many units"
         accepted = f"one of each, or {MASK}.layers=every {MASK}.scope=within, with a control from scratch"
         raise ConfigError("model.layers", got, accepted)
-    if mask.get("granularity", "unit") != "unit":
-        raise ConfigError(f"{MASK}.granularity", mask["granularity"], "unit, with a control from scratch")
+    _require_units(mask)
     left = units - exact_count(mask["rate"], units)
     if not left:
         raise ConfigError(f"{MASK}.rate", mask["rate"], "a rate that leaves a unit, with a control from scratch")

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from prunekit.app.control import AS_MANY_EPOCHS, CONTROLS, SCRATCH, SCRATCH_RETRAINING, controlled
+from prunekit.app.control import AS_MANY_EPOCHS, CONTROLS, SCRATCH, SCRATCH_RETRAINING, SINGLE_WEIGHTS, controlled
 from prunekit.app.errors import ConfigError
 from prunekit.app.rebuild import rebuild
 from prunekit.app.report import report
@@ -23,7 +23,7 @@ def config(control, mask=MASK, **model):
 
 
 def test_sizes_and_epochs():
-    found = {control: controlled(config(control)) for control in CONTROLS}
+    found = {control: controlled(config(control)) for control in CONTROLS if control != SINGLE_WEIGHTS}
     assert {c: (f["model"]["units"], f["dense_epochs"]) for c, f in found.items()} == {
         SCRATCH: (2, 11), SCRATCH_RETRAINING: (2, 6), AS_MANY_EPOCHS: (10, 11),
     }  # fmt: skip
@@ -65,28 +65,38 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     )  # fmt: skip
     runs = {
         (control, criterion): new_run(*small, f"control={control}", f"criterion={criterion}")
-        for control in ("null", SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS)
+        for control in ("null", *CONTROLS)
         for criterion in ("entropy", "random")
     }
     results = {key: run.go() for key, run in runs.items()}
     assert new_run(*small, "criterion=entropy").config_hash == runs["null", "entropy"].config_hash
-    assert len({run.folder for run in runs.values()}) == 8
+    assert len({run.folder for run in runs.values()}) == 10
     # What is trained does not depend on the criterion: a dense network, two from scratch and one for longer.
     assert len(list((runs["null", "random"].home / "dense").iterdir())) == 4
     of = {control: results[control, "random"] for control, _ in runs}
-    assert [of[control]["training"]["epochs"] for control in of] == [3, 3, 1, 3]
+    assert [of[control]["training"]["epochs"] for control in of] == [3, 3, 1, 3, 3]
     assert (
         of[SCRATCH]["training"]["macs"] * 3
         == of[SCRATCH]["training"]["epochs"] * 3 * of[SCRATCH_RETRAINING]["training"]["macs"]
     )
     assert of[SCRATCH]["parameters"]["dense"] == of["null"]["parameters"]["compact"]
     assert of[AS_MANY_EPOCHS]["parameters"]["dense"] == of["null"]["parameters"]["dense"]
+    # As many weights are 0 as are not there where units were cut out; biases stay.
+    single, dense, small = (
+        of[SINGLE_WEIGHTS],
+        rebuild(runs["null", "random"].folder),
+        rebuild(runs[SCRATCH, "random"].folder),
+    )
+    sizes = [sum(p.numel() for p in each.module.parameters() if p.dim() > 1) for each in (dense, small)]
+    assert single["parameters"]["dense"] - single["parameters"]["nonzero"] == sizes[0] - sizes[1]
+    assert single["metrics"]["dense/test_acc"] == of["null"]["metrics"]["dense/test_acc"]
     folder = runs["null", "random"].folder.parent
     assert collect(folder).problems == []
     report(folder, tmp_path / "report")
     with (tmp_path / "report" / "results.csv").open() as file:
         rows = {row["criterion"]: row for row in csv.DictReader(file)}
     names = {"from scratch", "from scratch, as long as retraining", "not pruned, as many epochs", "entropy", "random"}
+    names.add("as many single weights")
     assert set(rows) == names
     assert {float(row["dense_test_acc"]) for row in rows.values()} == {of["null"]["metrics"]["dense/test_acc"]}
     assert float(rows["from scratch"]["final_test_acc"]) == of[SCRATCH]["metrics"]["final/test_acc"]
@@ -97,3 +107,15 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     assert f"| random | descending | 1 | {apart:.1f} |" in section.replace("-0.0", "0.0")
     made = rebuild(runs[SCRATCH, "random"].folder)
     assert made.module.lstm.hidden_size == 4
+
+
+def test_as_many_single_weights_go_from_the_same_dense_network():
+    mask = MASK | {"layers": "every", "scope": "within", "compensation": "linear", "criterion": {"_target_": "x"}}
+    found = controlled(config(SINGLE_WEIGHTS, mask | {"start_epoch": 5}))
+    assert (found["model"]["units"], found["dense_epochs"]) == (10, 5)
+    of_units = {"rate": 0.75, "lstm": "lstm", "layers": "every", "rounds": 2, "retrain_epochs": 3, "start_epoch": 5}
+    assert {
+        key: value for key, value in found["callbacks"]["weights_of_units"].items() if key != "_target_"
+    } == of_units
+    with pytest.raises(ConfigError, match="granularity: got 'gate'; accepted: unit"):
+        controlled(config(SINGLE_WEIGHTS, MASK | {"granularity": "gate"}))

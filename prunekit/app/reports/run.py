@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from prunekit.app.control import AS_MANY_EPOCHS, MASK, SCRATCH, SCRATCH_RETRAINING
+from prunekit.app.control import AS_MANY_EPOCHS, MASK, SCRATCH, SCRATCH_RETRAINING, SINGLE_WEIGHTS
 from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, content_digest, flat
 from prunekit.app.reports.labels import CRITERION
 from prunekit.app.results import RESULTS, metric_in
@@ -18,6 +18,7 @@ CONTROLS = {  # as criteria are named, since they lie beside these
     SCRATCH: "from scratch",
     SCRATCH_RETRAINING: "from scratch, as long as retraining",
     AS_MANY_EPOCHS: "not pruned, as many epochs",
+    SINGLE_WEIGHTS: "as many single weights",
 }
 SEED, ORDER, RATE = "seed", "order", "rate"
 CURVE = "curve"  # the callback's name, where a run has several that measure curves
