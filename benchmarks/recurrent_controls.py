@@ -68,9 +68,11 @@ def sweeps(task: Task) -> Iterator[list[str]]:
     yield [*base, "callbacks.unit_mask.retrain_epochs=0", "control=scratch,single_weights"]
     yield [*base, epochs, "control=single_weights,scratch"]
     # What is not pruned is the same at every rate, and taken for all of them.
-    yield [*base, f"callbacks.unit_mask.rate={task.rates[0]}", epochs, "control=as_many_epochs"]
-    drawn = [*base, "+callbacks=group_lasso", "dense_callbacks=[group_lasso]", "criterion=l1_norm",
-             f"callbacks.group_lasso.strength={task.lasso}", f"callbacks.group_lasso.grouping.layers=[{task.layer}]"]  # fmt: skip
+    yield [*base[:-1], f"callbacks.unit_mask.rate={task.rates[0]}", epochs, "control=as_many_epochs"]
+    drawn = [
+        *base, "+callbacks=group_lasso", "dense_callbacks=[group_lasso]", "criterion=l1_norm",
+        f"callbacks.group_lasso.strength={task.lasso}", f"callbacks.group_lasso.grouping.layers=[{task.layer}]",
+    ]  # fmt: skip
     yield [*drawn, "callbacks.unit_mask.retrain_epochs=0", "callbacks.unit_mask.compensation=none,closed_loop"]
     yield [*drawn, once]
 
