@@ -113,7 +113,7 @@ def weights_of_units(
     units = _units("layer", "head", layers)
     groups = units(whole, Mask.full(whole, units.parameters(whole)))
     goes = torch.zeros(len(groups), dtype=torch.bool)
-    for place in groups.within.unique():
+    for place in set(groups.within.tolist()):
         own = (groups.within == place).nonzero().flatten()
         if (gone := exact_count(rate, len(own))) == len(own):
             raise ArgumentError("rate", rate, f"one that leaves some of {len(own)} units")
@@ -140,4 +140,5 @@ def _part(module: nn.Module, head: str | None) -> nn.Module:
     if head is None or head not in parts:
         accepted = f"the part of the model that makes logits of the layer's outputs; {', '.join(parts)}"
         raise ArgumentError("head", head, accepted)
-    return parts[head]
+    found: nn.Module = parts[head]
+    return found

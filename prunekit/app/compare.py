@@ -10,9 +10,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from prunekit.app.door import errors_told
-from prunekit.app.reports.compared import SHORT, Paired, Task, pair, read_tasks
+from prunekit.app.reports.compared import SHORT, Paired, Task, pair
 from prunekit.app.reports.panels import new_grid
 from prunekit.app.reports.questions import QUESTIONS, Question
+from prunekit.app.reports.rows_file import read_any, write_rows
 from prunekit.app.reports.text import markdown_head
 from prunekit.app.reports.verdicts import BETTER, WORSE, Interval, improvement, probability_of_improvement
 from prunekit.app.reports.writing import save_figure, write_text
@@ -23,12 +24,13 @@ LEAST = 5  # networks that a bootstrap interval is of
 log = logging.getLogger("prunekit")
 
 
-def compare(folders: Sequence[Path], out: Path, questions: Sequence[Question] = QUESTIONS) -> list[Path]:
+def compare(given: Sequence[Path], out: Path, questions: Sequence[Question] = QUESTIONS) -> list[Path]:
     """Write what the runs in folders say to questions.
 
     Args:
-        folders: of runs of one or several experiments, each of which is a task.
-        out: a folder for ``compared.md``, and ``compared.png`` and ``.svg`` where something can be compared.
+        given: folders of runs of one or several experiments, each of which is a task, or files ``compared.csv``.
+        out: a folder for ``compared.md``, ``compared.csv`` with the rows of all runs, which can be given in their
+            place, and ``compared.png`` and ``.svg`` where something can be compared.
         questions: each two ways.
 
     Returns:
@@ -37,7 +39,7 @@ def compare(folders: Sequence[Path], out: Path, questions: Sequence[Question] = 
     Raises:
         ArgumentError: if a folder holds no finished run, or several runs of a network answer to a way's words.
     """
-    tasks = read_tasks(folders)
+    tasks = read_any(given)
     problems = list(dict.fromkeys(line for task in tasks for line in task.problems))
     if problems:
         log.warning("%d runs are not in the comparison, which names them; the first: %s", len(problems), problems[0])
@@ -54,7 +56,7 @@ def compare(folders: Sequence[Path], out: Path, questions: Sequence[Question] = 
         lines += [f"- {question.words}" for question, found in answers if not found]
     if not answered:
         print("no network has both ways of any question; compared.md names the questions")
-    written = [write_text(out / "compared.md", "\n".join([*lines, ""]))]
+    written = [write_text(out / "compared.md", "\n".join([*lines, ""])), write_rows(out / "compared.csv", tasks)]
     return written + (save_figure(draw(answered), out / "compared") if answered else [])
 
 
@@ -178,9 +180,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="prunekit compare", description="Which way of making networks smaller is better."
     )
-    parser.add_argument("folders", type=Path, nargs="+", help="of runs, each such as runs/<experiment>")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        help="of runs, each such as runs/<experiment>; or a compared.csv in their place",
+    )
     parser.add_argument("--out", type=Path, default=Path("compared"), help="a folder; default: compared")
-    parser.add_argument("--ours", type=_way, help="'key=value ...' that our runs answer to; default: twelve questions")
+    parser.add_argument("--ours", type=_way, help="'key=value ...' that our runs answer to; default: 17 questions")
     parser.add_argument("--theirs", type=_way, help="the same for the others")
     given = parser.parse_args(arguments)
     if (given.ours is None) != (given.theirs is None):

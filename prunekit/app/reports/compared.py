@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import track
 
-from prunekit.app.control import MASK
+from prunekit.app.control import AS_MANY_EPOCHS, MASK
 from prunekit.app.reports.labels import CRITERION, name_criteria, varies
 from prunekit.app.reports.run import CONFIG, ORDER, RATE, SEED, Columns, Run, points, run_or_why
 from prunekit.app.results import metric_in
@@ -16,8 +16,9 @@ from prunekit.errors import ArgumentError
 from prunekit.metrics import Metric
 
 COMPENSATION, EPOCHS, TEACHER, CONTROL = "compensation", "retrain_epochs", "retrain", "control"
-SHORT = (CRITERION, ORDER, COMPENSATION, EPOCHS, TEACHER, CONTROL)
-LABELS, OF_TEACHER, NONE = "labels", "teacher", "none"
+PENALTY = "penalty"
+SHORT = (CRITERION, ORDER, COMPENSATION, EPOCHS, TEACHER, CONTROL, PENALTY)
+LABELS, OF_TEACHER, LASSO, NONE = "labels", "teacher", "group_lasso", "none"
 # What a network is, before anything is pruned; the rest of a config is what was done to it.
 OF_NETWORK = ("model.", "data.", "dense_epochs", "trainer.")
 
@@ -27,11 +28,13 @@ class Row(NamedTuple):
 
     Attributes:
         said: ``criterion``, ``order``, ``compensation``, ``retrain_epochs`` over all rounds, ``retrain`` (``labels``,
-            ``teacher``) and ``control`` as words, ``none`` where there is none; beside them the flat config.
+            ``teacher``), ``control`` and ``penalty`` while training (``group_lasso``) as words, ``none`` where there is
+            none; beside them the flat config.
         rate: of removed units.
         value: the metric on test data in the end.
         dense: that of the dense network; None for a control.
         work: multiply-adds of all of its training; None where they were not counted.
+        run: the hash of its config.
     """
 
     said: dict[str, str]
@@ -39,6 +42,7 @@ class Row(NamedTuple):
     value: float
     dense: float | None
     work: float | None
+    run: str
 
 
 class Task(NamedTuple):
@@ -73,8 +77,7 @@ def read_tasks(folders: Sequence[Path]) -> list[Task]:
     """The runs that lie in folders, however deep, by their experiment.
 
     Raises:
-        ArgumentError: if a folder holds no finished run, none removes units, or an experiment's runs are judged by
-            several metrics.
+        ArgumentError: if a folder holds no finished run, or an experiment's runs are judged by several metrics.
     """
     found: dict[str, dict[str, Run]] = defaultdict(dict)
     problems: dict[str, list[str]] = defaultdict(list)
@@ -92,26 +95,35 @@ def read_tasks(folders: Sequence[Path]) -> list[Task]:
                 "folder", f"{folder}, with no finished run", "folders of runs, such as runs/<experiment>"
             )
     lines = [line for each in problems.values() for line in each]
-    tasks = [_task(name, list(runs.values()), lines) for name, runs in sorted(found.items())]
-    if not any(task.rows for task in tasks):
-        got = f"{', '.join(map(str, folders))}, with no runs that remove units"
-        raise ArgumentError("folder", got, "runs with callbacks.unit_mask or callbacks.unit_curve")
-    return tasks
+    return [_task(name, list(runs.values()), lines) for name, runs in sorted(found.items())]
 
 
 def _task(name: str, runs: list[Run], problems: list[str]) -> Task:
     metrics = {metric_in(run.results) for run in runs}
     if len(metrics) > 1:
-        got = f"{name}, with runs judged by {' and by '.join(sorted(metric.name for metric in metrics))}"
-        raise ArgumentError("folder", got, "runs of an experiment that are judged by one metric")
+        raise several_metrics(name, metrics)
     metric = metrics.pop()
     name_criteria(runs)
-    keys = {key for config, _ in runs for key in config if key.startswith(OF_NETWORK)}
-    values = {key: [config.get(key) for config, _ in runs] for key in sorted(keys)}
-    seeds = [results[SEED] for _, results in runs]
-    own = [key for key, column in values.items() if varies(column) and column != seeds]
     rows = [row for run in runs for row in _rows(run, metric)]
-    return Task(name, metric, rows, [SEED, *own], [line for line in problems if f"/{name}/" in line])
+    return of_rows(name, metric, rows, [line for line in problems if f"/{name}/" in line])
+
+
+def several_metrics(name: str, metrics: Iterable[Metric]) -> ArgumentError:
+    """What is raised where runs of one experiment cannot be held against each other."""
+    got = f"{name}, with runs judged by {' and by '.join(sorted(metric.name for metric in metrics))}"
+    return ArgumentError("folder", got, "runs of an experiment that are judged by one metric")
+
+
+def of_rows(name: str, metric: Metric, rows: Sequence[Row], problems: Sequence[str] = ()) -> Task:
+    """A task: what tells its networks apart is seen in its rows, and what was not pruned counts at every rate."""
+    keys = sorted({key for row in rows for key in row.said if key.startswith(OF_NETWORK)})
+    seeds = [row.said[SEED] for row in rows]
+    columns = {key: [row.said.get(key) for row in rows] for key in keys}
+    own = [key for key, column in columns.items() if varies(column) and column != seeds]
+    there, rates = {(row.run, row.rate) for row in rows}, sorted({row.rate for row in rows if row.rate > 0})
+    whole = {row.run: row for row in rows if row.said[CONTROL] == AS_MANY_EPOCHS}
+    more = [row._replace(rate=rate) for row in whole.values() for rate in rates if (row.run, rate) not in there]
+    return Task(name, metric, [*rows, *more], [SEED, *own], list(problems))
 
 
 def _rows(run: Run, metric: Metric) -> Iterable[Row]:
@@ -134,10 +146,12 @@ def _rows(run: Run, metric: Metric) -> Iterable[Row]:
             EPOCHS: str(epochs),
             TEACHER: NONE if not epochs else OF_TEACHER if teacher and not of_control else LABELS,
             CONTROL: control,
+            PENALTY: LASSO if any(key.startswith(f"callbacks.{LASSO}.") for key in config) else NONE,
         }
         compensation = {said[COMPENSATION]}
         work = results.get("training", {}).get("macs")
-        yield Row(flat | said, float(point[RATE]), float(point[names.final]), point[names.dense], work)
+        values = float(point[RATE]), float(point[names.final]), point[names.dense], work
+        yield Row(flat | said, *values, results["config_hash"])
 
 
 def _word(value: Any) -> str:

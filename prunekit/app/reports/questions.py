@@ -19,6 +19,7 @@ AT_ONCE, AND_ONE, AND_FOUR = (
     {**REPAIRED, "retrain_epochs": "4", "retrain": "labels"},
 )
 ALONE = {"compensation": "none", "retrain_epochs": "0"}
+DRAWN = {"criterion": "l1_norm", "order": "ascending", "penalty": "group_lasso"}
 RANDOM = {**ALONE, "criterion": "random", "order": "ascending"}
 QUESTIONS = (
     Question(
@@ -80,5 +81,30 @@ QUESTIONS = (
         "Transfer entropy, the lowest first, against random units, neither repaired",
         {**ALONE, "criterion": "transfer_entropy", "order": "ascending"},
         RANDOM,
+    ),
+    Question(
+        "Repair without labels or training, against as many single weights gone, the smallest",
+        AT_ONCE,
+        {"control": "single_weights", "retrain_epochs": "0"},
+    ),
+    Question(
+        "Repair and one epoch, against as many single weights gone and one epoch",
+        AND_ONE,
+        {"control": "single_weights", "retrain_epochs": "1"},
+    ),
+    Question(
+        "Repair without labels or training, against a group lasso while training, not repaired",
+        AT_ONCE,
+        {**DRAWN, **ALONE},
+    ),
+    Question(
+        "Group lasso while training and repair, against repair alone",
+        {**DRAWN, "compensation": "closed_loop", "retrain_epochs": "0"},
+        AT_ONCE,
+    ),
+    Question(
+        "Group lasso while training, repair and one epoch, against repair and one epoch alone",
+        {**DRAWN, "compensation": "closed_loop", "retrain_epochs": "1"},
+        AND_ONE,
     ),
 )

@@ -6,6 +6,8 @@ import yaml
 
 from prunekit.app.compare import main
 from prunekit.app.reports.compared import pair, read_tasks
+from prunekit.app.reports.questions import QUESTIONS
+from prunekit.app.reports.rows_file import read_any
 from prunekit.errors import ArgumentError
 from tests.app.reports.folders import write
 
@@ -65,15 +67,30 @@ def test_controls_made_for_several_criteria_are_one(tmp_path):
     assert len(pair(task, {**OURS, "criterion": "entropy (bins=4)"}, SCRATCH)[0].ours) == 3
 
 
+def test_networks_under_a_penalty_are_ways_of_their_own(tmp_path):
+    write_ways(tmp_path)
+    write_ways(tmp_path, name="drawn-", gap=0.2)
+    for path in tmp_path.rglob("drawn-*/config.yaml"):
+        config = yaml.safe_load(path.read_text())
+        config["callbacks"]["group_lasso"] = {"strength": 0.01}
+        path.write_text(yaml.safe_dump(config))
+    (task,) = read_tasks([tmp_path])
+    with pytest.raises(ArgumentError, match="with penalty too"):
+        pair(task, OURS, {**SCRATCH, "penalty": "none"})
+    found = pair(task, {**OURS, "penalty": "none"}, {**SCRATCH, "penalty": "group_lasso"})
+    assert [a - b for a, b in zip(found[0].ours, found[0].theirs, strict=True)] == [pytest.approx(0.2)] * 3
+
+
 def test_the_command_tells_task_by_task_and_over_all(tmp_path, capsys):
     write_ways(tmp_path, "a")
     write_ways(tmp_path, "b", gap=-0.05)
     words = ["--ours", "criterion=entropy compensation=linear", "--theirs", "control=scratch"]
     main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out"), *words])
-    *printed, md, png, svg = [line for line in capsys.readouterr().out.splitlines() if line]
+    *printed, md, rows, png, svg = [line for line in capsys.readouterr().out.splitlines() if line]
     assert printed[0] == "Ours against theirs:"
     assert printed[1] == "  a, 50 % removed: +10 (10 to 10) points, better, 3 networks"
-    assert [md, png, svg] == [str(tmp_path / "out" / f"compared.{end}") for end in ("md", "png", "svg")]
+    ends = ("md", "csv", "png", "svg")
+    assert [md, rows, png, svg] == [str(tmp_path / "out" / f"compared.{end}") for end in ends]
     text = (tmp_path / "out" / "compared.md").read_text()
     assert "| a | 50 % | 81 | 71 | 10 (10 to 10) | 1.00 | 3 | 1.0e+03 / 3.0e+02 | better |" in text
     assert "| b | 80 % | 71 | 76 | -5 (-5 to -5) | 0.00 | 3 | 1.0e+03 / 3.0e+02 | worse |" in text
@@ -81,7 +98,7 @@ def test_the_command_tells_task_by_task_and_over_all(tmp_path, capsys):
     main([str(tmp_path), "--out", str(tmp_path / "all")])
     text = (tmp_path / "all" / "compared.md").read_text()
     assert text.count("## ") == 1
-    assert text.count("\n- ") == 12  # questions that no network answers
+    assert text.count("\n- ") == len(QUESTIONS) == 17  # questions that no network answers
     assert "no network has both ways of any question" in capsys.readouterr().out
     assert not (tmp_path / "all" / "compared.png").exists()
 
@@ -124,7 +141,7 @@ def test_folders_without_runs_that_remove_units_are_refused_and_damaged_ones_nam
         read_tasks([tmp_path / "empty"])
     write(tmp_path / "dense" / "one", 0, 0.9)
     with pytest.raises(ArgumentError, match="no runs that remove units"):
-        read_tasks([tmp_path / "dense"])
+        read_any([tmp_path / "dense"])
     write_ways(tmp_path, "units")
     (tmp_path / "units" / "none-0.5-0" / "results.json").write_text("{")
     main([str(tmp_path / "units"), "--out", str(tmp_path / "out")])
