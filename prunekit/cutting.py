@@ -17,6 +17,7 @@ from prunekit.units.layers import copied
 from prunekit.units.links import Link
 from prunekit.units.network_units import NetworkUnits
 from prunekit.units.parts import Key, Part, parts_of
+from prunekit.units.size_attributes import give, trials
 
 M = TypeVar("M", bound=nn.Module)
 SAME = {torch.float64: 1e-10, torch.float32: 1e-5}  # beyond that a cut network is not the masked one
@@ -104,21 +105,29 @@ def _left(connected: Connected) -> dict[str, str]:
 def cut_out(masked: M, connected: Connected, given: Calibration, tell: bool = True) -> tuple[M, dict[str, str]]:
     """A compact network that says what the masked one says, and what was left of it as it is.
 
-    Where not all layers can be cut at once, those are cut that can be one after the other. What was cut is logged if
-    ``tell``.
+    Where code has a layer's size in an attribute, that follows. Where not all layers can be cut at once, those are cut
+    that can be one after the other. What was cut is logged if ``tell``.
     """
-    left, first = _left(connected), next(iter(given.batches))
+    left = _left(connected)
     names, whole = connected.names(), connected.whole()
-    # A network may keep states between calls: each call is one of a copy.
-    wanted = floats(given.predict(copied(masked), first)[0])
 
     def of(some: Sequence[str]) -> M:
         links = [link for link in connected.links if link.source in some]
         small = compact(masked, links, [key for key in whole if key[0] in some], tell).module
-        for a, b in zip(wanted, floats(given.predict(copied(small), first)[0]), strict=True):
-            if a.shape != b.shape or not difference(a, b) <= SAME.get(next(masked.parameters()).dtype, SAME_HALF):
-                raise ValueError(OTHERWISE)
-        return small
+        try:
+            _require_same(masked, small, given, whole=False)
+            return small
+        except Exception as error:  # whatever smaller layers do to somebody's code
+            first = error
+        for sizes in trials(masked, small):
+            made = copied(small)
+            try:
+                give(made, sizes)
+                _require_same(masked, made, given, whole=True)
+                return made
+            except Exception as error:
+                log.debug("not with %s: %s", ", ".join(map(str, sizes)), error)
+        raise first
 
     try:
         return of(names), left
@@ -138,11 +147,21 @@ def cut_out(masked: M, connected: Connected, given: Calibration, tell: bool = Tr
     return small, left
 
 
+def _require_same(masked: nn.Module, small: nn.Module, given: Calibration, whole: bool) -> None:
+    """Refuse a network that says something else, of the first batch or of all."""
+    for batch in given.batches if whole else [next(iter(given.batches))]:
+        # A network may keep states between calls: each call is one of a copy.
+        pairs = zip(*(floats(given.predict(copied(each), batch)[0]) for each in (masked, small)), strict=True)
+        for a, b in pairs:
+            if a.shape != b.shape or not difference(a, b) <= SAME.get(next(masked.parameters()).dtype, SAME_HALF):
+                raise ValueError(OTHERWISE)
+
+
 def _hint(name: str, layer: nn.Module) -> str:
     """What most often is in the way: a layer's size as a number in the code around it."""
     size = "out_features" if isinstance(layer, nn.Linear) else "hidden_size"
     return (
-        f"code that has {getattr(layer, size)} as a number or in an attribute of its own, to make states, reshape or "
-        f"take a direction's half, has to ask the layer: {f'self.{name}.{size}' if name else size}; "
+        f"code that has {getattr(layer, size)} as a number, to make states, reshape or take a direction's half, has to "
+        f"ask the layer: {f'self.{name}.{size}' if name else size}, or have it in an attribute of its own; "
         "a network that keeps states from call to call is to forget them in predict"
     )

@@ -22,6 +22,7 @@ from prunekit.files import write_record, write_whole
 from prunekit.models.networks import READOUTS, MlpNetwork, RecognizerNetwork
 from prunekit.units.layers import CELLS, GATES, resized
 from prunekit.units.links import ELEMENTWISE
+from prunekit.units.size_attributes import give, read_sizes
 
 M = TypeVar("M", bound=nn.Module)
 NETWORK, WEIGHTS, BACKBONE = "network.json", "compact.safetensors", "backbone.safetensors"
@@ -110,7 +111,8 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
     Args:
         folder: that an export wrote.
         into: for a network that is none of prunekit's: a module of the class that was exported, of its dense size; its
-            layers are replaced by smaller ones. For one of prunekit's: None, or such a module too.
+            layers are replaced by smaller ones, and attributes that have their sizes follow. For one of prunekit's:
+            None, or such a module too.
 
     Returns:
         The network, or ``into``.
@@ -132,6 +134,7 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
             types = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
             into.to(device="cpu", dtype=types.pop() if len(types) == 1 else None)
         network.load_state_dict(weights, assign=into is None)
+        give(network, read_sizes(description.get("sizes", [])))
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         why = f"with weights that make no network of it ({type(error).__name__}: {error})"
         raise ArgumentError(argument, f"{got}, {why}", accepted) from None

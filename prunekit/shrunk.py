@@ -1,7 +1,7 @@
 """A smaller network and what it costs, as a table."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -19,6 +19,7 @@ from prunekit.step_trials import step_network
 from prunekit.units.before_and_now import floats
 from prunekit.units.closed_loop import REFITTED
 from prunekit.units.layers import count_outputs
+from prunekit.units.size_attributes import Size, changed
 
 M = TypeVar("M", bound=nn.Module)
 TURNS = 5
@@ -47,6 +48,7 @@ class Shrunk(Generic[M]):
         macs: multiply-adds of the first batch.
         milliseconds: of the first batch, median of a few turns.
         judged_by: what the difference is of, in words: held-out batches where there are any.
+        sizes: attributes of the network's own that had a layer's size as a number, and follow it.
     """
 
     module: M
@@ -57,6 +59,7 @@ class Shrunk(Generic[M]):
     macs: tuple[int, int]
     milliseconds: tuple[float, float]
     judged_by: str = "held-out batches"
+    sizes: list[Size] = field(default_factory=list)
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """What the network makes of inputs."""
@@ -76,7 +79,7 @@ class Shrunk(Generic[M]):
         """
         if streaming:
             step_network(self.module, example)  # refused before anything is written
-        save_compact(Path(folder), self.module)
+        save_compact(Path(folder), self.module, {"sizes": [list(size) for size in self.sizes]} if self.sizes else None)
         if streaming:
             save_step(Path(folder), self.module, example)
 
@@ -94,7 +97,8 @@ class Shrunk(Generic[M]):
             "milliseconds  {:.2f} -> {:.2f} of it".format(*self.milliseconds),
             f"outputs differ by {self.difference:.2%} on {self.judged_by}; what that means for your metric, measure",
         ]
-        return "\n".join([*lines, *totals])
+        follow = [f"attribute     {size}" for size in self.sizes]
+        return "\n".join([*lines, *follow, *totals])
 
 
 @torch.no_grad()
@@ -152,6 +156,7 @@ def measure(
         (macs(model, first, call), macs(small, first, call)),
         (1000 * timed["0"], 1000 * timed["1"]),
         "held-out batches" if given.holds_out() else "batches that it was fitted to",
+        changed(model, small),
     )
 
 
