@@ -4,6 +4,7 @@ import atexit
 import gc
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 import traceback
@@ -19,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from rich.console import Console
 
 from prunekit import gpu, stopping
 from prunekit.app.door import describe
@@ -28,6 +30,7 @@ from prunekit.app.launcher import register
 from prunekit.app.pictures import sweep_pictures
 from prunekit.app.ranks import watch_parent
 from prunekit.app.stops import stop_told
+from prunekit.app.sweep_table import results_table
 from prunekit.app.writers import writers_silent
 from prunekit.errors import ArgumentError
 from prunekit.folders import new_folders, remove_empty
@@ -171,10 +174,14 @@ def tell(jobs: list[Job], folder: Path) -> None:
             print(f"    {job['error']}")
     if left:
         print(f"the same command runs what is missing; tracebacks, if any, are in {folder / JOBS}")
+    if (table := results_table(jobs)) is not None:
+        Console(highlight=False, soft_wrap=True).print(table)
     folders = sorted({str(Path(job["run"]).parent) for job in jobs if job["run"]})
-    for runs in folders:
+    for runs in map(shlex.quote, folders):
         print(f"report: prunekit report {runs}")
     if len(folders) == 1:
-        print(f"of these jobs alone: prunekit report {folder}")
+        print(f"of these jobs alone: prunekit report {shlex.quote(str(folder))}")
+    if any(word.startswith("control=") for job in jobs for word in job["overrides"]):
+        print(f"verdicts: prunekit compare {' '.join(map(shlex.quote, folders))}")
     if shown := sweep_pictures(jobs, folder):
-        print(f"their {shown} last pictures: tensorboard --logdir {folder}")
+        print(f"their {shown} last pictures: tensorboard --logdir {shlex.quote(str(folder))}")

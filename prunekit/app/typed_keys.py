@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hydra import compose, initialize_config_module
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -18,6 +19,7 @@ from prunekit.app.identity import flat
 UNKNOWN = re.compile(r"(?:Could not override|Could not delete from config\.) '([^']+)'")
 NO_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 GRAMMAR = re.compile(r"mismatched input|no viable alternative|extraneous input|token recognition error")
+NO_VALUE = re.compile(r"Error parsing override '([\w.+~/@]+)'\s+missing EQUAL")
 SHOWN = 12
 
 
@@ -26,6 +28,9 @@ def keys_told() -> Iterator[None]:
     """Around Hydra: end the process with 2 and one message if what was typed makes no config."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that Hydra does not print and exit by itself
     try:
+        if flag := dashed(sys.argv[1:]):
+            print(f"error: {flag}", file=sys.stderr)
+            sys.exit(2)
         yield
     except HydraException as error:
         print(f"error: {told(error, sys.argv[1:])}", file=sys.stderr)
@@ -42,9 +47,31 @@ def told(error: HydraException, words: Sequence[str]) -> str:
         near = difflib.get_close_matches(match[2], options, 3)
         accepted = f"nearest: {', '.join(near)}; all: " if near else ""
         return str(ConfigError(match[1], match[2], accepted + ", ".join(options)))
+    if match := NO_VALUE.search(message):
+        return str(ConfigError(match[1], "no value", f"a key and its value as one word, such as {match[1]}=VALUE"))
     if GRAMMAR.search(message):
         return f"{message}\na value with signs of Hydra's grammar wants quotes within quotes: \"key='a b(c)'\""
     return message
+
+
+def dashed(words: Sequence[str]) -> ConfigError | None:
+    """The error of a key that was typed as an option, if there is one among the words.
+
+    Example:
+        >>> print(dashed(["-m", "--seed", "3"]))
+        --seed: got '3'; accepted: keys without dashes, with = and no blank: seed=3; options: see prunekit train --help
+        >>> dashed(["--cfg", "job", "seed=3"])
+    """
+    options = {option for action in get_args_parser()._actions for option in action.option_strings}
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option.startswith("--") and not any(known.startswith(option) for known in options):
+            following = words[number + 1 : number + 2]
+            value = value if equals else following[0] if following and "=" not in following[0] else "VALUE"
+            key = option.lstrip("-").replace("-", "_")
+            accepted = f"keys without dashes, with = and no blank: {key}={value}; options: see prunekit train --help"
+            return ConfigError(option, value, accepted)
+    return None
 
 
 def unknown_key(key: str, words: Sequence[str]) -> ConfigError:

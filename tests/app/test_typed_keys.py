@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 
 from prunekit.app import extract, train
 from prunekit.app.sweep import Sweep
-from prunekit.app.typed_keys import told, unknown_key
+from prunekit.app.typed_keys import dashed, told, unknown_key
 from prunekit.errors import ArgumentError
 from tests.conftest import compose_config
 
@@ -41,6 +41,10 @@ def command(monkeypatch, capsys, *words, main=train.main):
         (["experiment=mnist_regio"], r"^error: experiment: got 'mnist_regio'; accepted: nearest: mnist_region"),
         (["callbacks.l2_mask.rat=0.5", "seeed=1"], r"^error: callbacks\.l2_mask\.rat: got '0\.5'; .*--cfg job"),
         (["-m", "callbacks.l2_mask.rat=0.5,0.6"], r"^error: callbacks\.l2_mask\.rat: .*nearest"),
+        (["--seed", "3"], r"^error: --seed: got '3'; accepted: keys without dashes.*: seed=3; options: "),
+        (["--data.batch-size=3"], r"^error: --data\.batch-size: got '3'; .*: data\.batch_size=3; "),
+        (["--rate"], r"^error: --rate: got 'VALUE'"),
+        (["seed", "3"], r"^error: seed: got 'no value'; accepted: a key and its value as one word, such as seed=VALUE"),
         (["callbacks.l2_mask.rate=0.1,0.2"], r"Ambiguous value .*\n.*\n.*\n.*--multirun"),
     ],
 )  # fmt: skip
@@ -49,6 +53,19 @@ def test_a_mistyped_key_is_answered_with_what_was_meant(words, message, monkeypa
     assert re.search(message, error.strip(), re.MULTILINE), error
     assert "+callbacks.l2_mask.rat" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_begins_with_what_one_types_and_options_of_hydra_stay(monkeypatch, capsys):
+    assert dashed(["-m", "--cfg", "job", "--multirun", "--config-dir=x", "--config-dir", "y", "seed=3"]) is None
+    monkeypatch.setattr(sys, "argv", ["prunekit", "experiment=mnist_explain", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        train.main()
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("prunekit train key=value ...      a run")
+    assert "powered by" not in printed
+    assert "experiment: digits_region, hmdb51_dense" in printed
+    assert "Keys and values of experiment=mnist_explain" in printed
 
 
 def test_the_way_that_is_offered_works():

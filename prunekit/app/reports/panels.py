@@ -12,8 +12,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from prunekit.app.reports.labels import CRITERION, short
-from prunekit.app.reports.run import Columns
+from prunekit.app.reports.run import CONTROLS, Columns
 
+OF_CONTROLS = "-."  # which have no scores, so no order of them
 STYLES = {"descending": "-", "ascending": "--", "unit": "-", "gate": ":"}
 WORDS = {"descending": "highest scores first", "ascending": "lowest scores first", "unit": "units", "gate": "gates"}
 GREY: dict[str, Any] = {"color": "0.4", "linewidth": 1}
@@ -59,16 +60,18 @@ def limits_of(summary: pd.DataFrame, measure: str, columns: Columns) -> tuple[fl
 
 
 def look_of(criteria: Sequence[str], name: str, kind: str) -> dict[str, Any]:
-    """A criterion's colour, and the style of what kind it is."""
-    return {"color": f"C{criteria.index(name)}", "linestyle": STYLES[kind]}
+    """A criterion's or control's colour, and the style of what kind it is."""
+    style = OF_CONTROLS if name in CONTROLS.values() else STYLES[kind]
+    return {"color": f"C{criteria.index(name)}", "linestyle": style}
 
 
 def looks_of(criteria: Sequence[str], summary: pd.DataFrame, column: str) -> Looks:
-    """A colour for each criterion that there is, a style for each of the column's values that there is."""
-    names, kinds = set(summary[CRITERION]), set(summary[column])
+    """A colour for each criterion and control that there is, a style for each of the column's values that there is."""
+    control = summary[CRITERION].isin(CONTROLS.values())
+    names, kinds = set(summary[CRITERION]), set(summary[~control][column])
     colours = [(name.replace("_", " "), {"color": f"C{i}"}) for i, name in enumerate(criteria) if name in names]
     styles = [(WORDS[kind], {"color": "0.3", "linestyle": style}) for kind, style in STYLES.items() if kind in kinds]
-    return [*colours, *styles]
+    return [*colours, *styles, *([("controls", {"color": "0.3", "linestyle": OF_CONTROLS})] if control.any() else [])]
 
 
 def draw_legend(figure: Figure, looks: Looks, beside: bool = False) -> None:

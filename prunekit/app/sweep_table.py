@@ -1,0 +1,51 @@
+"""What a sweep's jobs have reached, as the table at its end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from prunekit.app.jobs import Job
+from prunekit.app.naming import short_keys
+from prunekit.app.results import RESULTS, metric_in, tested
+from prunekit.errors import ArgumentError
+from prunekit.files import read_record
+
+MOST = 40  # rows; of more jobs the report tells
+
+
+def results_table(jobs: Sequence[Job]) -> Table | None:
+    """A row for each finished job: what was set otherwise than in others, and the metric on test data.
+
+    Args:
+        jobs: of a sweep.
+
+    Returns:
+        None where no more than one has finished, or more than a screen holds.
+    """
+    found = []
+    for job in jobs:
+        try:
+            results = read_record(Path(job["run"]) / RESULTS) if job["run"] else None
+        except (ArgumentError, OSError):
+            continue
+        if results is not None:
+            found.append((dict(word.partition("=")[::2] for word in job["overrides"]), results))
+    if not 1 < len(found) <= MOST:
+        return None
+    keys = dict.fromkeys(key for words, _ in found for key in words)
+    varying = short_keys({key: key for key in keys if len({words.get(key) for words, _ in found}) > 1})
+    metric = metric_in(found[0][1])
+    table = Table(title=f"test {metric.name}", title_justify="left")
+    for name in varying:
+        table.add_column(name)
+    whens = ("dense", "final")
+    for when in whens:
+        table.add_column("in the end" if when == "final" else when, justify="right")
+    for words, results in found:
+        values = [tested(results, when) for when in whens]
+        if results.get("control"):
+            values[0] = None  # nothing was pruned: its only network is the last one
+        cells = ["" if value is None else metric_in(results).show(value) for value in values]
+        table.add_row(*(words.get(key, "") for key in varying.values()), *cells)
+    return table
