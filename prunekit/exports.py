@@ -100,6 +100,10 @@ def read_description(folder: Path) -> dict[str, Any]:
         if found["format"] == FORMAT and written == digest(found):
             return dict(found)
         why = f"is of format {found['format']}" if found["format"] != FORMAT else "is not as it was written"
+    except FileNotFoundError:
+        got = f"{folder}, which has no {NETWORK}" if folder.is_dir() else f"{folder}, and there is no such folder"
+        accepted = "a folder that prunekit export, prunekit shrink or small.save(folder) wrote"
+        raise ArgumentError("folder", got, accepted) from None
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         why = f"cannot be read ({type(error).__name__}: {error})"
     raise ArgumentError("folder", f"{folder}, whose {NETWORK} {why}", f"an export of format {FORMAT}")

@@ -37,11 +37,13 @@ class Seen(NamedTuple):
         second: of the stream.
         label: the likeliest class.
         probability: its share.
+        frames: how many it has looked at since it began, or began anew.
     """
 
     second: float
     label: str
     probability: float
+    frames: int
 
 
 class Live:
@@ -55,6 +57,7 @@ class Live:
         anew: frames after which the states begin anew; 0 for never.
 
     Attributes:
+        frames: how many a clip had in training.
         steps: frames looked at.
         seconds: of the parts, for the last frames.
 
@@ -74,6 +77,7 @@ class Live:
         if isinstance(every, bool) or not isinstance(every, int | float) or not SHORTEST <= every <= LONGEST:
             accepted = f"seconds from one frame to the next, {SHORTEST} to {LONGEST:g}"
             raise ArgumentError("every", every, f"{accepted}; the export does not say what training had")
+        self.frames = predictor.sampling.frames
         self.size, self.between = predictor.sampling.size, Fraction(every).limit_denominator(10**6)
         self._anew = check_count("anew", anew)
         self.steps = 0
@@ -94,12 +98,13 @@ class Live:
             times.append(time.perf_counter())
             shares = self._stream.step(features[None])[0].softmax(0)
             times.append(time.perf_counter())
+            since = 1 + (self.steps % self._anew if self._anew else self.steps)
             self.steps += 1
             spent = (taken.decoding, times[1] - times[0], times[2] - times[1])
             for part, seconds in zip(PARTS, spent, strict=True):
                 self.seconds[part].append(seconds)
             best = int(shares.argmax())
-            tell(Seen(taken.second, self._predictor.classes[best], float(shares[best])))
+            tell(Seen(taken.second, self._predictor.classes[best], float(shares[best]), since))
 
 
 def summary(live: Live, reader: LiveReader, elapsed: float) -> Table:
@@ -153,7 +158,9 @@ def watch(live: Live, source: str, drop: bool, patience: float, show: Callable[[
             resized = reader.counts.resized
         if seen.label != label:
             label = seen.label
-            show(f"{seen.second:9.2f} s  {label}  {seen.probability:.1%}")
+            whole = live.frames  # of a clip in training: before, what is said means little
+            early = f"  (after {seen.frames} of {whole} frames)" if seen.frames < whole else ""
+            show(f"{seen.second:9.2f} s  {label}  {seen.probability:.1%}{early}")
 
     try:
         live.watch(reader, tell)

@@ -54,9 +54,9 @@ def test_the_class_is_said_as_it_changes(by, export, tmp_path, capsys):
     path = write_levels(tmp_path / "a.mp4", GREYS)
     code, out, err = run(export, path, "--by", by, capsys=capsys)
     assert (code, err) == (0, "")
-    changes = [line.split() for line in out.splitlines() if line.endswith("%") and " s  " in line]
-    assert [(float(second), label) for second, _, label, _ in changes] == [
-        (0.04, "Dark"), (0.84, "Bright"), (1.64, "Dark"),
+    changes = [line.split(maxsplit=4) for line in out.splitlines() if " s  " in line and "%" in line]
+    assert [(float(second), label, *early) for second, _, label, _, *early in changes] == [
+        (0.04, "Dark", "(after 1 of 5 frames)"), (0.84, "Bright"), (1.64, "Dark"),
     ]  # fmt: skip
     for words in ("50, 48x32", "25, one every 0.08 s", "dropped", "decoding", "backbone", "network", "ms at 95 %"):
         assert words in out
@@ -80,6 +80,15 @@ def test_a_network_begins_anew_when_it_is_told_to(export, tmp_path, capsys, monk
     assert code == 0
     assert "5, one every 0.12 s" in out
     assert steps == [0, 2, 2]  # taken since the last time
+
+
+def test_until_it_has_seen_as_many_frames_as_in_training_what_it_says_is_marked(export, tmp_path):
+    path = write_levels(tmp_path / "a.mp4", [200] * 15)
+    for anew, counts in ((0, [1, 2, 3, 4, 5, 6, 7]), (3, [1, 2, 3, 1, 2, 3, 1])):
+        live, seen = Live(Predictor(export), export, every=0.08, anew=anew), []
+        live.watch(LiveReader(str(path), live.size, live.between, False, 5), seen.append)
+        assert [each.frames for each in seen] == counts
+        assert live.frames == 5
 
 
 def test_memory_does_not_grow_with_what_is_remembered(export, tmp_path, capsys, monkeypatch):
@@ -142,7 +151,7 @@ def test_exports_that_are_no_streams_are_refused(export, tmp_path, capsys):
         predict_main([str(export)])
     assert "one of the two: clips, or --stream" in capsys.readouterr().err
     code, _, err = run(tmp_path, "a.mp4", capsys=capsys)
-    assert (code, "network.json cannot be read" in err) == (2, True)
+    assert (code, "which has no network.json" in err) == (2, True)
     whole = (export / STEP).read_text()
     for seconds in (None, 0, "soon", 1e9, True):
         said = {key: value for key, value in (json.loads(whole) | {"seconds": seconds}).items() if key != "digest"}

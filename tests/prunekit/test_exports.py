@@ -52,6 +52,15 @@ def test_a_recognizer_is_read_as_it_was_written(layers, readout, tmp_path):
     assert json.loads((tmp_path / NETWORK).read_text())["more"] == 1
 
 
+def test_a_folder_that_is_not_there_or_no_export_is_said_to_be_that(tmp_path):
+    with pytest.raises(
+        ArgumentError, match=r"nothere, and there is no such folder'?; accepted: a folder that .*save\(folder\)"
+    ):
+        load_compact(tmp_path / "nothere")
+    with pytest.raises(ArgumentError, match=r"which has no network\.json"):
+        load_compact(tmp_path)
+
+
 @pytest.mark.parametrize("activation", ["sigmoid", "relu", "tanh"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_an_mlp_is_read_as_it_was_written(activation, dtype, tmp_path):
@@ -145,8 +154,8 @@ def lie(folder):
 
 
 DAMAGES = {
-    "no folder": (shutil.rmtree, r"whose network\.json cannot be read \(FileNotFoundError"),
-    "no description": (lambda folder: (folder / NETWORK).unlink(), r"whose network\.json .*FileNotFoundError"),
+    "no folder": (shutil.rmtree, "and there is no such folder"),
+    "no description": (lambda folder: (folder / NETWORK).unlink(), r"which has no network\.json"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"compact\.safetensors .*No such file"),
     "weights cut short": (lambda folder: cut(folder / WEIGHTS), "content"),
     "description cut short": (lambda folder: cut(folder / NETWORK), "JSONDecodeError"),
