@@ -4,6 +4,7 @@
 the speaker encoder that the package ``resemblyzer`` ships (``pip install --no-deps resemblyzer``; Apache-2.0), and the
 Free Spoken Digit Dataset; units go in each of its three layers, and what counts is the equal error rate over all pairs
 of utterances of five digits. Speakers are heard in calibration with the other half of their recordings, or not at all.
+With ``--rows FOLDER`` what came out is left as ``compared.csv``, for ``prunekit compare`` beside other tasks.
 """
 
 import argparse
@@ -22,6 +23,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.tables import show
+from prunekit.app.reports.compared import COMPENSATION, EPOCHS, SHORT, Row, Task, of_rows
+from prunekit.app.reports.labels import CRITERION
+from prunekit.app.reports.rows_file import write_rows
+from prunekit.app.reports.run import ORDER, SEED
 from prunekit.calibration import Calibration
 from prunekit.criteria.criterion import Criterion
 from prunekit.criteria.entropy import Entropy
@@ -31,10 +36,12 @@ from prunekit.criteria.reconstruction import Reconstruction
 from prunekit.criteria.standard_deviation import StandardDeviation
 from prunekit.data_modules.mel import mel_bands
 from prunekit.data_modules.mnist import Mnist
+from prunekit.metrics import Metric
 from prunekit.pruning import prune
 from prunekit.shrinking import call, shrink
 from prunekit.teaching import teach
 from prunekit.units.network_units import NetworkUnits
+from prunekit.units.repair import Linear
 
 CRITERIA: dict[str, Callable[[int], Criterion]] = {
     "reconstruction": lambda seed: Reconstruction(),
@@ -44,6 +51,7 @@ CRITERIA: dict[str, Callable[[int], Criterion]] = {
     "random": Random,
 }
 SETTINGS = ("heard", "unheard")
+EQUAL_ERROR = Metric("eer", "equal error rate", higher_is_better=False, share=True)
 RATE, FRAMES, BANDS, HERTZ = 0.8, 160, 40, 16_000
 
 
@@ -153,12 +161,16 @@ def voice(
     settings: Sequence[str] = SETTINGS,
     teacher: int = 0,
     held_out: int | None = None,
-) -> None:
+) -> list[Task]:
     """Print the tables of the speaker encoder; with so many epochs of a teacher as well, if that is not 0.
 
     One of ``held_out`` batches is held out of the repair, by default of four where speakers are heard, of three where
     they are not, which is a whole speaker.
+
+    Returns:
+        The same as rows that ways of pruning can be held against each other by; a draw of utterances is a network.
     """
+    rows: dict[str, list[Row]] = {}
     heard: dict[str, list[list[np.ndarray]]] = {}
     for path in sorted(folder.glob("*_*_*.wav")):
         _, speaker, number = path.stem.split("_")
@@ -182,14 +194,22 @@ def voice(
                     prune(cut, NetworkUnits(["lstm"]), CRITERIA[name](draw), rate, batches, scope="within")
                     hold_out = (4 if ours == names else 3) if held_out is None else held_out
                     how: dict[str, Any] = {"criterion": CRITERIA[name](draw), "hold_out": hold_out, "show": False}
-                    small = shrink(dense, batches, rate, layers=["lstm"], **how)
-                    nets = [dense, cut, small.module]
+                    small, open_loop = (
+                        shrink(dense, batches, rate, layers=["lstm"], repair=repair, **how)
+                        for repair in (None, Linear())
+                    )
+                    nets = [dense, cut, open_loop.module, small.module]
                     if teacher:
                         nets.append(copy.deepcopy(small.module))
                         # A step for each ten utterances: a whole speaker's would make three an epoch.
                         tens = [part for batch in batches for part in batch.split(10)]
                         teach(nets[-1], dense, Calibration(tens, call, hold_out=hold_out), teacher)
                     results.append(tuple(equal_error_rate(each, test) for each in nets))
+                    way = {CRITERION: name.replace(" ", "_"), ORDER: "ascending", SEED: str(draw)}
+                    for repair, found in zip(("none", "linear", "closed_loop"), results[-1][1:], strict=False):
+                        said = dict.fromkeys(SHORT, "none") | way | {COMPENSATION: repair, EPOCHS: "0"}
+                        row = Row(said, rate, found, results[-1][0], None, f"{setting} {rate} {name} {repair} {draw}")
+                        rows.setdefault(f"voice_{setting}", []).append(row)
                     print(setting, rate, name, draw, [f"{100 * value:.1f}" for value in results[-1]], flush=True)
                 means = [f"{100 * sum(each) / draws:.1f} %" for each in zip(*results, strict=True)]
                 left = sum(p.numel() for p in small.module.parameters()) / sum(p.numel() for p in dense.parameters())
@@ -197,8 +217,10 @@ def voice(
     show(
         f"Speaker encoder, units gone in each of 3 layers; equal error rate, mean of {draws} draws, "
         f"{torch.get_num_threads()} threads",
-        ["", "dense", "cut alone", "closed loop", *(["and teacher"] if teacher else []), "parameters left"], table,
+        ["", "dense", "cut alone", "open loop", "closed loop", *(["and teacher"] if teacher else []), "parameters left"],
+        table,
     )  # fmt: skip
+    return [of_rows(name, EQUAL_ERROR, own) for name, own in rows.items()]
 
 
 def main() -> None:
@@ -213,13 +235,16 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
     parser.add_argument("--teacher", type=int, default=0, help="epochs of a teacher behind the repair")
     parser.add_argument("--hold-out", type=int, help="hold one of so many batches out of the repair; 0: none")
+    parser.add_argument("--rows", type=Path, help="a folder for compared.csv")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.task == "voice":
         how = (given.rates, given.draws, given.criteria, given.settings, given.teacher, given.hold_out)
-        voice(given.weights, given.recordings, *how)
+        found = voice(given.weights, given.recordings, *how)
+        if given.rows is not None:
+            write_rows(given.rows / "compared.csv", found)
     else:
         folders = (os.environ.get("PRUNEKIT_DATA_DIR", "data"), os.environ.get("PRUNEKIT_CACHE_DIR", "cache"))
         rows(*folders, given.epochs, seed=0)
