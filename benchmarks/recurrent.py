@@ -217,9 +217,9 @@ def voice(
     show(
         f"Speaker encoder, units gone in each of 3 layers; equal error rate, mean of {draws} draws, "
         f"{torch.get_num_threads()} threads",
-        ["", "dense", "cut alone", "open loop", "closed loop", *(["and teacher"] if teacher else []), "parameters left"],
+        ["", "dense", "cut alone", "open loop", "closed loop", *["and teacher"][: teacher > 0], "parameters left"],
         table,
-    )  # fmt: skip
+    )
     return [of_rows(name, EQUAL_ERROR, own) for name, own in rows.items()]
 
 
