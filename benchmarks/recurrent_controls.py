@@ -1,11 +1,12 @@
 """Is pruning worth it, task by task: ``python -m benchmarks.recurrent_controls [TASK ...]``.
 
 Runs sweeps of ``prunekit train -m`` for each task, then ``prunekit compare`` over all of them. Each sweep finds what
-earlier ones have left, so the same command goes on where it was cut off. On each network are tried: every criterion in
-both orders without repair, and the lowest scores first repaired in open and in closed loop, all without retraining;
-repair and one or four epochs, by labels and by a teacher, of chosen and of random units; networks that a group lasso
-has drawn together while they were trained; and as controls networks of the pruned size from scratch, for as long and
-for four times as long, the dense one for as many epochs, and as many single weights gone as units would take.
+earlier ones have left, so the same command goes on where it was cut off. On each network are tried: every criterion,
+transfer entropy with bins of equal width and of equal counts, in both orders without repair, and the lowest scores
+first repaired in open and in closed loop, all without retraining; repair and one or four epochs, by labels and by a
+teacher, of chosen and of random units; networks that a group lasso has drawn together while they were trained; and as
+controls networks of the pruned size from scratch, for as long and for four times as long, the dense one for as many
+epochs, and as many single weights gone as units would take.
 """
 
 import argparse
@@ -54,6 +55,8 @@ def sweeps(task: Task) -> Iterator[list[str]]:
         f"callbacks.unit_curve.lstm={task.layer}", "callbacks.unit_curve.layers=every",
         "callbacks.unit_curve.scope=within", f"callbacks.unit_curve.rates=[0.0,{at}]",
         "+criterion@callbacks.unit_curve.criteria.standard_deviation=standard_deviation",
+        "+criterion@callbacks.unit_curve.criteria.transfer_entropy_quantile=transfer_entropy",
+        "callbacks.unit_curve.criteria.transfer_entropy_quantile.edges=quantile",
     ]  # fmt: skip
     yield [*base, *curve]
     repaired = ["callbacks.unit_curve.orders=[ascending]", "callbacks.unit_curve.compensation=linear,closed_loop"]

@@ -187,7 +187,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="of runs, each such as runs/<experiment>; or a compared.csv in their place",
     )
     parser.add_argument("--out", type=Path, default=Path("compared"), help="a folder; default: compared")
-    parser.add_argument("--ours", type=_way, help="'key=value ...' that our runs answer to; default: 17 questions")
+    parser.add_argument(
+        "--ours",
+        type=_way,
+        help="'key=value ...' that our runs answer to; default: the questions that compared.md lists",
+    )
     parser.add_argument("--theirs", type=_way, help="the same for the others")
     given = parser.parse_args(arguments)
     if (given.ours is None) != (given.theirs is None):

@@ -83,6 +83,16 @@ QUESTIONS = (
         RANDOM,
     ),
     Question(
+        "Transfer entropy of bins of equal counts, the highest first, against random units, neither repaired",
+        {**ALONE, "criterion": "transfer_entropy_quantile", "order": "descending"},
+        RANDOM,
+    ),
+    Question(
+        "Transfer entropy of bins of equal counts, the lowest first, against random units, neither repaired",
+        {**ALONE, "criterion": "transfer_entropy_quantile", "order": "ascending"},
+        RANDOM,
+    ),
+    Question(
         "Repair without labels or training, against as many single weights gone, the smallest",
         AT_ONCE,
         {"control": "single_weights", "retrain_epochs": "0"},
