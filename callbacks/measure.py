@@ -183,7 +183,9 @@ def confusion_of(trainer: Trainer, taken: Outcome) -> Tensor:
 
 def chance_of(trainer: Trainer, taken: Outcome) -> tuple[float, int]:
     """The share of the most common class, which saying it always would reach, and of how many samples it is."""
-    counts = confusion_of(trainer, taken).sum(1)
+    there = taken.classes[taken.classes >= 0].cpu()  # counted there, as deterministic algorithms refuse it on a GPU
+    counted = torch.bincount(there, minlength=number_of_classes(trainer, taken)).to(trainer.strategy.root_device)
+    counts: Tensor = trainer.strategy.reduce(counted, reduce_op="sum")
     total = int(counts.sum())
     return (float(counts.max() / total) if total else math.nan), total
 

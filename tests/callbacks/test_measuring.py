@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import prunekit.callbacks.confusion
+from prunekit.callbacks import measure
 from prunekit.callbacks.confusion import Confusion
 from prunekit.callbacks.curves import Curves, Known
 from prunekit.callbacks.events import PruningObserver
@@ -25,6 +27,13 @@ from prunekit.models.mlp import Mlp
 from tests.callbacks.lightning import TheirData, Theirs, trainer
 
 FIRST = "body.first.weight"
+
+
+def test_chance_among_very_many_classes_takes_no_table_of_all_pairs():
+    """A vocabulary of 300,000 words would have 720 GB of these."""
+    classes = torch.tensor([299_999, 7, 7, -100])
+    taken = Outcome(predicted=torch.zeros_like(classes), classes=classes, number=300_000)
+    assert measure.chance_of(Trainer(logger=False, accelerator="cpu"), taken) == (pytest.approx(2 / 3), 3)
 
 
 def test_chance_is_the_share_of_the_most_common_class_on_test_data(tmp_path):

@@ -6,7 +6,7 @@ from prunekit.data_modules.mnist_rows import MnistRows
 
 def test_rows_are_mnists_own_images_and_scoring_takes_the_first_of_them(real_data, tmp_path):
     ways = {"data_dir": str(real_data), "cache_dir": str(tmp_path), "batch_size": 100, "validation": 0.1, "seed": 0}
-    data, images = MnistRows(**ways, scoring=1200), Mnist(**ways)
+    data, images = MnistRows(**ways, eval_batch_size=500, scoring=1200), Mnist(**ways)
     assert data.fingerprint() == images.fingerprint()
     for each in (data, images):
         each.setup()
