@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -24,7 +25,14 @@ LEAST = 5  # networks that a bootstrap interval is of
 log = logging.getLogger("prunekit")
 
 
-def compare(given: Sequence[Path], out: Path, questions: Sequence[Question] = QUESTIONS) -> list[Path]:
+class Compared(NamedTuple):
+    """What came of a comparison: its verdicts in lines for a terminal, and the files written."""
+
+    verdicts: list[str]
+    written: list[Path]
+
+
+def compare(given: Sequence[Path], out: Path, questions: Sequence[Question] = QUESTIONS) -> Compared:
     """Write what the runs in folders say to questions.
 
     Args:
@@ -32,9 +40,6 @@ def compare(given: Sequence[Path], out: Path, questions: Sequence[Question] = QU
         out: a folder for ``compared.md``, ``compared.csv`` with the rows of all runs, which can be given in their
             place, and ``compared.png`` and ``.svg`` where something can be compared.
         questions: each two ways.
-
-    Returns:
-        What was written.
 
     Raises:
         ArgumentError: if a folder holds no finished run, or several runs of a network answer to a way's words.
@@ -46,18 +51,18 @@ def compare(given: Sequence[Path], out: Path, questions: Sequence[Question] = QU
     answers = [(question, _answer(tasks, question)) for question in questions]
     lines = ["# Which is better, task by task", "", *_preface(tasks), *(f"- {line}" for line in problems), ""]
     answered = [(question, found) for question, found in answers if found]
+    verdicts = []
     for question, found in answered:
         lines += _told(question, found, tasks)
-        print(f"{question.words}:")
-        for each in found:
-            print(f"  {each.task.name}, {100 * each.rate:g} % removed: {_verdict(each)}")
+        verdicts.append(f"{question.words}:")
+        verdicts += [f"  {each.task.name}, {100 * each.rate:g} % removed: {_verdict(each)}" for each in found]
     if len(answered) < len(questions):
         lines += ["## Not asked", "", "No network has both ways of these:", ""]
         lines += [f"- {question.words}" for question, found in answers if not found]
     if not answered:
-        print("no network has both ways of any question; compared.md names the questions")
+        verdicts = ["no network has both ways of any question; compared.md names the questions"]
     written = [write_text(out / "compared.md", "\n".join([*lines, ""])), write_rows(out / "compared.csv", tasks)]
-    return written + (save_figure(draw(answered), out / "compared") if answered else [])
+    return Compared(verdicts, written + (save_figure(draw(answered), out / "compared") if answered else []))
 
 
 def _answer(tasks: Sequence[Task], question: Question) -> list[Paired]:
@@ -198,8 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--ours and --theirs go together")
     asked = QUESTIONS if given.ours is None else (Question("Ours against theirs", given.ours, given.theirs),)
     with errors_told():
-        for path in compare(given.folders, given.out, asked):
-            print(path)
+        found = compare(given.folders, given.out, asked)
+        print(*found.verdicts, *found.written, sep="\n")
 
 
 if __name__ == "__main__":
