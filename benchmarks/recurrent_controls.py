@@ -5,8 +5,8 @@ earlier ones have left, so the same command goes on where it was cut off. On eac
 transfer entropy with bins of equal width and of equal counts, in both orders without repair, and the lowest scores
 first repaired in open and in closed loop, all without retraining; repair and one or four epochs, by labels and by a
 teacher, of chosen and of random units; networks that a group lasso has drawn together while they were trained; and as
-controls networks of the pruned size from scratch, for as long and for four times as long, the dense one for as many
-epochs, and as many single weights gone as units would take.
+controls networks of the pruned size from scratch, by labels or taught by the dense one, for as long and for longer, the
+dense one for as many epochs, and as many single weights gone as units would take.
 """
 
 import argparse
@@ -68,8 +68,8 @@ def sweeps(task: Task) -> Iterator[list[str]]:
     yield [*base, f"callbacks.unit_mask.retrain_epochs={','.join(map(str, LONGER))}", "control=scratch_retraining"]
     yield [*base, once, "criterion=random"]
     yield [*base, epochs, "+callbacks=teacher"]
-    yield [*base, "callbacks.unit_mask.retrain_epochs=0", "control=scratch,single_weights"]
-    yield [*base, epochs, "control=single_weights,scratch"]
+    yield [*base, "callbacks.unit_mask.retrain_epochs=0", "control=scratch,distilled,single_weights"]
+    yield [*base, epochs, "control=scratch,distilled,distilled_retraining,single_weights"]
     # What is not pruned is the same at every rate, and taken for all of them.
     yield [*base[:-1], f"callbacks.unit_mask.rate={task.rates[0]}", epochs, "control=as_many_epochs"]
     drawn = [

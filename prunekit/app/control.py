@@ -1,8 +1,9 @@
 """Controls: the run that a pruned one has to be held against, made of the same config.
 
 Whether pruning is worth it is asked by networks that were never pruned: one of the pruned size from scratch, with as
-much training, and the dense one trained on for as long as the pruned one was. What units cost because they go whole is
-asked by one that loses as many single weights.
+much training, and the dense one trained on for as long as the pruned one was. Where there are no labels, the one from
+scratch can be taught by the dense network. What units cost because they go whole is asked by one that loses as many
+single weights.
 """
 
 import copy
@@ -15,9 +16,13 @@ from prunekit.errors import check_choice, check_count, check_rate
 from prunekit.selection import exact_count
 
 SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS = "scratch", "scratch_retraining", "as_many_epochs"
+DISTILLED, DISTILLED_RETRAINING = "distilled", "distilled_retraining"
 SINGLE_WEIGHTS = "single_weights"
-CONTROLS = (SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS, SINGLE_WEIGHTS)
+CONTROLS = (SCRATCH, SCRATCH_RETRAINING, DISTILLED, DISTILLED_RETRAINING, AS_MANY_EPOCHS, SINGLE_WEIGHTS)
+TAUGHT = (DISTILLED, DISTILLED_RETRAINING)
+TEACHER = "teacher"  # what a taught control's config says of the dense network, and the callback's name
 MASK = "callbacks.unit_mask"
+TEACHES = "prunekit.callbacks.teacher.Teacher"
 WEIGHTS = "prunekit.callbacks.weights_of_units.WeightsOfUnits"
 OF_WEIGHTS = ("rate", "lstm", "head", "layers", "rounds", "retrain_epochs", "start_epoch")
 
@@ -27,8 +32,10 @@ def controlled(config: Config) -> Config:
 
     ``scratch``: as many units as pruning leaves, from new weights, for as many epochs as dense training and retraining
     take together; ``scratch_retraining``: for as many as the retraining alone; ``as_many_epochs``: the dense network
-    for all of them; ``single_weights``: the dense network, which loses as many single weights, of smallest magnitude,
-    and is retrained as the pruned one. The criterion has no say, so controls of several criteria share their training.
+    for all of them; ``distilled`` and ``distilled_retraining``: the two from scratch, but taught by the dense network's
+    outputs, without labels; ``single_weights``: the dense network, which loses as many single weights, of smallest
+    magnitude, and is retrained as the pruned one. The criterion has no say, so controls of several criteria share their
+    training.
 
     Args:
         config: resolved; it stays as it is.
@@ -59,14 +66,33 @@ def controlled(config: Config) -> Config:
         own = {"_target_": WEIGHTS, **{key: mask[key] for key in OF_WEIGHTS if key in mask}}
         made["callbacks"] = {"weights_of_units": own, **made["callbacks"]}
         return made
-    made["dense_epochs"] = retrained if control == SCRATCH_RETRAINING else config["dense_epochs"] + retrained
+    alone = control in (SCRATCH_RETRAINING, DISTILLED_RETRAINING)
+    made["dense_epochs"] = retrained if alone else config["dense_epochs"] + retrained
     if not made["dense_epochs"]:
         raise ConfigError(
             f"{MASK}.retrain_epochs", 0, f"1 or more with control={control}, which is trained for as long"
         )
     if control != AS_MANY_EPOCHS:
         made["model"]["units"] = _left(config, mask)
+    if control in TAUGHT:
+        named = list(config.get("dense_callbacks", []))
+        of_dense = {"callbacks": made["callbacks"], "dense_callbacks": named}
+        made[TEACHER] = {"model": config["model"], "dense_epochs": config["dense_epochs"], **of_dense}
+        teaches = config["callbacks"].get(TEACHER, {"_target_": TEACHES})
+        made |= {"callbacks": {**made["callbacks"], TEACHER: teaches}, "dense_callbacks": [*named, TEACHER]}
     return made
+
+
+def teacher_of(config: Mapping[str, Any]) -> Config | None:
+    """The config of the dense network that teaches in a control; None where none does.
+
+    Example:
+        >>> teacher_of({"seed": 1, "model": {"units": 2}, "teacher": {"model": {"units": 8}}})
+        {'seed': 1, 'model': {'units': 8}}
+    """
+    if TEACHER not in config:
+        return None
+    return {key: value for key, value in {**config, **config[TEACHER]}.items() if key != TEACHER}
 
 
 def described(config: Config) -> dict[str, Any]:

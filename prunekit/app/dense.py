@@ -36,6 +36,7 @@ def dense_checkpoint(
     folder: Path,
     start: CheckpointFile | None = None,
     builder: Builder | None = None,
+    **given: Any,
 ) -> CheckpointFile:
     """Train the dense network in ``folder``, or find it trained there.
 
@@ -47,6 +48,7 @@ def dense_checkpoint(
         folder: the dense network's own; the caller holds its lock.
         start: a checkpoint to go on from, instead of the newest in the folder.
         builder: the run's.
+        given: further arguments of callbacks that no config holds.
 
     Returns:
         The checkpoint of the last dense epoch.
@@ -55,7 +57,7 @@ def dense_checkpoint(
     if found is not None:
         log.info("dense network: taken from %s", folder)
         return found
-    built = build_callbacks(config, stamp, builder)
+    built = build_callbacks(config, stamp, builder, **given)
     rehearse(config, module, data, built.values())
     start = start or newest_readable(list_checkpoints(folder / "checkpoints"))
     say_resumed(start, config["dense_epochs"])

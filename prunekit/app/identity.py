@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from prunekit.app.control import teacher_of
 from prunekit.digests import digest
 
 # Keys that say where things lie or what to do with a run that is there, not what the run is.
@@ -36,7 +37,7 @@ def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
 
     Args:
         config: the resolved config; of it count ``model``, ``data``, ``seed``, ``dense_epochs``, the trainer's
-            settings that bear on training, and the callbacks that ``dense_callbacks`` names.
+            settings that bear on training, the callbacks that ``dense_callbacks`` names, and what its teacher is.
         fingerprint: of the data itself.
         device: the kind of device trained on, such as ``cpu``; its arithmetic is not another's.
 
@@ -49,6 +50,8 @@ def dense_hash(config: Mapping[str, Any], fingerprint: str, device: str) -> str:
     parts = _what_counts({key: config[key] for key in ("model", "data", "seed", "dense_epochs")})
     named = {name: config["callbacks"][name] for name in config.get("dense_callbacks", [])}
     named = {"callbacks": named} if named else {}
+    if (teacher := teacher_of(config)) is not None:
+        named["teacher"] = dense_hash(teacher, fingerprint, device)
     return digest({**parts, **named, "trainer": trainer, "fingerprint": fingerprint, "device": device})
 
 

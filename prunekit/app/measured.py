@@ -10,9 +10,10 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from prunekit import gpu
-from prunekit.accounting import account
+from prunekit.accounting import account, macs
 from prunekit.app import results as leave
 from prunekit.app.config import Config
+from prunekit.app.control import TEACHER, teacher_of
 from prunekit.app.frame_cost import frame_cost
 from prunekit.app.setting import Setting, Shared
 from prunekit.callbacks.curves import Curves
@@ -33,8 +34,9 @@ def measured(
     callbacks: dict[str, Callback],
     shared: Shared,
     seconds: float,
+    teacher: pl.LightningModule | None = None,
 ) -> dict[str, Any]:
-    """What the run has found out, with what its network costs."""
+    """What the run has found out, with what its network costs, and what one that taught it does."""
     curves = next(callback for callback in callbacks.values() if isinstance(callback, Curves))
     pruners = [callback for callback in callbacks.values() if isinstance(callback, Pruning)]
     mask, device = current_mask(trainer), trainer.strategy.root_device
@@ -54,6 +56,9 @@ def measured(
         held = sum(int((value != 0).sum()) for value in mask.held.values())
         pairs = recurrent(callbacks.values())
         cost = account(module, mask.removed() - held, pairs, example, predict, known=shared.costs)
+    if teacher is not None:
+        with evaluating(teacher, device):
+            cost["macs"] |= {TEACHER: macs(teacher, example, predict)}
     cost |= frame_cost(module, pairs if curves.events else [], data, shared.costs)
     reports = {
         name: report
@@ -81,14 +86,22 @@ def measured(
     }
 
 
-def training(config: Config, trainer: pl.Trainer, epochs: int, macs: int) -> dict[str, Any]:
+def training(config: Config, trainer: pl.Trainer, epochs: int, costs: dict[str, int]) -> dict[str, Any]:
     """What training has taken: epochs over samples, of so many multiply-adds each, forwards alone.
 
-    Units that are only masked are computed all the same, so a retraining costs what the dense network's does.
+    Units that are only masked are computed all the same, so a retraining costs what the dense network's does. What it
+    took to train a dense network that taught is counted; what this one says while it teaches is not.
+
+    Args:
+        config: the run's.
+        trainer: that trained.
+        epochs: of the run's own network.
+        costs: multiply-adds of a sample, of the ``dense`` network and of a ``teacher`` if there is one.
     """
     batches, size = trainer.num_training_batches, config["data"].get("batch_size")
     samples = int(batches * size) if size is not None and batches != float("inf") else None
-    work = None if samples is None else epochs * samples * macs
+    before = (teacher_of(config) or {}).get("dense_epochs", 0)
+    work = None if samples is None else samples * (epochs * costs["dense"] + before * costs.get(TEACHER, 0))
     return {"epochs": epochs, "samples": samples, "macs": work}
 
 

@@ -13,8 +13,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from prunekit.app import control
 from prunekit.app import results as leave
 from prunekit.app.build import build_callbacks, build_model, build_trainer, fit, schedule_end
+from prunekit.app.builder import Builder
 from prunekit.app.checkpoint_file import CheckpointFile, newest_readable
-from prunekit.app.control import controlled
+from prunekit.app.config import Config
+from prunekit.app.control import TEACHER, controlled, teacher_of
 from prunekit.app.data import fingerprint
 from prunekit.app.dense import CHECKPOINT, dense_callbacks, dense_checkpoint, dense_record, say_resumed
 from prunekit.app.errors import ConfigError
@@ -51,9 +53,7 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
     config, folder, builder = setting.config, setting.folder, setting.builder
     data = data_of(setting, shared)
     try:
-        pl.seed_everything(config["seed"], workers=True, verbose=False)
-        module = build_model(config["model"], getattr(data, "model_arguments", dict)(), builder)
-        choose_threads(module, config["threads"])
+        module = new_network(config, data, builder)
         device = checked(setting, module)
         stamp = {"config_hash": setting.config_hash, "config": setting.identity}
         of_data = fingerprint(data)
@@ -64,13 +64,15 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         dense_folder = (setting.home if sharing else folder) / "dense" / dense_id
         start = beginning(setting, module, dense_folder)
         of_start = told_of(setting, dense_id)
+        given: dict[str, Any] = dict(taught_by(setting, stamp, data, of_data, device))
+        if given:
+            module = new_network(config, data, builder)  # as it would be had the teacher been there already
         if trains := start is None or start.epochs_done < config["dense_epochs"]:
             with locked(dense_folder, "paths.runs_dir", wait=True, share=setting.share):
-                start = dense_checkpoint(config, stamp, module, data, dense_folder, start, builder)
+                start = dense_checkpoint(config, stamp, module, data, dense_folder, start, builder, **given)
         record = dense_record(dense_folder)
-        callbacks = build_callbacks(
-            config, stamp, builder, **known(setting, record, of_data, sharing, metric_of(module))
-        )
+        given |= known(setting, record, of_data, sharing, metric_of(module))
+        callbacks = build_callbacks(config, stamp, builder, **given)
         end = schedule_end(config, callbacks.values())
         trainer = build_trainer(config, folder, list(callbacks.values()), end, builder, start)
         say_resumed(None if trains else start, end)
@@ -80,8 +82,8 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         fit(trainer, module, data, start)
         before = None if trains else start.seconds
         seconds = time.perf_counter() - started + (record.get("seconds", 0.0) if before is None else before)
-        found = measured(setting, trainer, module, data, callbacks, shared, seconds)
-        found |= told | of_start | {"training": training(config, trainer, end, found["macs"]["dense"])}
+        found = measured(setting, trainer, module, data, callbacks, shared, seconds, given.get(TEACHER))
+        found |= told | of_start | {"training": training(config, trainer, end, found["macs"])}
         if trainer.is_global_zero:
             found |= keep(folder, dense_folder / CHECKPOINT, module, current_mask(trainer), start)
             show_results(trainer, setting.shown, found["metrics"])
@@ -91,6 +93,32 @@ def run(setting: Setting, shared: Shared) -> dict[str, Any]:
         return found
     finally:
         data.trainer = None  # which would keep the network
+
+
+def new_network(config: Config, data: Any, builder: Builder) -> pl.LightningModule:
+    """The config's model with the weights that its seed gives, after which the seed's numbers go on."""
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    module = build_model(config["model"], getattr(data, "model_arguments", dict)(), builder)
+    choose_threads(module, config["threads"])
+    return module
+
+
+def taught_by(
+    setting: Setting, stamp: dict[str, Any], data: Any, of_data: str, device: torch.device
+) -> dict[str, pl.LightningModule]:
+    """The dense network that teaches in a control, trained or found, as callbacks are given it; else nothing."""
+    config, identity = teacher_of(setting.config), teacher_of(setting.identity)
+    if config is None or identity is None:
+        return {}
+    own = dense_hash(identity, of_data, device.type)
+    folder = (setting.home if config["reuse"] else setting.folder) / "dense" / own
+    log.info("the dense network that teaches")
+    module = new_network(config, data, setting.builder)
+    stamp = {**stamp, "config": identity, "dense_hash": own}
+    with locked(folder, "paths.runs_dir", wait=True, share=setting.share):
+        found = dense_checkpoint(config, stamp, module, data, folder, None, setting.builder)
+    module.load_state_dict(found.content["state_dict"])
+    return {TEACHER: module}
 
 
 def show_results(trainer: pl.Trainer, shown: dict[str, Any], metrics: dict[str, Any]) -> None:

@@ -3,9 +3,22 @@
 import csv
 
 import pytest
+import torch
 
-from prunekit.app.control import AS_MANY_EPOCHS, CONTROLS, SCRATCH, SCRATCH_RETRAINING, SINGLE_WEIGHTS, controlled
+from prunekit.app.control import (
+    AS_MANY_EPOCHS,
+    CONTROLS,
+    DISTILLED,
+    DISTILLED_RETRAINING,
+    SCRATCH,
+    SCRATCH_RETRAINING,
+    SINGLE_WEIGHTS,
+    TAUGHT,
+    controlled,
+    teacher_of,
+)
 from prunekit.app.errors import ConfigError
+from prunekit.app.identity import dense_hash
 from prunekit.app.rebuild import rebuild
 from prunekit.app.report import report
 from prunekit.app.reports.collect import collect
@@ -25,9 +38,12 @@ def config(control, mask=MASK, **model):
 def test_sizes_and_epochs():
     found = {control: controlled(config(control)) for control in CONTROLS if control != SINGLE_WEIGHTS}
     assert {c: (f["model"]["units"], f["dense_epochs"]) for c, f in found.items()} == {
-        SCRATCH: (2, 11), SCRATCH_RETRAINING: (2, 6), AS_MANY_EPOCHS: (10, 11),
+        SCRATCH: (2, 11), SCRATCH_RETRAINING: (2, 6), AS_MANY_EPOCHS: (10, 11), DISTILLED: (2, 11),
+        DISTILLED_RETRAINING: (2, 6),
     }  # fmt: skip
-    assert all(list(each["callbacks"]) == ["curves"] and each["criterion"] is None for each in found.values())
+    assert all(each["criterion"] is None for each in found.values())
+    left = {control: list(each["callbacks"]) for control, each in found.items()}
+    assert left == {control: ["curves", *(["teacher"] if control in TAUGHT else [])] for control in found}
     given = config(None)
     assert controlled(given) is given
     again = config(SCRATCH)
@@ -70,11 +86,11 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     }
     results = {key: run.go() for key, run in runs.items()}
     assert new_run(*small, "criterion=entropy").config_hash == runs["null", "entropy"].config_hash
-    assert len({run.folder for run in runs.values()}) == 10
-    # What is trained does not depend on the criterion: a dense network, two from scratch and one for longer.
-    assert len(list((runs["null", "random"].home / "dense").iterdir())) == 4
+    assert len({run.folder for run in runs.values()}) == 14
+    # What is trained does not depend on the criterion: a dense network, two from scratch, two taught, one for longer.
+    assert len(list((runs["null", "random"].home / "dense").iterdir())) == 6
     of = {control: results[control, "random"] for control, _ in runs}
-    assert [of[control]["training"]["epochs"] for control in of] == [3, 3, 1, 3, 3]
+    assert [of[control]["training"]["epochs"] for control in of] == [3, 3, 1, 3, 1, 3, 3]
     assert (
         of[SCRATCH]["training"]["macs"] * 3
         == of[SCRATCH]["training"]["epochs"] * 3 * of[SCRATCH_RETRAINING]["training"]["macs"]
@@ -96,7 +112,7 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     with (tmp_path / "report" / "results.csv").open() as file:
         rows = {row["criterion"]: row for row in csv.DictReader(file)}
     names = {"from scratch", "from scratch, as long as retraining", "not pruned, as many epochs", "entropy", "random"}
-    names.add("as many single weights")
+    names |= {"from scratch, taught", "from scratch, taught, as long as retraining", "as many single weights"}
     assert set(rows) == names
     assert {float(row["dense_test_acc"]) for row in rows.values()} == {of["null"]["metrics"]["dense/test_acc"]}
     assert float(rows["from scratch"]["final_test_acc"]) == of[SCRATCH]["metrics"]["final/test_acc"]
@@ -107,6 +123,46 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     assert f"| random | descending | 1 | {apart:.1f} |" in section.replace("-0.0", "0.0")
     made = rebuild(runs[SCRATCH, "random"].folder)
     assert made.module.lstm.hidden_size == 4
+
+
+def test_the_teacher_is_the_dense_network_of_the_run_that_is_pruned():
+    given = config(DISTILLED) | {"dense_callbacks": ["curves"], "seed": 3}
+    found = controlled(given)
+    teacher = teacher_of(found)
+    assert (teacher["model"], teacher["dense_epochs"], teacher["seed"]) == ({"units": 10}, 5, 3)
+    assert (teacher["callbacks"], teacher["dense_callbacks"]) == ({"curves": {}}, ["curves"])
+    assert found["dense_callbacks"] == ["curves", "teacher"]
+    assert teacher_of(controlled(config(SCRATCH))) is None
+    same = {**given, "model": {"units": 10}}
+    other = {**given, "model": {"units": 9}}  # of which as many stay
+    ids = [dense_hash({**controlled(each), "trainer": {}, "data": {}}, "f", "cpu") for each in (given, same, other)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_a_taught_control_says_what_the_dense_network_says(new_run, miniature):
+    small = (
+        "experiment=synthetic_te", "model.units=8", "model.hidden=8", "dense_epochs=2", "~callbacks.sample_frames",
+        "~callbacks.unit_curve", "callbacks.unit_mask.retrain_epochs=28", *miniature("synthetic_te"),
+    )  # fmt: skip
+    pruned, run = new_run(*small), new_run(*small, f"control={DISTILLED}")
+    found = run.go()
+    (dense,) = {path.name for path in (run.home / "dense").iterdir()} - {found["network"]["dense"].split("/")[-2]}
+    results = pruned.go()
+    assert results["network"]["dense"].split("/")[-2] == dense
+    of_small, of_dense = (each["macs"]["dense"] for each in (found, results))
+    assert found["macs"]["teacher"] == of_dense
+    assert found["training"]["macs"] == found["training"]["samples"] * (30 * of_small + 2 * of_dense)
+    assert found["callbacks"]["teacher"] == {"taught": True}
+    own, scratch = rebuild(run.folder), new_run(*small, "control=scratch")
+    scratch.go()
+    teacher, plain = rebuild(pruned.folder), rebuild(scratch.folder)
+    teacher.module.load_state_dict(teacher.dense)
+    own.data.prepare_data()
+    own.data.setup()
+    batch = next(iter(own.data.train_dataloader()))[0]
+    with torch.no_grad():
+        wanted, taught, alone = (each.module.eval()(batch) for each in (teacher, own, plain))
+    assert (taught - wanted).norm() < 0.5 * (alone - wanted).norm()
 
 
 def test_as_many_single_weights_go_from_the_same_dense_network():

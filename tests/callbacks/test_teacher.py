@@ -3,6 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from prunekit.callbacks.teacher import Teacher
 from prunekit.callbacks.unit_mask import UnitMask
@@ -20,6 +21,14 @@ class Spoil(pl.Callback):
     def on_train_epoch_start(self, trainer, module):
         if trainer.current_epoch == 2:
             self.data.data.tensors[1].fill_(-7)
+
+
+class Narrow(Reader):
+    """Of fewer units."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.net = nn.ModuleDict({"memory": nn.LSTM(3, 4), "say": nn.Linear(4, 3)})
 
 
 def mask(**more):
@@ -67,3 +76,25 @@ def test_a_run_resumes_to_the_same_weights(epochs, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     alone = fit(tmp_path / "alone", [mask()])
     assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), alone.parameters(), strict=True))
+
+
+def test_a_teacher_that_is_given_teaches_a_network_of_another_size_from_the_first_step(tmp_path):
+    """Without labels; it stays as it is, and a run resumes to the same weights."""
+    teacher = fit(tmp_path / "teacher", [], 4)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    torch.manual_seed(1)
+    small, plain, resumed = (Narrow(lr=0.02) for _ in range(3))
+    resumed.load_state_dict(small.state_dict())
+    data = Sequences()
+    for module, name, callbacks in (
+        (small, "small", [Teacher(teacher=teacher), SaveAfter(25), Spoil(data)]), (plain, "plain", []),
+    ):  # fmt: skip
+        trainer(tmp_path / name, callbacks, 30).fit(module, data if callbacks else Sequences())
+    assert (data.data.tensors[1] == -7).all()
+    apart = [float((outputs(each) - outputs(teacher)).norm()) for each in (small, plain)]
+    assert apart[0] < 0.5 * apart[1]
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert "training_step" not in vars(small)
+    again = trainer(tmp_path / "resumed", [Teacher(teacher=teacher)], 30)
+    again.fit(resumed, Sequences(), ckpt_path=tmp_path / "small/a.ckpt", weights_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(small.parameters(), resumed.parameters(), strict=True))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import track
 
-from prunekit.app.control import AS_MANY_EPOCHS, MASK
+from prunekit.app.control import AS_MANY_EPOCHS, MASK, TAUGHT
 from prunekit.app.reports.labels import CRITERION, name_criteria, varies
 from prunekit.app.reports.run import CONFIG, ORDER, RATE, SEED, Columns, Run, points, run_or_why
 from prunekit.app.results import metric_in
@@ -139,12 +139,13 @@ def _rows(run: Run, metric: Metric) -> Iterable[Row]:
         if CRITERION not in point or point[RATE] is None:
             continue
         of_control = control != NONE
+        taught = control in TAUGHT or (teacher and epochs and not of_control)
         said = {
             CRITERION: NONE if of_control else str(point[CRITERION]),
             ORDER: NONE if of_control else str(point[ORDER]),
             COMPENSATION: _word(compensation.pop()) if len(compensation) == 1 and not of_control else NONE,
             EPOCHS: str(epochs),
-            TEACHER: NONE if not epochs else OF_TEACHER if teacher and not of_control else LABELS,
+            TEACHER: OF_TEACHER if taught else LABELS if epochs else NONE,
             CONTROL: control,
             PENALTY: LASSO if any(key.startswith(f"callbacks.{LASSO}.") for key in config) else NONE,
         }

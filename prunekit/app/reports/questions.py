@@ -48,6 +48,21 @@ QUESTIONS = (
         {"control": "scratch", "retrain_epochs": "0"},
     ),
     Question(
+        "Repair without labels or training, against a small network from scratch that the dense one taught, no labels",
+        AT_ONCE,
+        {"control": "distilled", "retrain_epochs": "0"},
+    ),
+    Question(
+        "Repair and four epochs of a teacher, against a small network from scratch that it taught for four",
+        {**AND_FOUR, "retrain": "teacher"},
+        {"control": "distilled_retraining", "retrain_epochs": "4"},
+    ),
+    Question(
+        "Repair and four epochs of a teacher, against a small network from scratch that it taught for all the epochs",
+        {**AND_FOUR, "retrain": "teacher"},
+        {"control": "distilled", "retrain_epochs": "4"},
+    ),
+    Question(
         "Repair and one epoch, against the network that was not pruned for as many",
         AND_ONE,
         {"control": "as_many_epochs", "retrain_epochs": "1"},

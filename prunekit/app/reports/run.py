@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from prunekit.app.control import AS_MANY_EPOCHS, MASK, SCRATCH, SCRATCH_RETRAINING, SINGLE_WEIGHTS
+from prunekit.app.control import (
+    AS_MANY_EPOCHS,
+    DISTILLED,
+    DISTILLED_RETRAINING,
+    MASK,
+    SCRATCH,
+    SCRATCH_RETRAINING,
+    SINGLE_WEIGHTS,
+)
 from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, content_digest, flat
 from prunekit.app.reports.labels import CRITERION
 from prunekit.app.results import RESULTS, metric_in
@@ -17,6 +25,8 @@ CONFIG = "config.yaml"
 CONTROLS = {  # as criteria are named, since they lie beside these
     SCRATCH: "from scratch",
     SCRATCH_RETRAINING: "from scratch, as long as retraining",
+    DISTILLED: "from scratch, taught",
+    DISTILLED_RETRAINING: "from scratch, taught, as long as retraining",
     AS_MANY_EPOCHS: "not pruned, as many epochs",
     SINGLE_WEIGHTS: "as many single weights",
 }
