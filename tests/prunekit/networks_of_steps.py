@@ -1,16 +1,28 @@
 """Recurrent networks of many kinds, and what they make of a stream that comes in parts."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from prunekit.exports import save_compact
 from prunekit.models.networks import RecognizerNetwork
 from prunekit.models.recurrent_stack import RecurrentStack
+from prunekit.step_files import save_step
 
 STEPS = 12
+EXPORTED = ["onnx", "pt2"]
+WAYS = ["weights", *EXPORTED]
 CELLS: list[Any] = [nn.LSTM, nn.GRU, nn.RNN, lambda *a, **k: nn.RNN(*a, nonlinearity="relu", **k)]
+
+
+def saved(folder: Path, network: nn.Module, example: Any = None) -> Path:
+    """The folder, with a network and its step in it."""
+    save_compact(folder, network)
+    save_step(folder, network, example)
+    return folder
 
 
 class Case(NamedTuple):

@@ -15,31 +15,21 @@ from hypothesis import Phase, given, settings
 from torch import nn
 
 from prunekit import load_stream, shrink
-from prunekit.digests import digest
 from prunekit.errors import ArgumentError
-from prunekit.exports import NETWORK, plain_network, save_compact
+from prunekit.exports import plain_network, save_compact
 from prunekit.models.networks import RecognizerNetwork
 from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.shrunk import Shrunk
-from prunekit.step_files import STEP, STEP_ONNX, STEP_PT2, save_step
+from prunekit.step_files import STEP_ONNX, STEP_PT2, save_step
 from prunekit.step_programs import OPEN
 from prunekit.step_trials import apart_in_parts, step_network
 from prunekit.stepping import run_on
-from prunekit.streams import BY
 from prunekit.units.compaction import difference
-from tests.prunekit.networks_of_steps import Case, Odd, Own, cases
+from tests.prunekit.networks_of_steps import WAYS, Case, Odd, Own, cases, saved
 
 ROOT = Path(__file__).parents[2]
-EXPORTED = ["onnx", "pt2"]
-WAYS = ["weights", *EXPORTED]
 NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a case takes a second
-
-
-def saved(folder, network, example=None):
-    save_compact(folder, network)
-    save_step(folder, network, example)
-    return folder
 
 
 @torch.no_grad()
@@ -192,13 +182,6 @@ def test_a_part_that_is_no_number_is_not_near(part):
         step_network(network)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    torch.manual_seed(1)
-    network = plain_network(Recognizer(3, 2, torch.optim.Adam, units=4, hidden=3, readout="mean"))
-    return saved(tmp_path_factory.mktemp("whole") / "e", network)
-
-
 def test_a_stream_begins_anew_and_refuses_other_sequences(whole):
     for by in WAYS:
         stream = load_stream(whole, by)
@@ -214,108 +197,6 @@ def test_a_stream_begins_anew_and_refuses_other_sequences(whole):
         assert torch.equal(stream.step(x), first)
         stream.reset()
         assert stream.step(torch.randn(5, 1, 3)).shape == (5, 2)
-
-
-def change(folder, **values):
-    """Another ``step.json``, with the digest that it has: an attacker's."""
-    said = json.loads((folder / STEP).read_text()) | values
-    del said["digest"]
-    (folder / STEP).write_text(json.dumps(said | {"digest": digest(said)}))
-
-
-def flip(path, place=-9):
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-
-
-def scribble(folder):
-    """Another value under the digest of the one before."""
-    text = (folder / STEP).read_text()
-    assert '"time": 1' in text
-    (folder / STEP).write_text(text.replace('"time": 1', '"time": 0'))
-
-
-def other_network(folder):
-    said = json.loads((folder / NETWORK).read_text()) | {"more": 2}
-    del said["digest"]
-    (folder / NETWORK).write_text(json.dumps(said | {"digest": digest(said)}))
-
-
-def swap_programs(folder):
-    """One program under the other's name, with the digest that it has."""
-    shas = json.loads((folder / STEP).read_text())["files"]
-    (folder / STEP_ONNX).rename(folder / "x")
-    (folder / STEP_PT2).rename(folder / STEP_ONNX)
-    (folder / "x").rename(folder / STEP_PT2)
-    change(folder, files={STEP_ONNX: shas[STEP_PT2], STEP_PT2: shas[STEP_ONNX]})
-
-
-INPUT = {"shape": [None, None, 3], "time": 1, "dtype": "float32"}
-STATES = [["lstm.h", [1, None, 4], "float32"], ["lstm.c", [1, None, 4], "float32"]]
-STATES += [["sum", [None, 4], "float64"], ["count", [], "int64"]]
-LYING = {
-    "fewer states": STATES[:3],
-    "another width": [["lstm.h", [1, None, 5], "float32"], *STATES[1:]],
-    "another type": [["lstm.h", [1, None, 4], "float64"], *STATES[1:]],
-    "another layer": [["head.h", [1, None, 4], "float32"], *STATES[1:]],
-    "no layer of it": [[f"x.{number}", *state[1:]] for number, state in enumerate(STATES)],
-}  # fmt: skip
-HOSTILE = {
-    "no states": [],
-    "a million states": [[str(n), [1, None, 1], "float32"] for n in range(10_000)],
-    "huge": [["lstm.h", [1, None, 2**40], "float32"]],
-    "many dimensions": [["lstm.h", [1, None] + [2] * 40, "float32"]],
-    "very many dimensions": [["lstm.h", [1, None, 4] + [1] * 10**4, "float32"]],
-    "negative": [["lstm.h", [1, None, -4], "float32"]],
-    "truth for a number": [["lstm.h", [True, None, 4], "float32"]],
-    "no type": [["lstm.h", [1, None, 4], "__class__"]],
-    "twice": [STATES[0], STATES[0]],
-    "no list": 5,
-    "huge together": [[f"{n}.h", [1, None, 2**25], "float32"] for n in range(3)],
-}  # fmt: skip
-DAMAGES = {
-    "no step.json": (lambda folder: (folder / STEP).unlink(), "whose step.json cannot be read .FileNotFound"),
-    "another value, silently": (scribble, "step.json is not as it was written"),
-    "a later format": (lambda folder: change(folder, format=2), "another format"),
-    "another network": (other_network, "is not of the network.json beside it"),
-    "deep": (lambda folder: (folder / STEP).write_text("[" * 10**5), "RecursionError"),
-    "another dimension of steps": (lambda f: change(f, input=INPUT | {"time": 5}), "sequences of"),
-    "no features": (lambda f: change(f, input=INPUT | {"shape": [None, None, 0]}), "cannot be read"),
-    "no files": (lambda f: change(f, files=[5]), "cannot be read"),
-    "no input": (lambda f: change(f, input=[]), "cannot be read"),
-    **{name: (lambda f, s=states: change(f, states=s), "cannot be read") for name, states in HOSTILE.items()},
-    **{name: (lambda f, s=states: change(f, states=s), "does not fit its") for name, states in LYING.items()},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_and_hostile_descriptions_are_refused(damage, whole, tmp_path):
-    folder = shutil.copytree(whole, tmp_path / "e")
-    spoil, message = DAMAGES[damage]
-    spoil(folder)
-    for by in ("weights", "onnx") if "layer" in damage else WAYS:  # states have no names in the other
-        with pytest.raises(ArgumentError, match=f"folder: got .*{message}"):
-            load_stream(folder, by)
-
-
-@pytest.mark.parametrize("by", EXPORTED)
-def test_programs_that_are_not_those_written_are_not_opened(by, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.export.load", lambda *a: pytest.fail("opened"))
-    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *a, **k: pytest.fail("opened"))
-    folder = shutil.copytree(whole, tmp_path / "e")
-    for spoil in (flip, lambda path: path.write_bytes(b""), Path.unlink):
-        spoil(folder / BY[by])
-        with pytest.raises(ArgumentError, match=f"folder: got .*{re.escape(BY[by])}"):
-            load_stream(folder, by)
-
-
-@pytest.mark.parametrize("by", EXPORTED)
-def test_programs_under_each_others_names_are_refused(by, whole, tmp_path):
-    folder = shutil.copytree(whole, tmp_path / "e")
-    swap_programs(folder)
-    with pytest.raises(ArgumentError, match=f"folder: got .*{re.escape(BY[by])}"):
-        load_stream(folder, by)
 
 
 def in_a_process_of_its_own(code, folder):
