@@ -92,3 +92,8 @@ class Stranger(nn.Module):
     def _turned(self, x: Tensor, states: Any) -> tuple[Tensor, Any]:
         h, states = self.memory(x if self.plan.batch_first else x.transpose(0, 1), states)
         return h if self.plan.batch_first else h.transpose(0, 1), states
+
+
+def sequences(count: int = 8, width: int = 4, steps: int = 6) -> list[Tensor]:
+    """Batches of 16 random sequences."""
+    return [torch.randn(16, steps, width) for _ in range(count)]

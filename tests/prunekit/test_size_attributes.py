@@ -1,0 +1,118 @@
+"""Layers' sizes that a network has in its own attributes: they follow what is cut, in memory and in files."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from prunekit.errors import ArgumentError
+from prunekit.exports import load_compact
+from prunekit.files import write_record
+from prunekit.shrinking import shrink
+from tests.strangers.recurrent import sequences
+
+
+class Halves(nn.Module):
+    """Takes the directions apart by a size of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 8
+        self.lstm, self.say = nn.LSTM(4, 8, batch_first=True, bidirectional=True), nn.Linear(16, 2)
+
+    def forward(self, x):
+        h = self.lstm(x)[0]
+        return self.say(torch.cat([h[:, -1, : self.size], h[:, 0, self.size :]], 1))
+
+
+class Fixed(Halves):
+    """The same, with the size as a number in its code."""
+
+    def forward(self, x):
+        h = self.lstm(x)[0]
+        return self.say(torch.cat([h[:, -1, :8], h[:, 0, 8:]], 1))
+
+
+def test_code_that_has_a_layers_size_as_a_number_is_told_where_to_ask_for_it():
+    batches = [torch.randn(16, 6, 4) for _ in range(8)]
+    with pytest.raises(
+        ArgumentError,
+        match=r"code that has 8 as a number.* has to ask the layer: self\.lstm\.hidden_size, or have it in",
+    ):
+        shrink(Fixed(), batches, rate=0.5)
+
+
+class Nested(nn.Module):
+    """Layers of two sizes in parts, whose code has both in attributes, beside numbers that happen to be the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.tall, self.width = Stated(4, 8), 16
+        self.wide, self.classes = Stated(8, 16), 8
+        self.say = nn.Linear(16, self.classes)
+
+    def forward(self, x):
+        h = self.wide(self.tall(x))
+        return self.say(h.reshape(-1, self.width)).reshape(*h.shape[:2], self.classes)
+
+
+class Stated(nn.Module):
+    """Makes its states by a size of its own."""
+
+    def __init__(self, inputs, hidden):
+        super().__init__()
+        self.hidden, self.steps = hidden, 6
+        self.gru = nn.GRU(inputs, hidden, batch_first=True)
+
+    def forward(self, x):
+        return self.gru(x, torch.zeros(1, len(x), self.hidden))[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "sizes"),
+    [
+        (Halves, ["size from 8 to 4"]),
+        (Nested, ["width from 16 to 8", "tall.hidden from 8 to 4", "wide.hidden from 16 to 8"]),
+    ],
+)
+def test_sizes_in_attributes_follow_and_are_said_saved_and_loaded(make, sizes, tmp_path):
+    torch.manual_seed(0)
+    net, batches = make(), sequences()
+    small = shrink(net, batches, rate=0.5, show=False)
+    assert [str(size) for size in small.sizes] == sizes
+    assert all(f"attribute     {size}" in str(small) for size in sizes)
+    assert not any(row.why for row in small.rows)
+    assert all(getattr(net, name, 8) in (8, 16) for name in ("size", "width", "classes"))
+    small.save(tmp_path)
+    made = load_compact(tmp_path, into=make())
+    with torch.no_grad():
+        assert all(torch.equal(made(batch), small(batch)) for batch in batches)
+    assert all(torch.equal(load_compact(tmp_path, into=made)(batch), small(batch)) for batch in batches)
+    again = shrink(small.module, batches, rate=0.5, show=False)
+    assert [size.before for size in again.sizes] == [size.after for size in small.sizes]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"": 1}, "its sizes are no list"),
+        ([["", "size", 8]], "a size is"),
+        ([["", "size", 8, True]], "a size is"),
+        ([["", "size", 8, 0]], "a size goes from 8 to 0"),
+        ([["", "size", 4, 8]], "a size goes from 4 to 8"),
+        ([["", "size", 16, 4]], "size is 8 and not 16"),
+        ([["", "training", 1, 1]], "training is None and not 1"),
+        ([["lstm", "hidden_size", 4, 2]], "lstm.hidden_size is None and not 4"),
+        ([["nothing", "size", 8, 4]], "nothing.size is None and not 8"),
+        ([["", "__class__", 8, 4]], "__class__ is None and not 8"),
+    ],
+)
+def test_sizes_of_a_hostile_file_are_refused(said, why, tmp_path):
+    shrink(Halves(), sequences(), rate=0.5, show=False).save(tmp_path)
+    content = {
+        key: value for key, value in json.loads((tmp_path / "network.json").read_text()).items() if key != "digest"
+    }
+    write_record(tmp_path / "network.json", content | {"sizes": said})
+    with pytest.raises(ArgumentError, match=f"into: got .*{why}"):
+        load_compact(tmp_path, into=Halves())
