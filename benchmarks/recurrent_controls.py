@@ -42,6 +42,13 @@ TASKS = {
     "rows": Task("mnist_rows_units", settings=["data.scoring=4000"], lasso=0.01),
     "jsb": Task("jsb_units", lasso=0.1),
     "nottingham": Task("nottingham_units"),
+    "ucf101": Task(
+        "ucf101_compact",
+        ["data.split=official1,official2,official3"],
+        ["data.allow_missing=true", "callbacks.unit_mask.compensation=closed_loop"],
+        rates=[0.5, 0.95],
+        layer="lstm",
+    ),
     "words": Task("ptb_units", settings=["dense_epochs=6"], rates=[0.5], epochs=[1]),
 }
 
@@ -85,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=list(TASKS), help=f"of {', '.join(TASKS)}; default: all")
     parser.add_argument("--seeds", type=int, default=5, help="networks of a task, or of each of its folds")
+    parser.add_argument("--also", nargs="*", default=[], help="overrides for all, as data.backbone.weights=FILE")
     parser.add_argument("--threads", type=int, default=1, help="of a job: sums differ in their last bits with it")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where all runs lie")
     parser.add_argument("--out", type=Path, default=Path("compared"), help="a folder for what comes out")
@@ -93,7 +101,7 @@ def main() -> None:
         parser.error(f"got {unknown[0]}; accepted: {', '.join(TASKS)}")
     threads = str(given.threads)
     train = [sys.executable, "-m", "prunekit", "train", "-m", f"seed={','.join(map(str, range(given.seeds)))}"]
-    train += [f"threads={threads}", "trainer.enable_progress_bar=false", f"paths.runs_dir={given.runs}"]
+    train += [f"threads={threads}", "trainer.enable_progress_bar=false", f"paths.runs_dir={given.runs}", *given.also]
     failed = 0
     for name in given.tasks:
         for overrides in sweeps(TASKS[name]):

@@ -1,0 +1,37 @@
+"""The grid of controls: each of its sweeps is one that ``prunekit train -m`` takes, and compare's questions are asked."""
+
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from benchmarks.recurrent_controls import TASKS, sweeps
+from prunekit.app.config import resolve
+from prunekit.app.control import CONTROLS, controlled
+from prunekit.app.reports.questions import QUESTIONS
+from tests.conftest import compose_config
+
+
+def jobs(task):
+    """The overrides of all jobs of all sweeps of a task."""
+    for sweep in sweeps(TASKS[task]):
+        (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(sweep), None)
+        yield from batch
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_first_job_of_each_sweep_is_a_run(task):
+    for sweep in sweeps(TASKS[task]):
+        (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(sweep), None)
+        config, _ = resolve(compose_config(*batch[0]))
+        assert config["name"] == TASKS[task].experiment
+        assert controlled(config)["dense_epochs"] >= 1
+
+
+def test_what_is_asked_is_tried():
+    words = [" ".join(job) for job in jobs("jsb")]
+    asked = {question.theirs.get("control") for question in QUESTIONS} | {None}
+    assert asked == {None, *CONTROLS}
+    for control in CONTROLS:
+        assert any(f"control={control}" in each.split() for each in words), control
+    for epochs in ("1", "4"):
+        assert any("criterion=reconstruction" in each and f"retrain_epochs={epochs}" in each for each in words)
