@@ -1,4 +1,4 @@
-"""The grid of controls: each of its sweeps is one that ``prunekit train -m`` takes, and compare's questions are asked."""
+"""The grid of controls: its sweeps are ones that ``prunekit train -m`` takes, and what compare asks is tried."""
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
