@@ -18,7 +18,14 @@ from prunekit.selection import exact_count
 SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS = "scratch", "scratch_retraining", "as_many_epochs"
 DISTILLED, DISTILLED_RETRAINING = "distilled", "distilled_retraining"
 SINGLE_WEIGHTS = "single_weights"
-CONTROLS = (SCRATCH, SCRATCH_RETRAINING, DISTILLED, DISTILLED_RETRAINING, AS_MANY_EPOCHS, SINGLE_WEIGHTS)
+CONTROLS = {  # in words, as criteria are named, since they lie beside these
+    SCRATCH: "from scratch",
+    SCRATCH_RETRAINING: "from scratch, as long as retraining",
+    DISTILLED: "from scratch, taught",
+    DISTILLED_RETRAINING: "from scratch, taught, as long as retraining",
+    AS_MANY_EPOCHS: "not pruned, as many epochs",
+    SINGLE_WEIGHTS: "as many single weights",
+}
 TAUGHT = (DISTILLED, DISTILLED_RETRAINING)
 TEACHER = "teacher"  # what a taught control's config says of the dense network, and the callback's name
 MASK = "callbacks.unit_mask"
@@ -53,7 +60,7 @@ def controlled(config: Config) -> Config:
     control = config.get("control")
     if control is None:
         return config
-    check_choice("control", control, CONTROLS)
+    check_choice("control", control, list(CONTROLS))
     mask = _mask(config)
     rounds = check_count(f"{MASK}.rounds", mask.get("rounds", 1), least=1)
     retrained = rounds * check_count(f"{MASK}.retrain_epochs", mask.get("retrain_epochs", 0))

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from prunekit.app.control import CONTROLS
 from prunekit.app.door import errors_told
 from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
 from prunekit.app.reports.cost_figures import draw_costs, draw_training
@@ -22,7 +23,7 @@ from prunekit.app.reports.frame_figures import of_frames
 from prunekit.app.reports.html_page import run_page, sweep_page
 from prunekit.app.reports.labels import CRITERION, SEGMENTATION
 from prunekit.app.reports.page import bokeh_there
-from prunekit.app.reports.run import CONFIG, CONTROLS, ORDER, RATE, SAVED, SEED, TRAINING
+from prunekit.app.reports.run import CONFIG, ORDER, RATE, SAVED, SEED, TRAINING
 from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, groups, losses, summarize, unnamed
 from prunekit.app.reports.text import cost_table, setting_table, state, unit_tables
 from prunekit.app.reports.writing import save_figure, write_text

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 from torch import nn
 
+from prunekit.app.control import CONTROLS
 from prunekit.app.identity import NOT_IDENTITY, flat
 from prunekit.app.naming import short_keys
 from prunekit.masks import Mask, overall_sparsity
@@ -169,7 +170,7 @@ def _change(value: Mapping[str, float], form: str = ",") -> str:
 def _told(results: Mapping[str, Any]) -> dict[str, str]:
     """Which networks have a row of their own, by their names in metrics."""
     if not results["events"]:
-        return {"dense": "dense"}
+        return {"dense": CONTROLS.get(results.get("control", {}).get("name"), "dense")}
     epochs = results.get("training", {}).get("epochs")  # which early runs do not tell
     trained = epochs is None or results["events"][-1]["epoch"] != epochs
     return {"dense": "dense", "pruned": "pruned", **({"final": "retrained"} if trained else {})}

@@ -22,6 +22,7 @@ from prunekit.app.identity import dense_hash
 from prunekit.app.rebuild import rebuild
 from prunekit.app.report import report
 from prunekit.app.reports.collect import collect
+from prunekit.app.results import summary_table
 from prunekit.errors import ArgumentError
 
 MASK = {"lstm": "lstm", "rate": 0.75, "rounds": 2, "retrain_epochs": 3, "order": "ascending"}
@@ -123,6 +124,8 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     assert f"| random | descending | 1 | {apart:.1f} |" in section.replace("-0.0", "0.0")
     made = rebuild(runs[SCRATCH, "random"].folder)
     assert made.module.lstm.hidden_size == 4
+    shown = {control: list(summary_table(of[control]).columns[0].cells)[:1] for control in CONTROLS}
+    assert shown == {c: ["dense" if c == SINGLE_WEIGHTS else words] for c, words in CONTROLS.items()}
 
 
 def test_the_teacher_is_the_dense_network_of_the_run_that_is_pruned():

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 from rich.progress import track
 
+from prunekit.app.control import CONTROLS
 from prunekit.app.jobs import JOBS, Job, read_jobs
 from prunekit.app.reports.labels import CRITERION, name_criteria, name_segmentations, varies
 from prunekit.app.reports.run import (
     CONFIG,
-    CONTROLS,
     CURVE,
     NEURONS,
     ORDER,

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from prunekit.app.control import CONTROLS
 from prunekit.app.reports.collect import Runs, plain
 from prunekit.app.reports.labels import CRITERION, short
-from prunekit.app.reports.run import CONTROLS, ORDER, RATE
+from prunekit.app.reports.run import ORDER, RATE
 from prunekit.app.reports.summary import groups, only, summarize
 
 PARTS = ("decoding", "backbone", "network")

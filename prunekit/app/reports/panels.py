@@ -11,8 +11,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from prunekit.app.control import CONTROLS
 from prunekit.app.reports.labels import CRITERION, short
-from prunekit.app.reports.run import CONTROLS, Columns
+from prunekit.app.reports.run import Columns
 
 OF_CONTROLS = "-."  # which have no scores, so no order of them
 STYLES = {"descending": "-", "ascending": "--", "unit": "-", "gate": ":"}

@@ -6,15 +6,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from prunekit.app.control import (
-    AS_MANY_EPOCHS,
-    DISTILLED,
-    DISTILLED_RETRAINING,
-    MASK,
-    SCRATCH,
-    SCRATCH_RETRAINING,
-    SINGLE_WEIGHTS,
-)
+from prunekit.app.control import CONTROLS, MASK
 from prunekit.app.identity import NOT_DATA, NOT_IDENTITY, NOT_SHOWN, content_digest, flat
 from prunekit.app.reports.labels import CRITERION
 from prunekit.app.results import RESULTS, metric_in
@@ -22,14 +14,6 @@ from prunekit.files import read_record
 from prunekit.metrics import ACCURACY, Metric
 
 CONFIG = "config.yaml"
-CONTROLS = {  # as criteria are named, since they lie beside these
-    SCRATCH: "from scratch",
-    SCRATCH_RETRAINING: "from scratch, as long as retraining",
-    DISTILLED: "from scratch, taught",
-    DISTILLED_RETRAINING: "from scratch, taught, as long as retraining",
-    AS_MANY_EPOCHS: "not pruned, as many epochs",
-    SINGLE_WEIGHTS: "as many single weights",
-}
 SEED, ORDER, RATE = "seed", "order", "rate"
 CURVE = "curve"  # the callback's name, where a run has several that measure curves
 TRAINING = "training_macs"  # what training took, in multiply-adds

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import sem, t
 
+from prunekit.app.control import CONTROLS
 from prunekit.app.reports.collect import Runs, plain, sort_key
 from prunekit.app.reports.labels import CRITERION
-from prunekit.app.reports.run import ACCURACIES, CONTROLS, ORDER, RATE, SEED, Columns
+from prunekit.app.reports.run import ACCURACIES, ORDER, RATE, SEED, Columns
 
 CONTROL = "random"
 COSTS = ("size", "macs_fewer", "faster_1", "faster_64")
