@@ -1,7 +1,8 @@
 """What of a network can be cut out, found out by cutting, and the cutting itself."""
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -40,6 +41,14 @@ class Connected(NamedTuple):
     def whole(self) -> list[Key]:
         """The other parts of these layers."""
         return [key for key in self.left if key[0] in self.names()]
+
+    def without(self, left: Mapping[str, str]) -> "Connected":
+        """The same but for the layers of which it is said that they could not be cut."""
+        known = _left(self)
+        failed = {part.key: left[part.layer] for part in self.parts if left.get(part.layer) != known.get(part.layer)}
+        parts = [part for part in self.parts if part.key not in failed]
+        links = [link for link in self.links if link.source not in {key[0] for key in failed}]
+        return Connected(parts, links, self.left | failed)
 
     def grouping(self) -> NetworkUnits:
         """The units that can go."""
@@ -89,29 +98,28 @@ def cuttable(dense: nn.Module, connected: Connected, given: Calibration) -> Conn
     made = copied(dense)
     prune(made, connected.grouping(), Random(0), 0.5, scope="within", floor=True)
     _, left = cut_out(made, connected, given, tell=False)
-    failed = {part.key: left[part.layer] for part in connected.parts if part.layer in left.keys() - _left(connected)}
-    parts = [part for part in connected.parts if part.key not in failed]
-    links = [link for link in connected.links if link.source not in {key[0] for key in failed}]
-    return Connected(parts, links, connected.left | failed)
+    return connected.without(left)
 
 
 def _left(connected: Connected) -> dict[str, str]:
-    left: dict[str, str] = {}
+    """By layer why parts of it are left, each reason once."""
+    whys: dict[str, list[str]] = defaultdict(list)
     for key, why in connected.left.items():
-        left.setdefault(key[0], why)
-    return left
+        if why not in whys[key[0]]:
+            whys[key[0]].append(why)
+    return {layer: "; ".join(own) for layer, own in whys.items()}
 
 
 def cut_out(masked: M, connected: Connected, given: Calibration, tell: bool = True) -> tuple[M, dict[str, str]]:
     """A compact network that says what the masked one says, and what was left of it as it is.
 
     Where code has a layer's size in an attribute, that follows. Where not all layers can be cut at once, those are cut
-    that can be one after the other. What was cut is logged if ``tell``.
+    that can be one after the other. What was cut is logged if ``tell``, unless something could not be.
     """
     left = _left(connected)
     names, whole = connected.names(), connected.whole()
 
-    def of(some: Sequence[str]) -> M:
+    def of(some: Sequence[str], tell: bool = False) -> M:
         links = [link for link in connected.links if link.source in some]
         small = compact(masked, links, [key for key in whole if key[0] in some], tell).module
         try:
@@ -130,7 +138,7 @@ def cut_out(masked: M, connected: Connected, given: Calibration, tell: bool = Tr
         raise first
 
     try:
-        return of(names), left
+        return of(names, tell), left
     except Exception as error:  # whatever smaller layers do to somebody's code
         log.debug("not all at once: %s", error)
     some: list[str] = []

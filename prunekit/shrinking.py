@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from prunekit.calibration import HOLD_OUT, Calibration, Predict, Success, Valid, evaluating
 from prunekit.criteria.criterion import Criterion
 from prunekit.criteria.reconstruction import Reconstruction
-from prunekit.cutting import connections, cut_out, cuttable, label
+from prunekit.cutting import Connected, connections, cut_out, cuttable, label
 from prunekit.errors import ArgumentError, check_count, check_rate
 from prunekit.precision import ieee
 from prunekit.pruning import prune
@@ -74,7 +74,7 @@ def shrink(
             one before, see :func:`~prunekit.teaching.teach`.
         hold_out: of so many batches one is held out: it chooses, and ``difference`` is of those alone. 0 fits to all,
             where they are few; ``difference`` is then of what was fitted to.
-        show: whether to print the table.
+        show: whether to print the table, and of a tolerance each rate that is tried.
 
     Raises:
         ArgumentError: if neither or both of rate and tolerance are given, there is no batch, or no layer can be cut.
@@ -110,36 +110,51 @@ def shrink(
         names = [*recurrent_layers(dense), *hidden_linear(dense)] if layers is None else list(layers)
         connected = connections(dense, names, given, strict=layers is not None)
         connected = cuttable(dense, connected, given)
-        if not connected.parts:
-            whys: dict[str, list[str]] = {}
-            for key, why in connected.left.items():
-                whys.setdefault(why, []).append(label(key) or "the network")
-            told = "; ".join(f"{', '.join(dict.fromkeys(where))}: {why}" for why, where in whys.items())
-            got = f"one of which no layer can be cut ({told or 'it has none'})"
-            accepted = (
-                "recurrent layers, or linear ones in nn.Sequential, whose units linear or recurrent layers alone read"
-            )
-            raise ArgumentError("model", got, accepted)
-        grouping = connected.grouping()
+        _require_parts(connected)
 
         def attempt(share: float | Mapping[str, float]) -> Attempt[M]:
-            made = copied(dense)
-            prune(
-                made, grouping, criterion or Reconstruction(), share, given.batches, repair=repair or ClosedLoop(),
-                predict=given.predict, valid=valid, success=success, hold_out=hold_out, scope=scope, floor=True,
-            )  # fmt: skip
-            small, left = cut_out(made, connected, given)
+            nonlocal connected
+            while True:
+                made = copied(dense)
+                prune(
+                    made, connected.grouping(), criterion or Reconstruction(), share, given.batches,
+                    repair=repair or ClosedLoop(), predict=given.predict, valid=valid, success=success,
+                    hold_out=hold_out, scope=scope, floor=True,
+                )  # fmt: skip
+                small, left = cut_out(made, connected, given)
+                fewer = connected.without(left)
+                if len(fewer.parts) == len(connected.parts):
+                    break
+                connected = fewer  # what cannot be cut to this size must not have lost anything
+                _require_parts(connected)
             if teacher_epochs:
                 with torch.enable_grad():
                     teach(small, dense, given, teacher_epochs)
             return Attempt(small, share, relative_difference(dense, small, given.predict, given.judged()), left)
 
-        best = attempt(rate) if rate is not None else _largest(attempt, tolerance or 0.0)
+        best = attempt(rate) if rate is not None else _largest(attempt, tolerance or 0.0, show)
         _warn_of_gap(dense, best, given)
         found = measure(dense, best.module, best.rate, best.difference, best.left, given)
     if show:
         print(found)
     return found
+
+
+def _require_parts(connected: Connected) -> None:
+    """Refuse a network of which nothing can be cut.
+
+    Raises:
+        ArgumentError: with what is in the way.
+    """
+    if connected.parts:
+        return
+    whys: dict[str, list[str]] = {}
+    for key, why in connected.left.items():
+        whys.setdefault(why, []).append(label(key) or "the network")
+    told = "; ".join(f"{', '.join(dict.fromkeys(where))}: {why}" for why, where in whys.items())
+    got = f"one of which no layer can be cut ({told or 'it has neither recurrent layers nor linear ones in sequence'})"
+    accepted = "recurrent layers, or linear ones in nn.Sequential, whose units linear or recurrent layers alone read"
+    raise ArgumentError("model", got, accepted)
 
 
 def call(module: nn.Module, batch: Any) -> tuple[Any, None]:
@@ -209,12 +224,14 @@ def _warn_of_gap(dense: nn.Module, best: Attempt[Any], given: Calibration) -> No
         )  # fmt: skip
 
 
-def _largest(attempt: Callable[[float], Attempt[M]], tolerance: float) -> Attempt[M]:
+def _largest(attempt: Callable[[float], Attempt[M]], tolerance: float, show: bool) -> Attempt[M]:
     """The attempt of the largest rate whose difference is accepted, by halving; a rate of 0 if none is."""
     low, high, best = 0.0, 1.0, attempt(0.0)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         tried = attempt(middle)
+        if show:
+            print(f"rate {middle:.3g}: outputs differ by {tried.difference:.2%}", flush=True)
         if tried.difference <= tolerance:
             low, best = middle, tried
         else:

@@ -39,12 +39,13 @@ class RecurrentStack(nn.Module):
 
         Args:
             x: a batch of sequences, padded or packed.
-            hx: states to begin with, as an earlier call gave them; None for 0.
+            hx: states to begin with, as an earlier call gave them; None for 0, which a tensor of zeros of the form
+                that the one layer took, of any width, is as well.
 
         Raises:
             ValueError: if they are of another form.
         """
-        starts = [None] * self.num_layers if hx is None else self._of_layers(hx)
+        starts = [None] * self.num_layers if hx is None or self._are_zeros(hx) else self._of_layers(hx)
         finals: list[State] = []
         for number, (layer, start) in enumerate(zip(self.layers, starts, strict=True)):
             x, final = layer(x if number == 0 else self._dropped(x), start)
@@ -55,6 +56,13 @@ class RecurrentStack(nn.Module):
             return x, h
         return x, (h, tuple(state for final in finals for state in final[1]))
 
+    def _are_zeros(self, hx: Any) -> bool:
+        """Whether states, a tensor each, are the zeros that code made when all layers were of one width."""
+        kinds = hx if isinstance(self.layers[0], nn.LSTM) else (hx,)
+        rows = self.num_layers * (2 if self.bidirectional else 1)
+        tensors = all(isinstance(state, Tensor) and len(state) == rows for state in kinds)
+        return tensors and not any(bool(state.any()) for state in kinds)
+
     def _of_layers(self, hx: Any) -> list[Any]:
         """States by layer, each as its layer wants them."""
         pair = isinstance(self.layers[0], nn.LSTM)
@@ -62,7 +70,7 @@ class RecurrentStack(nn.Module):
         directions = 2 if self.bidirectional else 1
         widths = [layer.hidden_size for layer in self.layers for _ in range(directions)]
         if len(kinds) != 1 + pair or any([state.shape[-1] for state in each] != widths for each in kinds):
-            raise ValueError("a RecurrentStack begins with states of 0, or with what an earlier call gave")
+            raise ValueError("layers that differ in width begin with states of 0, or with what an earlier call gave")
         split = [
             [torch.stack(tuple(each[n : n + directions])) for n in range(0, len(each), directions)] for each in kinds
         ]

@@ -57,6 +57,33 @@ class Nested(nn.Module):
         return self.say(h.reshape(-1, self.width)).reshape(*h.shape[:2], self.classes)
 
 
+class Starting(nn.Module):
+    """Two layers that begin with zeros of its own making, and a norm behind the upper one, which so keeps its units."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = 8
+        self.gru, self.norm, self.say = nn.GRU(4, 8, 2, batch_first=True), nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def start(self, x):
+        return torch.zeros(2, len(x), self.hidden)
+
+    def forward(self, x):
+        return self.say(self.norm(self.gru(x, self.start(x))[0])[:, -1])
+
+
+class Learned(Starting):
+    """The same with states that are learned; linear layers beside them can go."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(2, 1, 8))
+        self.say = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+
+    def start(self, x):
+        return self.first.expand(2, len(x), 8).contiguous()
+
+
 class Stated(nn.Module):
     """Makes its states by a size of its own."""
 
@@ -116,3 +143,27 @@ def test_sizes_of_a_hostile_file_are_refused(said, why, tmp_path):
     write_record(tmp_path / "network.json", content | {"sizes": said})
     with pytest.raises(ArgumentError, match=f"into: got .*{why}"):
         load_compact(tmp_path, into=Halves())
+
+
+def test_layers_that_come_to_differ_in_width_begin_with_zeros_of_the_networks_own():
+    torch.manual_seed(0)
+    small = shrink(Starting(), sequences(), rate=0.5, show=False)
+    assert [layer.hidden_size for layer in small.module.gru.layers] == [4, 8]
+    assert small.module.hidden == 8
+
+
+@pytest.mark.parametrize("rate", [0.5, {"say.0": 0.5, "gru.0": 0.25}])
+def test_a_layer_that_cannot_be_cut_has_lost_nothing_though_part_of_it_was_left_anyway(rate, capsys):
+    torch.manual_seed(0)
+    net, batches = Learned(), sequences()
+    if isinstance(rate, dict):
+        with pytest.raises(ArgumentError, match=r"rate: got 'gru\.0'; .*say\.0"):
+            shrink(net, batches, rate=rate)
+        return
+    small = shrink(net, batches, rate=rate, show=False)
+    (why,) = [row.why for row in small.rows if row.layer == "gru"]
+    assert "norm, an nn.LayerNorm, reads them; could not be cut (layers that differ in width begin with" in why
+    for name, weight in net.gru.named_parameters():
+        assert torch.equal(small.module.gru.get_parameter(name), weight)
+    assert small.module.say[0].out_features == 3
+    assert "compact cut" not in capsys.readouterr().err
