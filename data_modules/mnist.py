@@ -99,7 +99,8 @@ class Mnist(InMemoryDataModule):
             try:
                 MNIST(folder, download=True)  # takes the linked archives as they are and fetches the others
             except (RuntimeError, URLError) as error:
-                got = f"no MNIST/raw in {self.data_dir} or {self.cache_dir}, and no download: {error}"
+                said = " ".join(str(error).split())
+                got = f"no MNIST/raw in {self.data_dir} or {self.cache_dir}, and no download: {said}"
                 raise ArgumentError("data_dir", got, "a folder with MNIST/raw, or a network", self) from error
             target.mkdir(parents=True, exist_ok=True)
             for name, _ in MNIST.resources:

@@ -1,5 +1,7 @@
 """The door to features: ``prunekit extract experiment=NAME [data.shard=i/n]`` computes them and no more."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
@@ -10,6 +12,15 @@ from prunekit.app.door import errors_told
 from prunekit.app.errors import ConfigError
 from prunekit.app.sweep import Outcome, in_sweep, jobs_per_gpu, run_job, summed_up
 from prunekit.app.typed_keys import keys_told
+
+HELP = """\
+prunekit extract key=value ...                      the features of the clips of an experiment's data, computed and kept
+prunekit extract -m data.shard=0/4,1/4,2/4,3/4 ...  in parts, which may run at once and on several machines
+
+  prunekit extract experiment=ucf101_te data.source.root=FOLDER
+  prunekit extract experiment=ucf101_te --cfg job   prints all keys; those of data count here
+
+Runs with the same data find the features in paths.cache_dir. Keys and experiments: prunekit train --help"""
 
 
 def extract_once(cfg: DictConfig) -> None:
@@ -47,6 +58,9 @@ _hydra_main = hydra.main(version_base="1.3", config_path="pkg://prunekit.conf", 
 
 def main() -> None:
     """Compose the config and compute; after a sweep over shards list what failed."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(HELP)
+        return
     with keys_told(), summed_up():
         _hydra_main()
 

@@ -68,7 +68,9 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
         more = f"one that has finished; `prunekit train {again}` goes on with it"
         raise ConfigError(KEY, f"{folder}, of a run that has not finished", more)
     if results is None or stored is None:
-        raise ConfigError(KEY, str(folder), f"the folder of a finished run, with {CONFIG} and {RESULTS}")
+        raise ConfigError(
+            KEY, str(folder), f"the folder of a finished run, with {CONFIG} and {RESULTS}{_runs_in(folder)}"
+        )
     written = stored.pop("config_hash", None)
     try:
         config, identity = resolve(stored)
@@ -91,6 +93,14 @@ def rebuild(folder: Path, trusted: Sequence[str] = ()) -> Rebuilt:
     callbacks = config["callbacks"].values()
     recurrent = [(node["lstm"], node["head"]) for node in callbacks if "lstm" in node and "head" in node]
     return Rebuilt(module.eval(), data, dense, mask, config, results, recurrent)
+
+
+def _runs_in(folder: Path) -> str:
+    """What to say of finished runs that lie in a folder, or in the nearest one above that is there."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    found = sorted(path.parent for path in [*folder.glob(f"*/{RESULTS}"), *folder.glob(f"*/*/{RESULTS}")])
+    return f"; such as {found[0]}, of {len(found)} there" if found else ""
 
 
 def _place(folder: Path, kept: str, config: Mapping[str, Any]) -> Path:

@@ -68,6 +68,7 @@ def report(folder: Path, out: Path, pool: Sequence[str] = (), page: bool = False
     of_whole, drawn = of_frames(runs)
     text, figures = [*text, *of_whole], figures | drawn
     for name, figure in figures.items():
+        figure.suptitle(runs.experiment, x=0.01, ha="left", fontsize=8, color="0.4")
         written += save_figure(figure, out / name)
         text += ["", f"![{name}]({name}.png)"]
     constant = [f"{key}={value}" for key, value in runs.constant.items()]
@@ -200,8 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--html", action="store_true", help=words)
     given = parser.parse_args(arguments)
     with errors_told():
-        for path in report(given.folder, given.out or given.folder / "report", given.pool, given.html):
-            print(path)
+        written = report(given.folder, given.out or given.folder / "report", given.pool, given.html)
+        print(*written, f"read first: {written[-1] if given.html else written[0]}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
+import prunekit.app.experiments  # noqa: F401 - registers what the help lists
 from prunekit import stopping
 from prunekit.app.devices import check_one_device, free_gpu
 from prunekit.app.door import errors_told, quiet_lightning

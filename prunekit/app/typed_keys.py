@@ -20,7 +20,7 @@ UNKNOWN = re.compile(r"(?:Could not override|Could not delete from config\.) '([
 NO_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 GRAMMAR = re.compile(r"mismatched input|no viable alternative|extraneous input|token recognition error")
 NO_VALUE = re.compile(r"Error parsing override '([\w.+~/@]+)'\s+missing EQUAL")
-SHOWN = 12
+SHOWN = 5
 
 
 @contextmanager
@@ -88,11 +88,12 @@ def unknown_key(key: str, words: Sequence[str]) -> ConfigError:
         GlobalHydra.instance().clear()
         with initialize_config_module("prunekit.conf", version_base="1.3"):
             config = OmegaConf.to_container(compose("train", others))
-            known = GlobalHydra.instance().config_loader().get_group_options("callbacks")
+            loader = GlobalHydra.instance().config_loader()
+            known, groups = loader.get_group_options("callbacks"), loader.list_groups("")
     except HydraException:  # of a second such key; or of a folder of one's own, which is not looked into
         return ConfigError(key, got, "a key of the config: `prunekit train --cfg job` shows all")
     assert isinstance(config, dict)
-    keys = [str(each) for each in flat(config)]
+    keys = [*groups, *(str(each) for each in flat(config))]
     parts = key.split(".")
     here = list(config["callbacks"])
     if parts[0] == "callbacks" and len(parts) > 1 and parts[1] not in here:

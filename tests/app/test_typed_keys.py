@@ -33,6 +33,7 @@ def command(monkeypatch, capsys, *words, main=train.main):
          r"^error: callbacks\.l2_mask\.rat: got '0\.5'; .*nearest: callbacks\.l2_mask\.rate,"),
         (["backbone.weights=x", "experiment=ucf101_te"],
          r"^error: backbone\.weights: .*nearest: data\.backbone\.weights"),
+        (["experimnt=digits_region"], r"^error: experimnt: got 'digits_region'; .*nearest: experiment(,|$)"),
         (["seeed=1"], r"^error: seeed: got '1'; .*nearest: seed"),
         (["callbacks.unit_mask.rate=0.5"],
          r"^error: callbacks\.unit_mask\.rate: .*a callback of digits_region: .*; \+callbacks=unit_mask adds it"),
@@ -64,6 +65,7 @@ def test_help_begins_with_what_one_types_and_options_of_hydra_stay(monkeypatch, 
     printed = capsys.readouterr().out
     assert printed.startswith("prunekit train key=value ...      a run")
     assert "powered by" not in printed
+    assert re.search(r"^  digits_region +what does each neuron of a small classifier look at, on data", printed, re.M)
     assert "experiment: digits_region, hmdb51_dense" in printed
     assert "Keys and values of experiment=mnist_explain" in printed
 
@@ -71,6 +73,12 @@ def test_help_begins_with_what_one_types_and_options_of_hydra_stay(monkeypatch, 
 def test_the_way_that_is_offered_works():
     assert compose_config("+callbacks=unit_mask", "callbacks.unit_mask.rate=0.5").callbacks.unit_mask.rate == 0.5
     assert "+callbacks" not in str(unknown_key("callbacks.unit_mask", ["~callbacks.unit_mask"]))
+
+
+def test_extract_has_help_of_its_own(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["prunekit", "--help"])
+    extract.main()
+    assert capsys.readouterr().out.startswith("prunekit extract key=value")
 
 
 def test_extract_tells_it_as_well(monkeypatch, capsys):

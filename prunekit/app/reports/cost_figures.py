@@ -25,6 +25,7 @@ from prunekit.app.reports.summary import combinations, groups, only
 from prunekit.metrics import ACCURACY, Metric
 
 WIDE = 3  # times as large as the least: from there on an axis is logarithmic
+MANY = 30  # likewise: from there on powers of ten are ticks enough
 COSTS = {
     "size": "bytes on disk, of the dense network's",
     "faster_1": "times faster, batch of 1",
@@ -92,8 +93,12 @@ def draw_training(
             draw_line(axes, line, f"{TRAINING}.mean", f"{names.final}.", **look_of(criteria, name, order))
         if not here.empty:
             draw_dense(axes, here, names)
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        if summary[f"{TRAINING}.mean"].max() > MANY * summary[f"{TRAINING}.mean"].min():
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            make_logarithmic(axes)
+            axes.xaxis.set_major_formatter("{x:.0e}")
         axes.set(title=f"rate {rate:g}", xlabel="multiply-adds of training")
         axes.set_ylabel("\n".join([f"test {metric.name}", *in_words(where).split(", ")]))
         if metric.share:

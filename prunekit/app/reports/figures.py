@@ -59,8 +59,8 @@ def draw_units(
     lines = 2 * len(criteria)
     # Beside each other, and still nearer to their own rate than to the next.
     step = min([0.04, *(0.4 * (b - a) for a, b in pairwise(sorted(set(summary[RATE]))))]) / lines
-    for (below, beside), axes in zip(product(down, across), grid.flat, strict=True):
-        where = {**beside, **below}
+    for (below, across_it), axes in zip(product(down, across), grid.flat, strict=True):
+        where = {**across_it, **below}
         here = only(summary, where)
         axes.set_visible(not here.empty)
         drawn = list(groups(here, [CRITERION, ORDER]))
@@ -77,9 +77,10 @@ def draw_units(
             level = only(dense, where)["mean"].iloc[0]
             axes.axhline(level, **GREY)
             said = {"ha": "right", "va": "bottom", "fontsize": 8, "color": "0.3"}
-            axes.annotate("dense", (1, level), xycoords=("axes fraction", "data"), **said)
+            axes.annotate("dense", (0.99, level), xycoords=("axes fraction", "data"), **said)
         axes.set_title(in_words(where), fontsize=10)
-        axes.set_xlabel("rate of removed units")
+        beside = ", drawn beside each other" if len(drawn) > 1 and summary[RATE].nunique() == 1 else ""
+        axes.set_xlabel(f"rate of removed units{beside}")
         axes.set_xlim(summary[RATE].min() - 0.05, summary[RATE].max() + 0.05)  # one rate alone has room as well
     draw_legend(figure, looks_of(criteria, summary, ORDER))
     return figure
@@ -142,13 +143,17 @@ def draw_areas(summary: pd.DataFrame, colour: str, shape: str | None) -> Figure:
         axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     best = max(dense, summary[f"{ACCURACIES.final}.mean"].max())
     axes.set_ylim(max(0.0, dense - 0.06), min(1.0, best + 0.025))  # what falls far below is in the table
-    axes.set(xlabel="median share of the image that a living neuron keeps", ylabel="test accuracy after retraining")
+    axes.set(
+        xlabel="median share of the image that a living neuron keeps (logarithmic)",
+        ylabel="test accuracy after retraining",
+    )
     looks: list[tuple[str, dict[str, Any]]] = [
-        (str(one[colour]), {"color": f"C{i % 10}", "marker": "o"}) for i, one in enumerate(colours)
+        (in_words(one), {"color": f"C{i % 10}", "marker": "o"}) for i, one in enumerate(colours)
     ]
     for j, (key, value) in enumerate(pair for two in shapes for pair in two.items()):
         looks.append((f"{key.rpartition('.')[2]} {value}", {**GREY, "marker": SHAPES[j % 10]}))
-    looks.append(("hollow: not all neurons live", {**GREY, "marker": "o", "markerfacecolor": "none"}))
+    if (summary["alive.mean"] != summary["neurons.mean"]).any():
+        looks.append(("hollow: not all neurons live", {**GREY, "marker": "o", "markerfacecolor": "none"}))
     points = [(label, {**look, "linestyle": ""}) for label, look in looks]
     draw_legend(figure, [*points, ("dense network", GREY)], beside=True)
     return figure

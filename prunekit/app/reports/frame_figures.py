@@ -37,13 +37,20 @@ def draw_frames(found: pd.DataFrame, axes: Sequence[str]) -> Figure:
         make_logarithmic(panel)
         panel.xaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
+        panel.set_ylim(top=min(1.005, panel.get_ylim()[1]))
         panel.set(xlabel=label, ylabel="test accuracy")
         panel.label_outer()
-    looks = [(in_words(where) or "all", {"color": f"C{number}", "marker": _marker(number), "linestyle": ""})
+    looks = [(in_words(where) or "pruned", {"color": f"C{number}", "marker": _marker(number), "linestyle": ""})
              for number, where in enumerate(wheres)]  # fmt: skip
     hollow = {"color": "0.3", "marker": "o", "markerfacecolor": "none", "linestyle": ""}
     draw_legend(
-        figure, [("front", {"color": "0.4", "linewidth": 1}), ("hollow: not pruned", hollow), *looks], beside=True
+        figure,
+        [
+            ("front: nothing else is as good\nand as cheap", {"color": "0.4", "linewidth": 1}),
+            ("hollow: not pruned", hollow),
+            *looks,
+        ],
+        beside=True,
     )
     return figure
 

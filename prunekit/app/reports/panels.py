@@ -16,6 +16,8 @@ from prunekit.app.reports.labels import CRITERION, short
 from prunekit.app.reports.run import Columns
 
 OF_CONTROLS = "-."  # which have no scores, so no order of them
+MARKER_OF_CONTROLS = "D"
+MARKERS = {"descending": "o", "ascending": "s", "unit": "o", "gate": "s"}
 STYLES = {"descending": "-", "ascending": "--", "unit": "-", "gate": ":"}
 WORDS = {"descending": "highest scores first", "ascending": "lowest scores first", "unit": "units", "gate": "gates"}
 GREY: dict[str, Any] = {"color": "0.4", "linewidth": 1}
@@ -35,9 +37,10 @@ def draw_line(axes: Axes, line: pd.DataFrame, x: str, y: str = "", shift: float 
     """A line of means with bars for their intervals, ``shift`` to the right so that bars do not hide each other."""
     line = line.sort_values(x)
     at, mean, half = (line[name].to_numpy(float) for name in (x, f"{y}mean", f"{y}half"))
-    look = {"linewidth": 1.5, "elinewidth": 0.6, "marker": "o", "markersize": 3, **look}
-    for bar in axes.errorbar(at + shift, mean, np.nan_to_num(half), **look)[2]:
-        bar.set_alpha(0.45)
+    look = {"linewidth": 1.5, "elinewidth": 1.0, "capsize": 2, "marker": "o", "markersize": 4, **look}
+    _, caps, bars = axes.errorbar(at + shift, mean, np.nan_to_num(half), **look)
+    for bar in (*caps, *bars):
+        bar.set_alpha(0.7)
 
 
 def draw_dense(axes: Axes, here: pd.DataFrame, names: Columns) -> float:
@@ -61,9 +64,10 @@ def limits_of(summary: pd.DataFrame, measure: str, columns: Columns) -> tuple[fl
 
 
 def look_of(criteria: Sequence[str], name: str, kind: str) -> dict[str, Any]:
-    """A criterion's or control's colour, and the style of what kind it is."""
-    style = OF_CONTROLS if name in CONTROLS.values() else STYLES[kind]
-    return {"color": f"C{criteria.index(name)}", "linestyle": style}
+    """A criterion's or control's colour, and the line and marker of what kind it is."""
+    of_control = name in CONTROLS.values()
+    line, marker = (OF_CONTROLS, MARKER_OF_CONTROLS) if of_control else (STYLES[kind], MARKERS[kind])
+    return {"color": f"C{criteria.index(name)}", "linestyle": line, "marker": marker}
 
 
 def looks_of(criteria: Sequence[str], summary: pd.DataFrame, column: str) -> Looks:
@@ -71,8 +75,12 @@ def looks_of(criteria: Sequence[str], summary: pd.DataFrame, column: str) -> Loo
     control = summary[CRITERION].isin(CONTROLS.values())
     names, kinds = set(summary[CRITERION]), set(summary[~control][column])
     colours = [(name.replace("_", " "), {"color": f"C{i}"}) for i, name in enumerate(criteria) if name in names]
-    styles = [(WORDS[kind], {"color": "0.3", "linestyle": style}) for kind, style in STYLES.items() if kind in kinds]
-    return [*colours, *styles, *([("controls", {"color": "0.3", "linestyle": OF_CONTROLS})] if control.any() else [])]
+    styles = [(WORDS[kind], _grey(line, MARKERS[kind])) for kind, line in STYLES.items() if kind in kinds]
+    return [*colours, *styles, *([("controls", _grey(OF_CONTROLS, MARKER_OF_CONTROLS))] if control.any() else [])]
+
+
+def _grey(line: str, marker: str) -> dict[str, Any]:
+    return {"color": "0.3", "linestyle": line, "marker": marker, "markersize": 4}
 
 
 def draw_legend(figure: Figure, looks: Looks, beside: bool = False) -> None:

@@ -9,10 +9,23 @@ import pandas as pd
 
 from prunekit.app.reports.collect import COUNTS, Runs, missing, plain
 from prunekit.app.reports.labels import CRITERION, short
-from prunekit.app.reports.run import ORDER, RATE, SEED
+from prunekit.app.reports.run import ORDER, RATE, SEED, Columns
 from prunekit.app.reports.summary import COSTS, groups, only
 
 SHOWN_MISSING = 30
+MEANINGS = {  # of columns
+    "dense": "the network before the first pruning",
+    "pruned": "right after the last pruning, before it was retrained",
+    "final": "in the end",
+    "sparsity": "share of weights gone",
+    "at_least_90": "share of neurons that lost 90 % of their weights or more",
+    "at_most_40": "that lost 40 % or less",
+    "alive": "how many neurons keep a weight",
+    "median_area": "median share of the image that a living neuron keeps",
+    "upper_area": "its 90th percentile",
+    "regions": "how many regions are left",
+    "median_region": "weights in the median region",
+}
 
 
 def state(runs: Runs) -> list[str]:
@@ -86,7 +99,12 @@ def setting_table(
     summary: pd.DataFrame, axes: Sequence[str], measures: Sequence[str], plainly: Sequence[str] = ()
 ) -> list[str]:
     """A table with a row for each setting and a column for each measure, in % but for counts and those told plainly."""
-    lines = ["## Results", "", "In % or numbers, means with 95 % t-intervals over seeds; n is how many seeds.", ""]
+    counted = ", ".join(name.replace("_", " ") for name in measures if name in COUNTS or name in plainly)
+    which = f"In % but for {counted}" if counted else "In %"
+    meant = [f"{name.replace('_', ' ')}: {words}" for name, words in MEANINGS.items() if name in measures]
+    meant = [f"{when}: {MEANINGS[when]}" for when in _networks(measures)] + meant
+    lines = ["## Results", "", f"{which}; means with 95 % t-intervals over seeds, of which n is the number.", ""]
+    lines += [f"{'; '.join(meant)}.", ""]
     lines += markdown_head([*map(short, axes), *(name.replace("_", " ") for name in measures), "n"])
     for row in summary.to_dict("records"):
         cells = [str(plain(row[key])) for key in axes]
@@ -98,6 +116,11 @@ def setting_table(
                 cells.append(_cell(mean, half) if name not in COUNTS else _plain_count(mean, half))
         lines.append(f"| {' | '.join([*cells, str(row['n'])])} |")
     return [*lines, ""]
+
+
+def _networks(measures: Sequence[str]) -> list[str]:
+    """Which networks a table's columns are of, such as ``dense`` of ``dense_test_acc``."""
+    return [when for when in Columns._fields if any(name.startswith(f"{when}_test_") for name in measures)]
 
 
 def cost_table(summary: pd.DataFrame, by: Sequence[str]) -> list[str]:

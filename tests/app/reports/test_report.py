@@ -59,7 +59,7 @@ def test_figures_have_a_colour_a_criterion_dashes_for_ascending_and_a_dense_line
     for axes, level in zip(figure.axes, (0.9, 0.91), strict=True):
         drawn = defaultdict(set)
         for line in axes.get_lines():
-            if len(line.get_xdata()) == 2 and line.get_marker() == "o":
+            if len(line.get_xdata()) == 2 and line.get_marker() in ("o", "s"):
                 drawn[line.get_color()].add(line.get_linestyle())
         assert drawn == {"C0": {"-", "--"}, "C1": {"-", "--"}}
         assert any(list(line.get_ydata()) == [level, level] for line in axes.get_lines())
@@ -127,7 +127,12 @@ def test_ways_of_cutting_are_told_in_a_word_and_drawn_by_what_neurons_keep(tmp_p
     filled = [line.get_markerfacecolor() != "none" for line in drawn.axes[0].lines if line.get_marker() in ("o", "s")]
     assert sorted(filled) == [False] * 3 + [True] * 3
     words = [text.get_text() for text in drawn.legends[0].get_texts()]
-    assert {"connected", "watershed (sigma=1.0)", "index mean", "hollow: not all neurons live"} <= set(words)
+    assert {
+        "segmentation connected",
+        "segmentation watershed (sigma=1.0)",
+        "index mean",
+        "hollow: not all neurons live",
+    } <= set(words)
 
 
 def test_a_callbacks_own_segmentation_is_an_axis_of_its_own(tmp_path):
@@ -186,7 +191,9 @@ def test_a_group_that_is_null_has_its_line_too(tmp_path):
     runs = collect(tmp_path)
     summary = summarize(runs.table, runs.axes, ["final_test_acc", "dense_test_acc"])
     figure = draw_settings(summary, [], "callbacks.l2_mask.rate", "model.clip")
-    assert sum(len(line.get_xdata()) == 2 and line.get_marker() == "o" for line in figure.axes[0].get_lines()) == 2
+    assert (
+        sum(len(line.get_xdata()) == 2 and line.get_marker() in ("o", "s") for line in figure.axes[0].get_lines()) == 2
+    )
 
 
 def test_rates_near_one_are_told_apart(tmp_path):
@@ -274,5 +281,7 @@ def test_units_and_gates_are_drawn_against_what_they_save(tmp_path):
     figure = draw_grains(summary, runs.axes[0], [], ["entropy"])
     assert [axes.get_title() for axes in figure.axes] == ["highest scores first", "lowest scores first"]
     for axes in figure.axes:
-        lines = {line.get_linestyle(): list(line.get_xdata()) for line in axes.get_lines() if line.get_marker() == "o"}
+        lines = {
+            line.get_linestyle(): list(line.get_xdata()) for line in axes.get_lines() if line.get_marker() in ("o", "s")
+        }
         assert lines == {"-": [0.2, 0.7], ":": [0.2, 0.6]}
