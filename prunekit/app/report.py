@@ -107,10 +107,10 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     text += unit_tables(losses(runs.table, facets, names), None, facets, title, share, least=-1)
     if TRAINING in runs.table and set(CONTROLS.values()) & set(criteria):
         others = [key for key in facets if not key.endswith(".retrain_epochs")]
-        paid = summarize(runs.table, by, [names.final, names.dense, TRAINING])
+        paid = summarize(runs.table, by, [names.final, names.dense, TRAINING]).dropna(subset=[f"{TRAINING}.mean"])
         figures["training"] = draw_training(paid.sort_values(f"{TRAINING}.mean"), others, criteria, metric)
     priced = costs(runs)
-    if not priced.empty and (priced["size"] < 1).any():
+    if not priced.empty:
         prices = summarize(priced, by, [names.final, names.dense, *COSTS])
         figures["costs"] = draw_costs(prices, facets, [CRITERION, ORDER], criteria, metric)
         text += cost_table(summarize(priced, [*facets, RATE], COSTS), [*facets, RATE])
@@ -137,7 +137,7 @@ def _of_settings(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Fi
     summary = summarize(runs.table, runs.axes, measures)
     text = setting_table(summary, runs.axes, measures, () if runs.metric.share else names)
     priced, figures = costs(runs), {}
-    if not priced.empty and (priced["size"] < 1).any():
+    if not priced.empty:
         priced = summarize(priced, runs.axes, [names.final, names.dense, *COSTS])
         figures["costs"] = draw_costs(priced, [], [], [], runs.metric)
         text += cost_table(priced, runs.axes)

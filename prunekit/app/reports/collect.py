@@ -11,7 +11,7 @@ from rich.progress import track
 
 from prunekit.app.control import CONTROLS
 from prunekit.app.jobs import JOBS, Job, read_jobs
-from prunekit.app.reports.labels import CRITERION, name_criteria, name_segmentations, varies
+from prunekit.app.reports.labels import CRITERION, name_criteria, name_segmentations, tell_nodes, varies
 from prunekit.app.reports.run import (
     CONFIG,
     CURVE,
@@ -113,6 +113,7 @@ def _tabulate(experiment: str, found: list[Run], problems: list[str]) -> Runs:
     name_segmentations(found)
     name_criteria(found)
     made = [points(run) for run in found]
+    tell_nodes([config for config, _ in found])
     keys = sorted({key for config, _ in found for key in config})
     values = {key: [config.get(key) for config, _ in found] for key in keys}
     axes = [key for key, column in values.items() if varies(column) and key != SEED]

@@ -42,6 +42,31 @@ def name_segmentations(found: Sequence[Run]) -> None:
     _shorten(entries)
 
 
+def tell_nodes(configs: Sequence[dict[str, Any]]) -> None:
+    """Of callbacks that only some runs have, keep the keys that differ between these; if none does, that it is there.
+
+    Else all keys of such a callback would tell these runs from the others, and each says no more than any other.
+
+    Example:
+        >>> runs = [{"callbacks.a.x": 1, "callbacks.a.y": 2}, {"callbacks.b.z": 3}, {"callbacks.b.z": 4}]
+        >>> tell_nodes(runs)
+        >>> runs
+        [{'callbacks.a': 'yes'}, {'callbacks.b.z': 3}, {'callbacks.b.z': 4}]
+    """
+    nodes = {".".join(key.split(".")[:2]) for config in configs for key in config if key.startswith("callbacks.")}
+    for node in sorted(nodes):
+        own = [config for config in configs if any(key.startswith(f"{node}.") for key in config)]
+        if len(own) == len(configs):
+            continue
+        keys = sorted({key for config in own for key in config if key.startswith(f"{node}.")})
+        alike = [key for key in keys if not varies([config.get(key) for config in own])]
+        for config in own:
+            for key in alike:
+                config.pop(key, None)
+            if alike == keys:
+                config[node] = "yes"
+
+
 def _shorten(entries: Sequence[tuple[dict[str, Any], str, str]]) -> None:
     """Let each config's key say a name, with those arguments below it that differ between entries of that name."""
     alike: dict[str, list[dict[str, Any]]] = defaultdict(list)

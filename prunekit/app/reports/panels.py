@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
@@ -15,6 +17,7 @@ from prunekit.app.control import CONTROLS
 from prunekit.app.reports.labels import CRITERION, short
 from prunekit.app.reports.run import Columns
 
+FEW = 10  # as many as matplotlib has colours
 OF_CONTROLS = "-."  # which have no scores, so no order of them
 MARKER_OF_CONTROLS = "D"
 MARKERS = {"descending": "o", "ascending": "s", "unit": "o", "gate": "s"}
@@ -67,14 +70,20 @@ def look_of(criteria: Sequence[str], name: str, kind: str) -> dict[str, Any]:
     """A criterion's or control's colour, and the line and marker of what kind it is."""
     of_control = name in CONTROLS.values()
     line, marker = (OF_CONTROLS, MARKER_OF_CONTROLS) if of_control else (STYLES[kind], MARKERS[kind])
-    return {"color": f"C{criteria.index(name)}", "linestyle": line, "marker": marker}
+    return {"color": colour_of(criteria, name), "linestyle": line, "marker": marker}
+
+
+def colour_of(criteria: Sequence[str], name: str) -> str:
+    """A criterion's colour: of ten, or of twenty where there are more."""
+    number = criteria.index(name)
+    return f"C{number}" if len(criteria) <= FEW else str(to_hex(colormaps["tab20"](number % 20)))
 
 
 def looks_of(criteria: Sequence[str], summary: pd.DataFrame, column: str) -> Looks:
     """A colour for each criterion and control that there is, a style for each of the column's values that there is."""
     control = summary[CRITERION].isin(CONTROLS.values())
     names, kinds = set(summary[CRITERION]), set(summary[~control][column])
-    colours = [(name.replace("_", " "), {"color": f"C{i}"}) for i, name in enumerate(criteria) if name in names]
+    colours = [(name.replace("_", " "), {"color": colour_of(criteria, name)}) for name in criteria if name in names]
     styles = [(WORDS[kind], _grey(line, MARKERS[kind])) for kind, line in STYLES.items() if kind in kinds]
     return [*colours, *styles, *([("controls", _grey(OF_CONTROLS, MARKER_OF_CONTROLS))] if control.any() else [])]
 
@@ -86,11 +95,15 @@ def _grey(line: str, marker: str) -> dict[str, Any]:
 def draw_legend(figure: Figure, looks: Looks, beside: bool = False) -> None:
     """Below the panels, or beside them."""
     handles = [Line2D([], [], label=label, **look) for label, look in looks]
-    columns = 1 if beside else max(2, int(figure.get_figwidth() / 2.4))
+    longest = max(len(label) for label, _ in looks)
+    columns = 1 if beside else max(1, int(figure.get_figwidth() / (0.6 + 0.075 * longest)))
     loc: Any = "outside right upper" if beside else "outside lower center"
     figure.legend(handles=handles, loc=loc, ncols=columns, fontsize=9, frameon=False)
 
 
 def in_words(where: Mapping[str, Any]) -> str:
     """Which values of which keys, for a title."""
-    return ", ".join(f"{short(key)} {value}" for key, value in where.items())
+    said = {short(key): value for key, value in where.items() if value is not None}
+    return ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in said.items()
+    )

@@ -135,7 +135,8 @@ def costs(runs: Runs) -> pd.DataFrame:
     Returns:
         The table with a column for each of :data:`COSTS`: ``size``, the share of bytes of a file; ``macs_fewer``, how
         many times fewer multiply-adds; ``faster_1`` and ``faster_64``, how many times faster a batch of so many is,
-        NaN where that was not measured. Empty if no run has made a compact network.
+        NaN where that was not measured. Networks that are as large as before, as all of a curve's points are, have no
+        row.
     """
     if "file_bytes_compact" not in runs.table:
         return pd.DataFrame()
@@ -148,7 +149,7 @@ def costs(runs: Runs) -> pd.DataFrame:
     for size in ("1", "64"):
         dense, compact = (table[f"batch_{size}_{network}"].astype(float) for network in ("dense", "compact"))
         table[f"faster_{size}"] = dense / compact
-    return table
+    return table[table["size"] < 1]
 
 
 def unnamed(summary: pd.DataFrame, measure: str) -> pd.DataFrame:
