@@ -161,12 +161,17 @@ def draw(answers: Sequence[tuple[Question, Sequence[Paired]]]) -> Figure:
         rates = list(points)
         for at, chance in enumerate(points.values()):
             bars = None if math.isnan(chance.low) else [[chance.mean - chance.low], [chance.high - chance.mean]]
-            filled = {} if bars else {"markerfacecolor": "none"}  # too few networks to tell
+            filled = {} if bars else {"markerfacecolor": "none"}  # too few networks to tell, as the axis says
             axes.errorbar([at], [chance.mean], yerr=bars, fmt="o", color="C0", capsize=3, **filled)
         axes.axhline(0.5, color="0.6", linewidth=1)
+        few = any(math.isnan(chance.low) for chance in points.values())
         counts = {rate: sum(len(each.ours) for each in found if each.rate == rate) for rate in rates}
         axes.set_xticks(range(len(rates)), [f"{100 * rate:g} %\n{counts[rate]} networks" for rate in rates])
-        axes.set(ylim=(-0.03, 1.03), xlim=(-0.5, len(rates) - 0.5), xlabel="removed")
+        axes.set(
+            ylim=(-0.03, 1.03),
+            xlim=(-0.5, len(rates) - 0.5),
+            xlabel=f"removed; hollow: fewer than {LEAST} networks do not tell" if few else "removed",
+        )
         axes.set_title(textwrap.fill(question.words, 34), fontsize=8)
     for axes in grid[:, 0]:
         axes.set_ylabel("probability that ours is better")
@@ -201,8 +206,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if (given.ours is None) != (given.theirs is None):
         parser.error("--ours and --theirs go together")
-    asked = QUESTIONS if given.ours is None else (Question("Ours against theirs", given.ours, given.theirs),)
+    asked: Sequence[Question] = QUESTIONS
+    if given.ours is not None:
+        asked = (Question(f"{_words(given.ours)}, against {_words(given.theirs)}", given.ours, given.theirs),)
     with errors_told():
+        if (given.out / "compared.md").exists():
+            log.warning("the comparison that was in %s is replaced; --out names another folder", given.out)
         found = compare(given.folders, given.out, asked)
         print(*found.verdicts, *found.written, sep="\n")
 

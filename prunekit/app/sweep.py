@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -25,6 +26,7 @@ from rich.console import Console
 from prunekit import gpu, stopping
 from prunekit.app.door import describe
 from prunekit.app.errors import ConfigError
+from prunekit.app.foresight import refused
 from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan, read_jobs
 from prunekit.app.launcher import register
 from prunekit.app.pictures import sweep_pictures
@@ -65,7 +67,12 @@ class Sweep(Callback):  # type: ignore[misc]
             error = ConfigError("hydra/launcher", package, accepted)
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        plan(Sweep.folder, planned(config))
+        jobs = planned(config)
+        loader = GlobalHydra.instance().config_loader() if GlobalHydra.instance().is_initialized() else None
+        if loader is not None:
+            for wrong in refused(jobs, lambda words: loader.load_sweep_config(config, words)):
+                print(f"warning: jobs with it will fail, the others run: {wrong}", file=sys.stderr, flush=True)
+        plan(Sweep.folder, jobs)
         if not str(config.hydra.launcher._target_).endswith(".BasicLauncher"):
             stopping.hold(False)  # this process only waits for those that do the jobs
 

@@ -200,6 +200,10 @@ def test_a_failed_job_does_not_stop_the_others_and_the_same_command_runs_what_is
     assert end.count("callbacks.region_mean_mask.rate: got 1.5; accepted: a number from 0 to 1") == 1
     assert end.count("trainer.devices: got 2; accepted: 1 in a multirun") == 3
     assert "Traceback" not in bad.stdout + bad.stderr
+    assert (
+        bad.stderr.count("warning: jobs with it will fail, the others run: callbacks.region_mean_mask.rate: got 1.5")
+        == 1
+    )
     jobs = json.loads(next(runs.glob("sweeps/*/jobs.json")).read_text())
     assert [job["state"] for job in jobs] == ["finished", "failed", "failed", "failed", "finished", "failed"]
     times = {path: path.stat().st_mtime_ns for path in runs.rglob("results.json")}

@@ -87,7 +87,7 @@ def test_the_command_tells_task_by_task_and_over_all(tmp_path, capsys):
     words = ["--ours", "criterion=entropy compensation=linear", "--theirs", "control=scratch"]
     main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out"), *words])
     *printed, md, rows, png, svg = [line for line in capsys.readouterr().out.splitlines() if line]
-    assert printed[0] == "Ours against theirs:"
+    assert printed[0] == "criterion=entropy compensation=linear, against control=scratch:"
     assert printed[1] == "  a, 50 % removed: +10 (10 to 10) points, better, 3 networks"
     ends = ("md", "csv", "png", "svg")
     assert [md, rows, png, svg] == [str(tmp_path / "out" / f"compared.{end}") for end in ends]
