@@ -89,6 +89,7 @@ class UnitCurve(PruningObserver):
         data: Data | None = None,
         cache: Cache | None = None,
     ) -> None:
+        self.compensation = compensation
         self.grouping, self.repair = parts_of(lstm, head, granularity, compensation, ridge, layers)
         check_choice("scope", scope, SCOPES)
         self.scope = scope
@@ -209,9 +210,8 @@ class UnitCurve(PruningObserver):
     def _show(self, trainer: pl.Trainer, scores: Mapping[str, Scores], seen: Seen) -> None:
         folder = folder_of(trainer)
         values = {name: found.values.numpy() for name, found in scores.items()}
-        log_png(
-            trainer, draw_unit_curves(self.rows, self.metric), folder / "figures" / "unit_curve.png", "unit_curve", 0
-        )
+        curves = draw_unit_curves(self.rows, self.metric, self.compensation)
+        log_png(trainer, curves, folder / "figures" / "unit_curve.png", "unit_curve", 0)
         log_png(trainer, draw_scores(values), folder / "figures" / "scores.png", "scores", 0)
         first = next(iter(values))
         if isinstance(seen.outputs, UnitSeries):

@@ -39,16 +39,17 @@ def controlled(config: Config) -> Config:
 
     ``scratch``: as many units as pruning leaves, from new weights, for as many epochs as dense training and retraining
     take together; ``scratch_retraining``: for as many as the retraining alone; ``as_many_epochs``: the dense network
-    for all of them; ``distilled`` and ``distilled_retraining``: the two from scratch, but taught by the dense network's
-    outputs, without labels; ``single_weights``: the dense network, which loses as many single weights, of smallest
-    magnitude, and is retrained as the pruned one. The criterion has no say, so controls of several criteria share their
-    training.
+    for all of them, whatever is pruned; ``distilled`` and ``distilled_retraining``: the two from scratch, but taught by
+    the dense network's outputs, without labels; ``single_weights``: the dense network, which loses as many single
+    weights, of smallest magnitude, and is retrained as the pruned one. The criterion has no say, so controls of several
+    criteria share their training.
 
     Args:
         config: resolved; it stays as it is.
 
     Raises:
-        ConfigError: if the run that it is the control of prunes no units, or some that a smaller network cannot lack.
+        ConfigError: if the run that it is the control of prunes no units, or some that a smaller network cannot lack;
+            for ``as_many_epochs``, if it prunes nothing.
 
     Example:
         >>> mask = {"lstm": "recurrent", "rate": 0.9, "rounds": 1, "retrain_epochs": 2}
@@ -61,6 +62,8 @@ def controlled(config: Config) -> Config:
     if control is None:
         return config
     check_choice("control", control, list(CONTROLS))
+    if control == AS_MANY_EPOCHS and "unit_mask" not in config["callbacks"]:
+        return _as_many_epochs(config)
     mask = _mask(config)
     rounds = check_count(f"{MASK}.rounds", mask.get("rounds", 1), least=1)
     retrained = rounds * check_count(f"{MASK}.retrain_epochs", mask.get("retrain_epochs", 0))
@@ -90,6 +93,24 @@ def controlled(config: Config) -> Config:
     return made
 
 
+def _as_many_epochs(config: Config) -> Config:
+    """The dense network for all epochs of a run that prunes something else than units."""
+    pruners = {name: node for name, node in config["callbacks"].items() if "retrain_epochs" in node}
+    if not pruners:
+        raise ConfigError("control", AS_MANY_EPOCHS, "null: there is nothing pruned, so all runs are trained as long")
+    made = copy.deepcopy(config)
+    counts = [
+        [check_count(f"callbacks.{name}.{key}", node.get(key, absent))
+         for key, absent in (("start_epoch", config["dense_epochs"]), ("rounds", 1), ("retrain_epochs", 0))]
+        for name, node in pruners.items()
+    ]  # fmt: skip
+    made["dense_epochs"] = max([config["dense_epochs"], *(start + rounds * each for start, rounds, each in counts)])
+    made["callbacks"] = {
+        name: node for name, node in made["callbacks"].items() if name not in pruners and "lstm" not in node
+    }
+    return made
+
+
 def teacher_of(config: Mapping[str, Any]) -> Config | None:
     """The config of the dense network that teaches in a control; None where none does.
 
@@ -103,7 +124,7 @@ def teacher_of(config: Mapping[str, Any]) -> Config | None:
 
 
 def described(config: Config) -> dict[str, Any]:
-    """What results say of a control: which it is, and the criterion, order and rate of what it is held against.
+    """What results say of a control: which it is, and the order and rate of units that it is held against.
 
     Example:
         >>> described({"control": None})
@@ -111,6 +132,8 @@ def described(config: Config) -> dict[str, Any]:
     """
     if config.get("control") is None:
         return {}
+    if "unit_mask" not in config["callbacks"]:
+        return {"control": {"name": config["control"]}}
     mask = _mask(config)
     return {"control": {"name": config["control"], "order": mask.get("order", "descending"), "rate": mask["rate"]}}
 

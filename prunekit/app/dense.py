@@ -64,7 +64,11 @@ def dense_checkpoint(
     started = time.perf_counter()
     taken = dense_callbacks(config, built)
     if later := ", ".join(name for name in built if name not in taken):
-        log.info("the dense epochs run with %s; only after them come %s (see dense_callbacks)", ", ".join(taken), later)
+        log.info(
+            "in the dense epochs: %s; only after them: %s (dense_callbacks=[...] adds to these)",
+            ", ".join(taken),
+            later,
+        )
     callbacks = list(taken.values())
     trainer = build_trainer(config, folder, callbacks, config["dense_epochs"], builder, start)
     clear_remains(folder)

@@ -190,6 +190,11 @@ def summary_table(results: Mapping[str, Any]) -> Table:
         for name, share in results["sparsity"]["achieved"].items():
             table.add_row(f"sparsity of {name}", f"{share:.2%}")
         table.add_row("sparsity of all weights", f"{results['sparsity']['overall']:.2%}")
+    epochs = results.get("training", {}).get("epochs")  # which early runs do not tell
+    if results["events"] and epochs is not None and epochs > results["events"][0]["epoch"]:
+        table.add_section()
+        table.add_row("epochs of the dense network / in the end", f"{results['events'][0]['epoch']} / {epochs}")
+        table.add_row("not pruned for as many", "control=as_many_epochs tells")
     if results["events"] and "file_bytes" in results:  # early runs have no compact network
         table.add_section()
         table.add_row("network", "dense -> compact")

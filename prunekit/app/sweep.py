@@ -32,7 +32,7 @@ from prunekit.app.launcher import register
 from prunekit.app.pictures import sweep_pictures
 from prunekit.app.ranks import watch_parent
 from prunekit.app.stops import stop_told
-from prunekit.app.sweep_table import results_table
+from prunekit.app.sweep_table import finished, results_table
 from prunekit.app.writers import writers_silent
 from prunekit.errors import ArgumentError
 from prunekit.folders import new_folders, remove_empty
@@ -188,7 +188,7 @@ def tell(jobs: list[Job], folder: Path) -> None:
         print(f"report: prunekit report {runs}")
     if len(folders) == 1:
         print(f"of these jobs alone: prunekit report {shlex.quote(str(folder))}")
-    if any(word.startswith("control=") for job in jobs for word in job["overrides"]):
+    if any("rate" in results.get("control", {}) for _, results in finished(jobs)):  # of units
         print(f"verdicts: prunekit compare {' '.join(map(shlex.quote, folders))}")
     if shown := sweep_pictures(jobs, folder):
         print(f"their {shown} last pictures: tensorboard --logdir {shlex.quote(str(folder))}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -14,6 +15,21 @@ from prunekit.files import read_record
 MOST = 40  # rows; of more jobs the report tells
 
 
+def finished(jobs: Sequence[Job]) -> list[tuple[dict[str, str], dict[str, Any]]]:
+    """What was set for each finished job, and its results; those that cannot be read are passed over."""
+    found = []
+    for job in jobs:
+        try:
+            results = read_record(Path(job["run"]) / RESULTS) if job["run"] else None
+        except (ArgumentError, OSError):
+            continue
+        if results is not None:
+            words = dict(word.partition("=")[::2] for word in job["overrides"])
+            # "null" would not tell that it is the run which is pruned.
+            found.append(({**words, "control": "pruned"} if words.get("control") == "null" else words, results))
+    return found
+
+
 def results_table(jobs: Sequence[Job]) -> Table | None:
     """A row for each finished job: what was set otherwise than in others, and the metric on test data.
 
@@ -23,14 +39,7 @@ def results_table(jobs: Sequence[Job]) -> Table | None:
     Returns:
         None where no more than one has finished, or more than a screen holds.
     """
-    found = []
-    for job in jobs:
-        try:
-            results = read_record(Path(job["run"]) / RESULTS) if job["run"] else None
-        except (ArgumentError, OSError):
-            continue
-        if results is not None:
-            found.append((dict(word.partition("=")[::2] for word in job["overrides"]), results))
+    found = finished(jobs)
     if not 1 < len(found) <= MOST:
         return None
     keys = dict.fromkeys(key for words, _ in found for key in words)

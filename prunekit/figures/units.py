@@ -11,15 +11,18 @@ from scipy.stats import spearmanr
 from prunekit.metrics import ACCURACY, Metric
 
 Values = NDArray[np.float64]
-UNITS = {"transfer_entropy": "bits", "entropy": "bits"}
+UNITS = {"transfer_entropy": "bits", "entropy": "bits", "reconstruction": "place in the order of removal"}
 
 
-def draw_unit_curves(rows: Sequence[Mapping[str, Any]], metric: Metric = ACCURACY) -> Figure:
+def draw_unit_curves(
+    rows: Sequence[Mapping[str, Any]], metric: Metric = ACCURACY, compensation: str = "none"
+) -> Figure:
     """Draw a metric against the rate of removed units: a colour a criterion, descending solid, ascending dashed.
 
     Args:
         rows: with ``criterion``, ``order``, ``rate`` and the metric as ``test_acc``.
         metric: what was measured.
+        compensation: of what removed units said, for the title.
 
     Example:
         >>> row = {"criterion": "random", "order": "ascending", "rate": 0.5, "test_acc": 0.9}
@@ -35,7 +38,8 @@ def draw_unit_curves(rows: Sequence[Mapping[str, Any]], metric: Metric = ACCURAC
             if points:
                 label, colour = f"{name.replace('_', ' ')}, {order}", f"C{number}"
                 axes.plot(*zip(*sorted(points), strict=True), style, color=colour, marker="o", ms=3, label=label)
-    axes.set(xlabel="units removed (%)", ylabel=f"test {metric.name}, without retraining")
+    repaired = "not repaired" if compensation == "none" else f"repaired ({compensation.replace('_', ' ')})"
+    axes.set(xlabel="units removed (%)", ylabel=f"test {metric.name}", title=f"{repaired}, not retrained")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -83,9 +87,14 @@ def draw_scatter(scores: Mapping[str, Values], first: str) -> Figure:
     figure = Figure(figsize=(3.6 * len(others), 3.4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(others), squeeze=False, sharey=True)[0], others, strict=True):
         axes.scatter(scores[name], scores[first], s=4, alpha=0.5)
-        axes.set_xlabel(name.replace("_", " "))
+        axes.set_xlabel(_labelled(name))
         varied = np.ptp(scores[name]) > 0 and np.ptp(scores[first]) > 0
         correlation = f"{spearmanr(scores[name], scores[first]).statistic:.2f}" if varied else "none: constant"
         axes.set_title(f"rank correlation {correlation}", fontsize=9)
-    figure.axes[0].set_ylabel(first.replace("_", " "))
+    figure.axes[0].set_ylabel(_labelled(first))
     return figure
+
+
+def _labelled(name: str) -> str:
+    """A criterion, and what its scores are if that has a name."""
+    return name.replace("_", " ") + (f" ({UNITS[name]})" if name in UNITS else "")

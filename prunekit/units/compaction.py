@@ -180,7 +180,9 @@ def _count(kept: Kept) -> int:
 
 def _log(found: Compaction[Any], masked: bool) -> None:
     """Say in one line what was cut and what was not; aloud if somebody could have expected more."""
-    told = [f"{name} from {before} to {after}" for name, (before, after) in found.cut.items()] or ["nothing"]
+    told = [f"{name} from {before} to {after}" for name, (before, after) in found.cut.items()] or [
+        "nothing: no tensor is smaller where zeros lie between weights that stay" if masked else "nothing"
+    ]
     left = [f"{name} ({why})" for name, why in found.left.items()]
     level = logging.WARNING if left or (masked and not found.cut) else logging.INFO
     log.log(level, "compact cut %s%s", ", ".join(told), f"; it left {', '.join(left)}" if left else "")

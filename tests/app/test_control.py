@@ -56,6 +56,7 @@ def test_sizes_and_epochs():
     ("given", "message"),
     [
         (config("dense"), "control: got 'dense'; accepted: one of 'scratch'"),
+        (config(AS_MANY_EPOCHS, None), "control: got 'as_many_epochs'; accepted: null: there is nothing pruned"),
         (config(SCRATCH, None), "control: got 'scratch'; accepted: null, or with callbacks.unit_mask"),
         (config(SCRATCH, MASK | {"rate": 1.0}), r"callbacks.unit_mask.rate: got 1.0; accepted: a rate that leaves"),
         (config(SCRATCH, MASK | {"rate": "a"}), r"callbacks.unit_mask.rate: got 'a'"),
@@ -178,3 +179,25 @@ def test_as_many_single_weights_go_from_the_same_dense_network():
     } == of_units
     with pytest.raises(ConfigError, match="granularity: got 'gate'; accepted: unit"):
         controlled(config(SINGLE_WEIGHTS, MASK | {"granularity": "gate"}))
+
+
+def test_the_dense_network_is_held_against_regions_too(short_run, tmp_path):
+    """For all epochs of a run that prunes something else than units; the report has a row for it, and its dense one."""
+    shared = ("callbacks.l2_mask.rounds=2", "callbacks.l2_mask.retrain_epochs=1")
+    pruned, run = short_run(*shared), short_run(*shared, f"control={AS_MANY_EPOCHS}")
+    both = [each.go() for each in (pruned, run)]
+    assert both[0]["training"] == both[1]["training"]
+    assert both[1]["control"] == {"name": AS_MANY_EPOCHS}
+    assert both[1]["events"] == []
+    assert next(iter(summary_table(both[1]).columns[0].cells)) == "not pruned, as many epochs"
+    rows = dict(zip(*(list(column.cells) for column in summary_table(both[0]).columns), strict=True))
+    assert rows["epochs of the dense network / in the end"] == f"2 / {both[0]['training']['epochs']}"
+    report(pruned.folder.parent, tmp_path / "report")
+    with (tmp_path / "report" / "results.csv").open() as file:
+        rows = {row["control"]: row for row in csv.DictReader(file)}
+    dense, final = ({c: float(row[f"{when}_test_acc"]) for c, row in rows.items()} for when in ("dense", "final"))
+    assert dense[AS_MANY_EPOCHS] == dense[""] == both[0]["metrics"]["dense/test_acc"]
+    assert final[AS_MANY_EPOCHS] == both[1]["metrics"]["final/test_acc"]
+    table = (tmp_path / "report" / "report.md").read_text()
+    assert "| none: pruned | " in table
+    assert " nan |" not in table

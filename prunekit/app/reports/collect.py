@@ -159,7 +159,7 @@ def _hold_against_dense(rows: Sequence[dict[str, Any]], axes: Sequence[str], den
     """Have controls, which have no dense network of their own, be held against that of the runs beside them."""
 
     def place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return row[SEED], *(row[key] for key in axes if not key.startswith("callbacks."))
+        return row[SEED], *(row[key] for key in axes if key != "control" and not key.startswith("callbacks."))
 
     known = {place(row): row[dense] for row in rows if row.get(dense) is not None}
     for row in rows:

@@ -125,14 +125,17 @@ def points(run: Run) -> list[dict[str, Any]]:
         keys, said = {name: f"callbacks.{node}.{name}" for name in (CRITERION, ORDER, RATE)}, callbacks[node]
         rows = [{CRITERION: config.get(keys[CRITERION]), ORDER: said[ORDER], RATE: said[RATE], **measured}]
         told |= set(keys.values())
-    if of := results.get("control"):  # nothing of its own is pruned; its dense network is another run's
-        rows = [{CRITERION: CONTROLS[of["name"]], ORDER: of[ORDER], RATE: of[RATE], **measured, names.dense: None}]
+    of = results.get("control", {})  # nothing of its own is pruned; its dense network is another run's
+    if of:
+        measured[names.dense] = None
+    if RATE in of:
+        rows = [{CRITERION: CONTROLS[of["name"]], ORDER: of[ORDER], RATE: of[RATE], **measured}]
         told |= {"control", *(key for key in config if key.startswith(f"{MASK}.criterion"))}
         told |= {f"{MASK}.{ORDER}", f"{MASK}.{RATE}"}
     criteria = tuple(f"callbacks.{node}.criteria." for node in curves)
     for key in [key for key in config if key in told or key.startswith(criteria)]:
         del config[key]
-    return rows if masks or curves or of else [measured]
+    return rows if masks or curves or RATE in of else [measured]
 
 
 def frame_columns(results: dict[str, Any]) -> dict[str, float]:

@@ -107,7 +107,7 @@ def setting_table(
     lines += [f"{'; '.join(meant)}.", ""]
     lines += markdown_head([*map(short, axes), *(name.replace("_", " ") for name in measures), "n"])
     for row in summary.to_dict("records"):
-        cells = [str(plain(row[key])) for key in axes]
+        cells = [_word(key, plain(row[key])) for key in axes]
         for name in measures:
             mean, half = row[f"{name}.mean"], row[f"{name}.half"]
             if name in plainly:
@@ -121,6 +121,10 @@ def setting_table(
 def _networks(measures: Sequence[str]) -> list[str]:
     """Which networks a table's columns are of, such as ``dense`` of ``dense_test_acc``."""
     return [when for when in Columns._fields if any(name.startswith(f"{when}_test_") for name in measures)]
+
+
+def _word(key: str, value: Any) -> str:
+    return "none: pruned" if key == "control" and value is None else str(value)
 
 
 def cost_table(summary: pd.DataFrame, by: Sequence[str]) -> list[str]:
@@ -141,7 +145,9 @@ def markdown_head(names: Sequence[str]) -> list[str]:
 
 
 def _cell(mean: float, half: float, n: float | None = None, least: float = 0.0) -> str:
-    """In percent; an interval that goes beyond what a share can be ends there, which covers as often."""
+    """In percent, empty if not known; an interval beyond what a share can be ends there, which covers as often."""
+    if math.isnan(mean):
+        return ""
     spread = "" if math.isnan(half) else f" ± {100 * half:.1f}"
     if not math.isnan(half) and (mean - half < least or mean + half > 1):
         spread = f" ({100 * max(least, mean - half):.1f} to {100 * min(1.0, mean + half):.1f})"
@@ -150,7 +156,7 @@ def _cell(mean: float, half: float, n: float | None = None, least: float = 0.0) 
 
 def _plain_count(mean: float, half: float) -> str:
     """A count, to one decimal."""
-    return f"{mean:.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}")
+    return "" if math.isnan(mean) else f"{mean:.1f}" + ("" if math.isnan(half) else f" ± {half:.1f}")
 
 
 def _plain_cell(mean: float, half: float, n: float | None = None) -> str:
