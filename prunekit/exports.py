@@ -6,6 +6,7 @@ Nothing in them is executed, nothing of training is needed to read them, and rea
 import hashlib
 import json
 import re
+import textwrap
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,6 +129,7 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
     description = read_description(folder)
     weights = read_weights(folder / WEIGHTS, description.get("weights_sha256"))
     kind, theirs = description.get("network"), f"a module of the class that was exported, {description.get('class')}"
+    theirs += ", of the sizes that it had before it was made smaller"
     if into is None and kind is None:
         raise ArgumentError("into", None, theirs)
     argument, got, accepted = ("folder", folder, WHOLE) if into is None else ("into", type(into).__name__, theirs)
@@ -140,7 +142,8 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
         network.load_state_dict(weights, assign=into is None)
         give(network, read_sizes(description.get("sizes", [])))
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        why = f"with weights that make no network of it ({type(error).__name__}: {error})"
+        said = textwrap.shorten(str(error), 300, placeholder=" ...")  # torch lists all tensors
+        why = f"with weights that make no network of it ({type(error).__name__}: {said})"
         raise ArgumentError(argument, f"{got}, {why}", accepted) from None
     return network.eval()
 

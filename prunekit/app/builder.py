@@ -14,6 +14,7 @@ from prunekit.app.config import Config, has_type, in_words
 from prunekit.app.errors import ConfigError
 from prunekit.errors import ArgumentError
 
+FEW = 5  # arguments that are all shown where one of them is wrong
 HYDRAS = ("_target_", "_partial_", "_recursive_", "_convert_")
 Built = Mapping[int, tuple[object, str]]
 
@@ -90,7 +91,8 @@ class Builder:
             except ArgumentError as error:
                 raise _named(error, self.built, key) from error
             except Exception as error:
-                got = {name: value[name] for name in given}
+                meant = {name: value[name] for name in given if len(given) <= FEW or name in str(error)}
+                got = meant or f"{len(given)} arguments"
                 raise ConfigError(key, got, f"arguments that {value['_target_']} takes: {error}") from error
         self.built[id(made)] = made, key
         return made

@@ -199,6 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out: Path = given.out or given.run / "explain"
         console = Console(highlight=False, soft_wrap=True)
         console.print(_table(explain(given.run, out, given.images, given.trust)))
+        console.print(
+            "deletion: how accurate it stays while the pixels go that a method puts first; "
+            "insertion: while only these come back.\ndense: before the first pruning; pruned: as the run left it. By region: all pixels of a region "
+            f"of weights together.\nlook first at {out / 'decisions.png'}"
+        )
         console.print(f"figures and arrays: {out}\nTensorBoard: tensorboard --logdir {out}")
 
 
