@@ -45,6 +45,10 @@ METHODS = 6  # that are compared
 COLOURED = 5  # regions of an image
 SAME = 1e-4  # logits, relative to the larger of 1 and the largest: what float32 rounds
 
+COLUMNS = """\
+deletion: how accurate it stays while the pixels go that a method puts first; insertion: while only these come back
+dense: before the first pruning; pruned: as the run left it; by region: all pixels of a region of weights together"""
+
 Areas = dict[str, dict[str, dict[str, float]]]
 
 
@@ -199,11 +203,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out: Path = given.out or given.run / "explain"
         console = Console(highlight=False, soft_wrap=True)
         console.print(_table(explain(given.run, out, given.images, given.trust)))
-        console.print(
-            "deletion: how accurate it stays while the pixels go that a method puts first; "
-            "insertion: while only these come back.\ndense: before the first pruning; pruned: as the run left it. By region: all pixels of a region "
-            f"of weights together.\nlook first at {out / 'decisions.png'}"
-        )
+        console.print(COLUMNS)
+        console.print(f"look first at {out / 'decisions.png'}")
         console.print(f"figures and arrays: {out}\nTensorBoard: tensorboard --logdir {out}")
 
 
