@@ -51,6 +51,7 @@ def compare(given: Sequence[Path], out: Path, questions: Sequence[Question] = QU
     answers = [(question, _answer(tasks, question)) for question in questions]
     lines = ["# Which is better, task by task", "", *_preface(tasks), *(f"- {line}" for line in problems), ""]
     answered = [(question, found) for question, found in answers if found]
+    lines += _matrix(answered)
     verdicts = []
     for question, found in answered:
         lines += _told(question, found, tasks)
@@ -90,6 +91,27 @@ def _preface(tasks: Sequence[Task]) -> list[str]:
     ]
 
 
+def _matrix(answered: Sequence[tuple[Question, Sequence[Paired]]]) -> list[str]:
+    """All improvements in one table: a row for each question, a column for each task and rate."""
+    if not answered:
+        return []
+    places = sorted({(each.task.name, each.rate, _unit(each)) for _, found in answered for each in found})
+    lines = ["## At a glance", "", "Improvement of ours, bold where its interval is all on one side of 0.", ""]
+    lines += markdown_head(
+        ["ours, against theirs", *(f"{name}, {100 * rate:g} %, {unit}" for name, rate, unit in places)]
+    )
+    for question, found in answered:
+        cells = {(each.task.name, each.rate, _unit(each)): _short(each) for each in found}
+        lines.append(f"| {question.words} | {' | '.join(cells.get(place, '') for place in places)} |")
+    return [*lines, ""]
+
+
+def _short(of: Paired) -> str:
+    gain = _gain(of)
+    text = f"{(100 if of.task.metric.share else 1) * gain.mean:+.3g}"
+    return f"**{text}**" if gain.verdict in (BETTER, WORSE) else text
+
+
 def _told(question: Question, found: Sequence[Paired], tasks: Sequence[Task]) -> list[str]:
     lines = [f"## {question.words}", "", f"`{_words(question.ours)}` against `{_words(question.theirs)}`", ""]
     if absent := [task.name for task in tasks if task.name not in {each.task.name for each in found}]:
@@ -113,6 +135,10 @@ def _told(question: Question, found: Sequence[Paired], tasks: Sequence[Task]) ->
     return [*lines, ""]
 
 
+def _unit(of: Paired) -> str:
+    return "points" if of.task.metric.share else of.task.metric.key
+
+
 def _sign(of: Paired) -> int:
     return 1 if of.task.metric.higher_is_better else -1
 
@@ -125,7 +151,7 @@ def _verdict(of: Paired) -> str:
     """Such as ``+13 (7.69 to 19) points, better, 9 networks``."""
     metric, gain = of.task.metric, _gain(of)
     told = f"{'+' if gain.mean > 0 else ''}{_interval(gain, 100 if metric.share else 1)}"
-    return f"{told} {'points' if metric.share else metric.key}, {gain.verdict}, {len(of.ours)} networks"
+    return f"{told} {_unit(of)}, {gain.verdict}, {len(of.ours)} networks"
 
 
 def _over_tasks(found: Sequence[Paired]) -> dict[float, tuple[Interval, list[Paired]]]:
