@@ -4,6 +4,7 @@ import argparse
 import logging
 import math
 import textwrap
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,7 @@ def compare(given: Sequence[Path], out: Path, questions: Sequence[Question] = QU
         lines += _told(question, found, tasks)
         verdicts.append(f"{question.words}:")
         verdicts += [f"  {each.task.name}, {100 * each.rate:g} % removed: {_verdict(each)}" for each in found]
+    lines += _reached(tasks)
     if len(answered) < len(questions):
         lines += ["## Not asked", "", "No network has both ways of these:", ""]
         lines += [f"- {question.words}" for question, found in answers if not found]
@@ -103,6 +105,29 @@ def _matrix(answered: Sequence[tuple[Question, Sequence[Paired]]]) -> list[str]:
     for question, found in answered:
         cells = {(each.task.name, each.rate, _unit(each)): _short(each) for each in found}
         lines.append(f"| {question.words} | {' | '.join(cells.get(place, '') for place in places)} |")
+    return [*lines, ""]
+
+
+def _reached(tasks: Sequence[Task]) -> list[str]:
+    """Means over networks of all that was tried, controls last: a row for each way, a column for each task and rate."""
+    found: dict[tuple[str, ...], dict[tuple[str, float], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for task in tasks:
+        scale = 100 if task.metric.share else 1
+        for row in task.rows:
+            if row.rate > 0:
+                found[tuple(row.said[key] for key in SHORT)][task.name, row.rate].append(scale * row.value)
+    places = sorted({place for own in found.values() for place in own})
+    lines = ["## What each way reached", "", "Means over networks, in brackets over how many if not over all.", ""]
+    units = {task.name: f"{task.metric.name}{', %' if task.metric.share else ''}" for task in tasks}
+    lines += markdown_head([*SHORT, *(f"{name}, {100 * rate:g} %, {units[name]}" for name, rate in places)])
+    most = {place: max(len(own[place]) for own in found.values()) for place in places}
+    for way in sorted(found, key=lambda words: (words[SHORT.index("control")] != "none", words)):
+        cells = []
+        for place in places:
+            values = found[way].get(place, [])
+            few = f" ({len(values)})" if values and len(values) < most[place] else ""
+            cells.append(f"{sum(values) / len(values):.4g}{few}" if values else "")
+        lines.append(f"| {' | '.join([*way, *cells])} |")
     return [*lines, ""]
 
 

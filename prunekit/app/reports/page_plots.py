@@ -6,7 +6,7 @@ from typing import Any
 
 from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, DataTable, HoverTool, TableColumn, Whisker
-from bokeh.palettes import Category20_20
+from bokeh.palettes import Category10_10, Category20_20
 from bokeh.plotting import figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -24,9 +24,9 @@ WHOLE = {"sizing_mode": "scale_width"}
 
 def of_sweep(runs: Runs) -> list[Plot]:
     """The metric against rates or sparsity, against what training took, and a table of all rows to sort."""
-    made = _lines(runs) if CRITERION in runs.table else [_scatter(runs, "sparsity", "sparsity of all weights")]
+    made = _lines(runs) if CRITERION in runs.table else [_scatter(runs, "sparsity", "sparsity of all weights, %", 100)]
     if TRAINING in runs.table and runs.table[TRAINING].nunique() > 1:
-        made.append(_scatter(runs, TRAINING, "multiply-adds of training", logarithmic=True))
+        made.append(_scatter(runs, TRAINING, "multiply-adds of training", 1, logarithmic=True))
     return [*made, _table(runs)]
 
 
@@ -46,7 +46,7 @@ def _lines(runs: Runs) -> list[Plot]:
             base = (mean - half).clip(lower=0.0 if runs.metric.share else None)
             data = {"rate": 100 * line[RATE], "mean": mean, "top": top, "base": base, "n": line["n"]}
             source = ColumnDataSource({**data, "who": [" ".join(map(str, key))] * len(line)})
-            color = Category20_20[looks[key] % 20]
+            color = _colour(looks[key], len(looks))
             label = " ".join(map(str, key))
             drawing.line("rate", "mean", source=source, color=color, legend_label=label, line_width=2)
             drawing.scatter("rate", "mean", source=source, color=color, legend_label=label, size=6)
@@ -61,23 +61,29 @@ def _lines(runs: Runs) -> list[Plot]:
     return plots
 
 
-def _scatter(runs: Runs, x: str, label: str, logarithmic: bool = False) -> Plot:
-    """A point for each run."""
+def _scatter(runs: Runs, x: str, label: str, times: float, logarithmic: bool = False) -> Plot:
+    """A point for each run, ``times`` as far to the right as its value."""
     scale = 100 if runs.metric.share else 1
     kind = "log" if logarithmic else "linear"
     drawing = figure(x_axis_label=label, y_axis_label=_metric(runs), x_axis_type=kind, **SIZE, **WHOLE)
     keys = [key for key in runs.keys if key in runs.table]
     by = CRITERION if CRITERION in runs.table else next(iter(runs.axes), SEED)
-    for number, (value, part) in enumerate(groups(runs.table.dropna(subset=[x]), [by])):
-        data = {"x": part[x].to_list(), "y": (scale * part[runs.names.final]).to_list()}
+    parts = list(groups(runs.table.dropna(subset=[x]), [by]))
+    for number, (value, part) in enumerate(parts):
+        data = {"x": (times * part[x]).to_list(), "y": (scale * part[runs.names.final]).to_list()}
         data |= {f"key{at}": [str(plain(v)) for v in part[key]] for at, key in enumerate(keys)}
         named = f"{short(by)} {plain(value[0])}" if number < 20 else "others"
-        color = Category20_20[number % 20]
+        color = _colour(number, len(parts))
         drawing.scatter("x", "y", source=ColumnDataSource(data), size=7, color=color, legend_label=named)
     tips = [(label, "@x{0.[000]a}"), (runs.metric.name, "@y{0.00}")]
     tips += [(short(key), f"@key{at}") for at, key in enumerate(keys)]
     drawing.add_tools(HoverTool(tooltips=tips))
     return Plot(f"{_metric(runs)} against {label}", _legend(drawing))
+
+
+def _colour(number: int, of: int) -> str:
+    """Far apart where ten do."""
+    return str((Category10_10 if of <= 10 else Category20_20)[number % (10 if of <= 10 else 20)])
 
 
 def _legend(drawing: Any) -> Any:
@@ -101,7 +107,7 @@ def _table(runs: Runs) -> Plot:
     title = f"Runs: {len(table)} rows" if len(table) == len(runs.table) else (
         f"Runs: the first {len(table)} of {len(runs.table)} rows; results.csv has all"
     )  # fmt: skip
-    how = {"height": 420, "index_position": None, "reorderable": False}
+    how = {"height": min(420, 40 + 26 * len(table)), "index_position": None, "reorderable": False}
     return Plot(title, DataTable(source=ColumnDataSource(data), columns=columns, **how, **WHOLE))
 
 

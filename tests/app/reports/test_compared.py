@@ -94,12 +94,14 @@ def test_the_command_tells_task_by_task_and_over_all(tmp_path, capsys):
     text = (tmp_path / "out" / "compared.md").read_text()
     assert "| ours, against theirs | a, 50 %, points | a, 80 %, points | b, 50 %, points | b, 80 %, points |" in text
     assert "against control=scratch | **+10** | **+10** | **-5** | **-5** |" in text
+    reached = text.partition("## What each way reached")[2]
+    assert "| entropy | ascending | linear | 1 | labels | none | none | 81 | 71 | 81 | 71 |" in reached
     assert "| a | 50 % | 81 | 71 | 10 (10 to 10) | 1.00 | 3 | 1.0e+03 / 3.0e+02 | better |" in text
     assert "| b | 80 % | 71 | 76 | -5 (-5 to -5) | 0.00 | 3 | 1.0e+03 / 3.0e+02 | worse |" in text
     assert "- 50 % removed: better on 1, worse on 1 of 2 tasks; P = 0.50 (0.50 to 0.50)" in text
     main([str(tmp_path), "--out", str(tmp_path / "all")])
     text = (tmp_path / "all" / "compared.md").read_text()
-    assert text.count("## ") == 1
+    assert text.count("## ") == 2
     assert text.count("\n- ") == len(QUESTIONS) == 22  # questions that no network answers
     assert "no network has both ways of any question" in capsys.readouterr().out
     assert not (tmp_path / "all" / "compared.png").exists()
