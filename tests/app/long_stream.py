@@ -110,8 +110,8 @@ def watch(seconds: int, folder: Path) -> Watched:
     reading.join()
     printed, wrong = (text.decode() for text in out[0])
     assert (process.returncode, wrong) == (0, ""), wrong
-    words = [line.split() for line in printed.splitlines() if line.endswith("%") and " s  " in line]
-    said = [(float(second), label, float(share.rstrip("%"))) for second, _, label, share in words]
+    words = [line.split() for line in printed.splitlines() if "%" in line and " s  " in line]
+    said = [(float(second), label, float(share.rstrip("%"))) for second, _, label, share, *_ in words]
     summary = printed[printed.index("stream") :]
     seconds_of_parts = [end - start for start, end in pairwise(spent)]
     return Watched(said, in_one_pass(export, places, folder), summary, memory, seconds_of_parts)

@@ -54,7 +54,7 @@ def test_each_command_has_its_module():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "said"), [("train", "train is powered by Hydra"), ("report", "usage: prunekit report")]
+    ("name", "said"), [("train", "prunekit train key=value"), ("report", "usage: prunekit report")]
 )
 def test_what_follows_is_the_commands_own(name, said, tmp_path):
     command = [sys.executable, "-m", "prunekit", name, "--help"]
