@@ -71,7 +71,7 @@ def compare(given: Sequence[Path], out: Path, questions: Sequence[Question] = QU
 def _answer(tasks: Sequence[Task], question: Question) -> list[Paired]:
     rows = [row.said for task in tasks for row in task.rows]
     for key, value in (*question.ours.items(), *question.theirs.items()):
-        if not any(key in row for row in rows):
+        if question not in QUESTIONS and not any(key in row for row in rows):
             raise ArgumentError("way", key, f"one of {', '.join(SHORT)}, or a key of these runs' configs")
         values = dict.fromkeys(row[key] for row in rows if key in row)
         if question not in QUESTIONS and value not in values:  # not every folder has runs for each of ours

@@ -27,6 +27,7 @@ CONTROLS = {  # in words, as criteria are named, since they lie beside these
     SINGLE_WEIGHTS: "as many single weights",
 }
 TAUGHT = (DISTILLED, DISTILLED_RETRAINING)
+ALONE = (SCRATCH_RETRAINING, DISTILLED_RETRAINING)  # trained for as long as the retraining alone
 TEACHER = "teacher"  # what a taught control's config says of the dense network, and the callback's name
 MASK = "callbacks.unit_mask"
 TEACHES = "prunekit.callbacks.teacher.Teacher"
@@ -76,8 +77,7 @@ def controlled(config: Config) -> Config:
         own = {"_target_": WEIGHTS, **{key: mask[key] for key in OF_WEIGHTS if key in mask}}
         made["callbacks"] = {"weights_of_units": own, **made["callbacks"]}
         return made
-    alone = control in (SCRATCH_RETRAINING, DISTILLED_RETRAINING)
-    made["dense_epochs"] = retrained if alone else config["dense_epochs"] + retrained
+    made["dense_epochs"] = retrained + (0 if control in ALONE else config["dense_epochs"])
     if not made["dense_epochs"]:
         raise ConfigError(
             f"{MASK}.retrain_epochs", 0, f"1 or more with control={control}, which is trained for as long"

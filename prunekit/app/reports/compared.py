@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import track
 
-from prunekit.app.control import AS_MANY_EPOCHS, MASK, TAUGHT
+from prunekit.app.control import ALONE, AS_MANY_EPOCHS, MASK, TAUGHT
 from prunekit.app.reports.labels import CRITERION, name_criteria, varies
 from prunekit.app.reports.run import CONFIG, ORDER, RATE, SEED, Columns, Run, points, run_or_why
 from prunekit.app.results import metric_in
@@ -17,6 +17,7 @@ from prunekit.metrics import Metric
 
 COMPENSATION, EPOCHS, TEACHER, CONTROL = "compensation", "retrain_epochs", "retrain", "control"
 PENALTY = "penalty"
+TIMES = "times_dense"  # all epochs, of a control's too, as a multiple of the dense ones
 SHORT = (CRITERION, ORDER, COMPENSATION, EPOCHS, TEACHER, CONTROL, PENALTY)
 LABELS, OF_TEACHER, LASSO, NONE = "labels", "teacher", "group_lasso", "none"
 # What a network is, before anything is pruned; the rest of a config is what was done to it.
@@ -29,7 +30,7 @@ class Row(NamedTuple):
     Attributes:
         said: ``criterion``, ``order``, ``compensation``, ``retrain_epochs`` over all rounds, ``retrain`` (``labels``,
             ``teacher``), ``control`` and ``penalty`` while training (``group_lasso``) as words, ``none`` where there is
-            none; beside them the flat config.
+            none; beside them ``times_dense``, all epochs as a multiple of the dense ones, and the flat config.
         rate: of removed units.
         value: the metric on test data in the end.
         dense: that of the dense network; None for a control.
@@ -147,6 +148,7 @@ def _rows(run: Run, metric: Metric) -> Iterable[Row]:
             EPOCHS: str(epochs),
             TEACHER: OF_TEACHER if taught else LABELS if epochs else NONE,
             CONTROL: control,
+            TIMES: f"{(control not in ALONE) + epochs / config['dense_epochs']:g}",
             PENALTY: LASSO if any(key.startswith(f"callbacks.{LASSO}.") for key in config) else NONE,
         }
         compensation = {said[COMPENSATION]}

@@ -53,6 +53,16 @@ QUESTIONS = (
         {"control": "distilled", "retrain_epochs": "0"},
     ),
     Question(
+        "Repair without labels or training, against a small network from scratch for four times the epochs",
+        AT_ONCE,
+        {"control": "scratch", "times_dense": "4"},
+    ),
+    Question(
+        "Repair without labels or training, against a small network that was taught for four times the epochs",
+        AT_ONCE,
+        {"control": "distilled", "times_dense": "4"},
+    ),
+    Question(
         "Repair and four epochs of a teacher, against a small network from scratch that it taught for four",
         {**AND_FOUR, "retrain": "teacher"},
         {"control": "distilled_retraining", "retrain_epochs": "4"},

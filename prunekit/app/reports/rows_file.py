@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from prunekit.app.reports.compared import SHORT, Row, Task, of_rows, read_tasks, several_metrics
+from prunekit.app.reports.compared import SHORT, TIMES, Row, Task, of_rows, read_tasks, several_metrics
 from prunekit.app.reports.labels import varies
 from prunekit.app.reports.run import SEED
 from prunekit.data_modules.bounded import read_bounded
@@ -21,7 +21,7 @@ WANTED = "a file compared.csv, as prunekit compare writes it"
 
 def write_rows(path: Path, tasks: Sequence[Task]) -> Path:
     """Write all rows of tasks, each with its words and with those config keys that differ within a task; the path."""
-    keys = dict.fromkeys((*SHORT, SEED))
+    keys = dict.fromkeys((*SHORT, TIMES, SEED))
     for task in tasks:
         every = dict.fromkeys(key for row in task.rows for key in row.said)
         keys |= dict.fromkeys(key for key in sorted(every) if varies([row.said.get(key) for row in task.rows]))

@@ -7,7 +7,7 @@ import yaml
 from prunekit.app.compare import main
 from prunekit.app.reports.compared import pair, read_tasks
 from prunekit.app.reports.questions import QUESTIONS
-from prunekit.app.reports.rows_file import read_any
+from prunekit.app.reports.rows_file import read_any, read_rows, write_rows
 from prunekit.errors import ArgumentError
 from tests.app.reports.folders import write
 
@@ -67,6 +67,18 @@ def test_controls_made_for_several_criteria_are_one(tmp_path):
     assert len(pair(task, {**OURS, "criterion": "entropy (bins=4)"}, SCRATCH)[0].ours) == 3
 
 
+def test_a_control_of_four_times_the_epochs_is_found_by_these_words(tmp_path):
+    write_ways(tmp_path)
+    for path in tmp_path.rglob("scratch*/config.yaml"):
+        config = yaml.safe_load(path.read_text())
+        config["callbacks"]["unit_mask"]["retrain_epochs"] = 3 * config["dense_epochs"]
+        path.write_text(yaml.safe_dump(config))
+    (task,) = read_tasks([tmp_path])
+    assert {row.said["times_dense"] for row in task.rows if row.said["control"] == "scratch"} == {"4"}
+    (again,) = read_rows(write_rows(tmp_path / "rows.csv", [task]))
+    assert len(pair(again, OURS, {"control": "scratch", "times_dense": "4"})[0].ours) == 3
+
+
 def test_networks_under_a_penalty_are_ways_of_their_own(tmp_path):
     write_ways(tmp_path)
     write_ways(tmp_path, name="drawn-", gap=0.2)
@@ -102,7 +114,7 @@ def test_the_command_tells_task_by_task_and_over_all(tmp_path, capsys):
     main([str(tmp_path), "--out", str(tmp_path / "all")])
     text = (tmp_path / "all" / "compared.md").read_text()
     assert text.count("## ") == 2
-    assert text.count("\n- ") == len(QUESTIONS) == 22  # questions that no network answers
+    assert text.count("\n- ") == len(QUESTIONS) == 24  # questions that no network answers
     assert "no network has both ways of any question" in capsys.readouterr().out
     assert not (tmp_path / "all" / "compared.png").exists()
 
