@@ -20,11 +20,12 @@ WANTED = "a file compared.csv, as prunekit compare writes it"
 
 
 def write_rows(path: Path, tasks: Sequence[Task]) -> Path:
-    """Write all rows of tasks, each with its words and with those config keys that differ within a task; the path."""
+    """Write all rows of tasks, with their words and those config keys that differ within a task; return the path."""
     keys = dict.fromkeys((*SHORT, TIMES, SEED))
     for task in tasks:
         every = dict.fromkeys(key for row in task.rows for key in row.said)
-        keys |= dict.fromkeys(key for key in sorted(every) if varies([row.said.get(key) for row in task.rows]))
+        own = {key: [row.said[key] for row in task.rows if key in row.said] for key in sorted(every)}
+        keys |= dict.fromkeys(key for key, values in own.items() if varies(values))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*OF_ROW, *OF_METRIC, *keys])
