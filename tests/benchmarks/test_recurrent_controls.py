@@ -12,23 +12,22 @@ from tests.conftest import compose_config
 
 
 def jobs(task):
-    """The overrides of all jobs of all sweeps of a task."""
+    """Of each sweep of a task the overrides of its jobs."""
     for sweep in sweeps(TASKS[task]):
         (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(sweep), None)
-        yield from batch
+        yield batch
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_first_job_of_each_sweep_is_a_run(task):
-    for sweep in sweeps(TASKS[task]):
-        (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(sweep), None)
+    for batch in jobs(task):
         config, _ = resolve(compose_config(*batch[0]))
         assert config["name"] == TASKS[task].experiment
         assert controlled(config)["dense_epochs"] >= 1
 
 
 def test_what_is_asked_is_tried():
-    words = [" ".join(job) for job in jobs("jsb")]
+    words = [" ".join(job) for batch in jobs("jsb") for job in batch]
     asked = {question.theirs.get("control") for question in QUESTIONS} | {None}
     assert asked == {None, *CONTROLS}
     for control in CONTROLS:

@@ -83,7 +83,8 @@ def _scatter(runs: Runs, x: str, label: str, times: float, logarithmic: bool = F
 
 def _colour(number: int, of: int) -> str:
     """Far apart where ten do."""
-    return str((Category10_10 if of <= 10 else Category20_20)[number % (10 if of <= 10 else 20)])
+    palette = Category10_10 if of <= len(Category10_10) else Category20_20
+    return str(palette[number % len(palette)])
 
 
 def _legend(drawing: Any) -> Any:
