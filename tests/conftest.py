@@ -1,7 +1,7 @@
 """What tests share: composing a config, running it, and finding real data."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from prunekit.app import phases
@@ -18,6 +19,13 @@ from tests.data_modules.tasks import write_all
 from tests.data_modules.videos import write_hmdb, write_ucf, write_ucf_lists
 
 quiet_lightning()
+
+
+@pytest.fixture(autouse=True)
+def no_command_of_another_test() -> Iterator[None]:
+    """A command that ran in this process leaves Hydra's view of it, which the next test would take for its own."""
+    yield
+    HydraConfig.instance().cfg = None
 
 
 def compose_config(*overrides: str, with_hydra: bool = False) -> DictConfig:
