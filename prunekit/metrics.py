@@ -28,6 +28,8 @@ class Metric(NamedTuple):
     Example:
         >>> ACCURACY.show(0.945), PERPLEXITY.show(117.32), NLL.show(3.4567)
         ('94.50%', '117.3', '3.457')
+        >>> ACCURACY.scale, PERPLEXITY.scale
+        (100, 1)
     """
 
     key: str
@@ -35,6 +37,11 @@ class Metric(NamedTuple):
     make: Callable[[], torchmetrics.Metric] | None = None
     higher_is_better: bool = True
     share: bool = False
+
+    @property
+    def scale(self) -> int:
+        """What a value is multiplied by where people read it."""
+        return 100 if self.share else 1
 
     def show(self, value: float) -> str:
         """A value, for people."""

@@ -94,46 +94,54 @@ def _preface(tasks: Sequence[Task]) -> list[str]:
 
 
 def _matrix(answered: Sequence[tuple[Question, Sequence[Paired]]]) -> list[str]:
-    """All improvements in one table: a row for each question, a column for each task and rate."""
+    """All improvements: for each rate a table, with a row for each question and a column for each task."""
     if not answered:
         return []
-    places = sorted({(each.task.name, each.rate, _unit(each)) for _, found in answered for each in found})
+    every = [each for _, found in answered for each in found]
     lines = ["## At a glance", "", "Improvement of ours, bold where its interval is all on one side of 0.", ""]
-    lines += markdown_head(
-        ["ours, against theirs", *(f"{name}, {100 * rate:g} %, {unit}" for name, rate, unit in places)]
-    )
-    for question, found in answered:
-        cells = {(each.task.name, each.rate, _unit(each)): _short(each) for each in found}
-        lines.append(f"| {question.words} | {' | '.join(cells.get(place, '') for place in places)} |")
-    return [*lines, ""]
+    for rate in sorted({each.rate for each in every}):
+        tasks = sorted({(each.task.name, _unit(each)) for each in every if each.rate == rate})
+        lines += [f"### {100 * rate:g} % removed", ""]
+        lines += markdown_head(["ours, against theirs", *(f"{name}, {unit}" for name, unit in tasks)])
+        for question, found in answered:
+            cells = {(each.task.name, _unit(each)): _short(each) for each in found if each.rate == rate}
+            if cells:
+                lines.append(f"| {question.words} | {' | '.join(cells.get(task, '') for task in tasks)} |")
+        lines.append("")
+    return lines
 
 
 def _reached(tasks: Sequence[Task]) -> list[str]:
-    """Means over networks of all that was tried, controls last: a row for each way, a column for each task and rate."""
-    found: dict[tuple[str, ...], dict[tuple[str, float], list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Means over networks of all that was tried, for each rate: a row for each way, controls last, a column a task."""
+    found: dict[float, dict[tuple[str, ...], dict[str, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
     for task in tasks:
-        scale = 100 if task.metric.share else 1
         for row in task.rows:
             if row.rate > 0:
-                found[tuple(row.said[key] for key in SHORT)][task.name, row.rate].append(scale * row.value)
-    places = sorted({place for own in found.values() for place in own})
-    lines = ["## What each way reached", "", "Means over networks, in brackets over how many if not over all.", ""]
+                way = tuple(row.said[key] for key in SHORT)
+                found[row.rate][way][task.name].append(task.metric.scale * row.value)
     units = {task.name: f"{task.metric.name}{', %' if task.metric.share else ''}" for task in tasks}
-    lines += markdown_head([*SHORT, *(f"{name}, {100 * rate:g} %, {units[name]}" for name, rate in places)])
-    most = {place: max(len(own[place]) for own in found.values()) for place in places}
-    for way in sorted(found, key=lambda words: (words[SHORT.index("control")] != "none", words)):
-        cells = []
-        for place in places:
-            values = found[way].get(place, [])
-            few = f" ({len(values)})" if values and len(values) < most[place] else ""
-            cells.append(f"{sum(values) / len(values):.4g}{few}" if values else "")
-        lines.append(f"| {' | '.join([*way, *cells])} |")
-    return [*lines, ""]
+    lines = ["## What each way reached", "", "Means over networks, in brackets over how many if not over all.", ""]
+    for rate, ways in sorted(found.items()):
+        names = sorted({name for own in ways.values() for name in own})
+        most = {name: max(len(own[name]) for own in ways.values() if name in own) for name in names}
+        lines += [f"### {100 * rate:g} % removed: what each way reached", ""]
+        lines += markdown_head([*SHORT, *(f"{name}, {units[name]}" for name in names)])
+        for way in sorted(ways, key=lambda words: (words[SHORT.index("control")] != "none", words)):
+            cells = []
+            for name in names:
+                values = ways[way].get(name, [])
+                few = f" ({len(values)})" if values and len(values) < most[name] else ""
+                cells.append(f"{sum(values) / len(values):.4g}{few}" if values else "")
+            lines.append(f"| {' | '.join([*way, *cells])} |")
+        lines.append("")
+    return lines
 
 
 def _short(of: Paired) -> str:
     gain = _gain(of)
-    text = f"{(100 if of.task.metric.share else 1) * gain.mean:+.3g}"
+    text = f"{of.task.metric.scale * gain.mean:+.3g}"
     return f"**{text}**" if gain.verdict in (BETTER, WORSE) else text
 
 
@@ -145,7 +153,7 @@ def _told(question: Question, found: Sequence[Paired], tasks: Sequence[Task]) ->
     lines += markdown_head(heads)
     for each in sorted(found, key=lambda one: (one.rate, one.task.name)):
         metric, gain = each.task.metric, _gain(each)
-        scale, unit = (100, "") if metric.share else (1, f" {metric.key}")
+        scale, unit = metric.scale, "" if metric.share else f" {metric.key}"
         chance = probability_of_improvement([(each.ours, each.theirs)], [_sign(each)])
         means = (f"{scale * sum(values) / len(values):.4g}{unit}" for values in (each.ours, each.theirs))
         work = "" if None in each.work else " / ".join(f"{value:.1e}" for value in each.work if value is not None)
@@ -174,8 +182,8 @@ def _gain(of: Paired) -> Interval:
 
 def _verdict(of: Paired) -> str:
     """Such as ``+13 (7.69 to 19) points, better, 9 networks``."""
-    metric, gain = of.task.metric, _gain(of)
-    told = f"{'+' if gain.mean > 0 else ''}{_interval(gain, 100 if metric.share else 1)}"
+    gain = _gain(of)
+    told = f"{'+' if gain.mean > 0 else ''}{_interval(gain, of.task.metric.scale)}"
     return f"{told} {_unit(of)}, {gain.verdict}, {len(of.ours)} networks"
 
 

@@ -32,7 +32,7 @@ def of_sweep(runs: Runs) -> list[Plot]:
 
 def _lines(runs: Runs) -> list[Plot]:
     """A drawing for each combination of the axes' values, a line for each criterion and order."""
-    by, name, scale = [*runs.axes, CRITERION, ORDER, RATE], runs.names.final, 100 if runs.metric.share else 1
+    by, name, scale = [*runs.axes, CRITERION, ORDER, RATE], runs.names.final, runs.metric.scale
     summary = summarize(runs.table, by, [name, runs.names.dense])
     looks = {key: number for number, (key, _) in enumerate(groups(summary, [CRITERION, ORDER]))}
     plots = []
@@ -63,7 +63,7 @@ def _lines(runs: Runs) -> list[Plot]:
 
 def _scatter(runs: Runs, x: str, label: str, times: float, logarithmic: bool = False) -> Plot:
     """A point for each run, ``times`` as far to the right as its value."""
-    scale = 100 if runs.metric.share else 1
+    scale = runs.metric.scale
     kind = "log" if logarithmic else "linear"
     drawing = figure(x_axis_label=label, y_axis_label=_metric(runs), x_axis_type=kind, **SIZE, **WHOLE)
     keys = [key for key in runs.keys if key in runs.table]

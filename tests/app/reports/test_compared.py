@@ -104,16 +104,19 @@ def test_the_command_tells_task_by_task_and_over_all(tmp_path, capsys):
     ends = ("md", "csv", "png", "svg")
     assert [md, rows, png, svg] == [str(tmp_path / "out" / f"compared.{end}") for end in ends]
     text = (tmp_path / "out" / "compared.md").read_text()
-    assert "| ours, against theirs | a, 50 %, points | a, 80 %, points | b, 50 %, points | b, 80 %, points |" in text
-    assert "against control=scratch | **+10** | **+10** | **-5** | **-5** |" in text
-    reached = text.partition("## What each way reached")[2]
-    assert "| entropy | ascending | linear | 1 | labels | none | none | 81 | 71 | 81 | 71 |" in reached
+    glance, _, reached = text.partition("## What each way reached")
+    for rate, mean in ((50, 81), (80, 71)):
+        table = glance.partition(f"\n### {rate} % removed\n")[2].partition("\n#")[0]
+        assert "| ours, against theirs | a, points | b, points |" in table
+        assert "against control=scratch | **+10** | **-5** |" in table
+        table = reached.partition(f"\n### {rate} % removed: what each way reached\n")[2].partition("\n#")[0]
+        assert f"| entropy | ascending | linear | 1 | labels | none | none | {mean} | {mean} |" in table
     assert "| a | 50 % | 81 | 71 | 10 (10 to 10) | 1.00 | 3 | 1.0e+03 / 3.0e+02 | better |" in text
     assert "| b | 80 % | 71 | 76 | -5 (-5 to -5) | 0.00 | 3 | 1.0e+03 / 3.0e+02 | worse |" in text
     assert "- 50 % removed: better on 1, worse on 1 of 2 tasks; P = 0.50 (0.50 to 0.50)" in text
     main([str(tmp_path), "--out", str(tmp_path / "all")])
     text = (tmp_path / "all" / "compared.md").read_text()
-    assert text.count("## ") == 2
+    assert text.count("\n## ") == 2
     assert text.count("\n- ") == len(QUESTIONS) == 24  # questions that no network answers
     assert "no network has both ways of any question" in capsys.readouterr().out
     assert not (tmp_path / "all" / "compared.png").exists()
