@@ -52,16 +52,18 @@ def write_ucf(root: Path, classes: dict[str, int], clips_of_a_group: int = 2, su
     return root
 
 
-def write_ucf_lists(folder: Path, clips: Path, tested: tuple[int, ...] = (1,), end: str = "\r\n") -> Path:
-    """The lists of :func:`write_ucf`'s clips; the groups ``tested`` test."""
+def write_ucf_lists(
+    folder: Path, clips: Path, tested: tuple[int, ...] = (1,), end: str = "\r\n", split: int = 1
+) -> Path:
+    """A split's lists of :func:`write_ucf`'s clips; the groups ``tested`` test."""
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(str(path.relative_to(clips)) for path in clips.rglob("*.*"))
     labels = sorted({name.split("/")[0] for name in names})
     (folder / "classInd.txt").write_bytes("".join(f"{i} {c}{end}" for i, c in enumerate(labels, 1)).encode())
     test = [name for name in names if any(f"_g{group:02}_" in name for group in tested)]
     train = [f"{name} {labels.index(name.split('/')[0]) + 1}" for name in names if name not in test]
-    (folder / "testlist01.txt").write_bytes("".join(f"{name}{end}" for name in test).encode())
-    (folder / "trainlist01.txt").write_bytes("".join(f"{name}{end}" for name in train).encode())
+    (folder / f"testlist0{split}.txt").write_bytes("".join(f"{name}{end}" for name in test).encode())
+    (folder / f"trainlist0{split}.txt").write_bytes("".join(f"{name}{end}" for name in train).encode())
     return folder
 
 

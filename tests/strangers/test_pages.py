@@ -45,7 +45,7 @@ def commands(text: str) -> list[list[str]]:
     In tables `...` stands for `prunekit train`. What the shell would put in is left out.
     """
     shown = [content for language, content in blocks(text) if language in ("", "bash")]
-    indented = re.findall(r"(?:^    \S.*\n)+", prose(text), re.MULTILINE)
+    indented = re.findall(r"(?:^    .*\S.*\n)+", prose(text), re.MULTILINE)
     lines = "\n".join([*shown, *indented]).replace("\\\n", " ").splitlines()
     inline = [re.sub(r"\s+", " ", code) for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose(text))]
     parts = [part for line in [*lines, *inline] for part in re.split(r"\| |; do |; done", line)]
@@ -121,8 +121,9 @@ def test_commands_of_pages_are_such_as_there_are(page):
 def test_commands_are_found():
     inline = "Say `prunekit train seed=1\nname=x` or `... -m seed=1,2`.\n"
     fenced = "```\n2  prunekit report a \\\n    --out b  # c\nfor n in 1 2; do prunekit train run_dir=a$n; done\n```\n"
-    piped = "\n    ffmpeg -i a - | prunekit predict b --stream -\n"
+    piped = "\n    ffmpeg -i a - | prunekit predict b --stream -\n    prunekit export a \\\n        --int8\n"
     found = {" ".join(words) for words in commands(inline + fenced + piped)}
     assert found == {
         "train seed=1 name=x", "train -m seed=1,2", "report a --out b", "train run_dir=a$n", "predict b --stream -",
+        "export a --int8",
     }  # fmt: skip
