@@ -6,7 +6,8 @@ transfer entropy with bins of equal width and of equal counts, in both orders wi
 first repaired in open and in closed loop, all without retraining; repair and one or four epochs, by labels and by a
 teacher, of chosen and of random units; networks that a group lasso has drawn together while they were trained; and as
 controls networks of the pruned size from scratch, by labels or taught by the dense one, for as long and for four times
-as long, the dense one for as many epochs, and as many single weights gone as units would take.
+as long, the dense one for as many epochs, as many single weights gone as units would take, and weights of a rank at
+which a step takes as many multiply-adds.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def sweeps(task: Task) -> Iterator[list[str]]:
     yield [*base, f"callbacks.unit_mask.retrain_epochs={','.join(map(str, LONGER))}", "control=scratch_retraining"]
     yield [*base, once, "criterion=random"]
     yield [*base, epochs, "+callbacks=teacher"]
-    yield [*base, "callbacks.unit_mask.retrain_epochs=0", "control=scratch,distilled,single_weights"]
+    yield [*base, "callbacks.unit_mask.retrain_epochs=0", "control=scratch,distilled,single_weights,low_rank"]
     yield [*base, epochs, "control=scratch,distilled,distilled_retraining,single_weights"]
     yield [*base, f"callbacks.unit_mask.retrain_epochs={3 * task.dense}", "control=scratch,distilled"]
     # What is not pruned is the same at every rate, and taken for all of them.

@@ -3,7 +3,7 @@
 Whether pruning is worth it is asked by networks that were never pruned: one of the pruned size from scratch, with as
 much training, and the dense one trained on for as long as the pruned one was. Where there are no labels, the one from
 scratch can be taught by the dense network. What units cost because they go whole is asked by one that loses as many
-single weights.
+single weights; and what else no labels and seconds would buy, by its weights at a low rank.
 """
 
 import copy
@@ -17,7 +17,7 @@ from prunekit.selection import exact_count
 
 SCRATCH, SCRATCH_RETRAINING, AS_MANY_EPOCHS = "scratch", "scratch_retraining", "as_many_epochs"
 DISTILLED, DISTILLED_RETRAINING = "distilled", "distilled_retraining"
-SINGLE_WEIGHTS = "single_weights"
+SINGLE_WEIGHTS, LOW_RANK = "single_weights", "low_rank"
 CONTROLS = {  # in words, as criteria are named, since they lie beside these
     SCRATCH: "from scratch",
     SCRATCH_RETRAINING: "from scratch, as long as retraining",
@@ -25,14 +25,18 @@ CONTROLS = {  # in words, as criteria are named, since they lie beside these
     DISTILLED_RETRAINING: "from scratch, taught, as long as retraining",
     AS_MANY_EPOCHS: "not pruned, as many epochs",
     SINGLE_WEIGHTS: "as many single weights",
+    LOW_RANK: "low rank, as many multiply-adds",
 }
 TAUGHT = (DISTILLED, DISTILLED_RETRAINING)
 ALONE = (SCRATCH_RETRAINING, DISTILLED_RETRAINING)  # trained for as long as the retraining alone
 TEACHER = "teacher"  # what a taught control's config says of the dense network, and the callback's name
 MASK = "callbacks.unit_mask"
 TEACHES = "prunekit.callbacks.teacher.Teacher"
-WEIGHTS = "prunekit.callbacks.weights_of_units.WeightsOfUnits"
-OF_WEIGHTS = ("rate", "lstm", "head", "layers", "rounds", "retrain_epochs", "start_epoch")
+OF_DENSE = {  # what the dense network loses in place of units, by a callback, and what that takes of the units' own
+    SINGLE_WEIGHTS: ("weights_of_units", "prunekit.callbacks.weights_of_units.WeightsOfUnits"),
+    LOW_RANK: ("low_rank_weights", "prunekit.callbacks.low_rank_weights.LowRankWeights"),
+}
+OF_UNITS = ("rate", "lstm", "head", "layers", "start_epoch")
 
 
 def controlled(config: Config) -> Config:
@@ -42,7 +46,8 @@ def controlled(config: Config) -> Config:
     take together; ``scratch_retraining``: for as many as the retraining alone; ``as_many_epochs``: the dense network
     for all of them, whatever is pruned; ``distilled`` and ``distilled_retraining``: the two from scratch, but taught by
     the dense network's outputs, without labels; ``single_weights``: the dense network, which loses as many single
-    weights, of smallest magnitude, and is retrained as the pruned one. The criterion has no say, so controls of several
+    weights, of smallest magnitude, and is retrained as the pruned one; ``low_rank``: the dense network, its weights at
+    a rank at which a step takes as many multiply-adds, not retrained. The criterion has no say, so controls of several
     criteria share their training.
 
     Args:
@@ -50,7 +55,7 @@ def controlled(config: Config) -> Config:
 
     Raises:
         ConfigError: if the run that it is the control of prunes no units, or some that a smaller network cannot lack;
-            for ``as_many_epochs``, if it prunes nothing.
+            for ``as_many_epochs``, if it prunes nothing; for ``low_rank``, if it is retrained.
 
     Example:
         >>> mask = {"lstm": "recurrent", "rate": 0.9, "rounds": 1, "retrain_epochs": 2}
@@ -72,10 +77,14 @@ def controlled(config: Config) -> Config:
     # What measures or prunes units has none to look at that are the dense network's.
     made["callbacks"] = {name: node for name, node in made["callbacks"].items() if "lstm" not in node}
     made["criterion"] = None
-    if control == SINGLE_WEIGHTS:
+    if control in OF_DENSE:
         _require_units(mask)
-        own = {"_target_": WEIGHTS, **{key: mask[key] for key in OF_WEIGHTS if key in mask}}
-        made["callbacks"] = {"weights_of_units": own, **made["callbacks"]}
+        if control == LOW_RANK and retrained:
+            raise ConfigError(f"{MASK}.retrain_epochs", retrained // rounds, f"0 with control={LOW_RANK}")
+        name, target = OF_DENSE[control]
+        keys = [*OF_UNITS, *(("rounds", "retrain_epochs") if control == SINGLE_WEIGHTS else ())]
+        own = {"_target_": target, **{key: mask[key] for key in keys if key in mask}}
+        made["callbacks"] = {name: own, **made["callbacks"]}
         return made
     made["dense_epochs"] = retrained + (0 if control in ALONE else config["dense_epochs"])
     if not made["dense_epochs"]:

@@ -10,6 +10,8 @@ from prunekit.app.control import (
     CONTROLS,
     DISTILLED,
     DISTILLED_RETRAINING,
+    LOW_RANK,
+    OF_DENSE,
     SCRATCH,
     SCRATCH_RETRAINING,
     SINGLE_WEIGHTS,
@@ -37,7 +39,7 @@ def config(control, mask=MASK, **model):
 
 
 def test_sizes_and_epochs():
-    found = {control: controlled(config(control)) for control in CONTROLS if control != SINGLE_WEIGHTS}
+    found = {control: controlled(config(control)) for control in CONTROLS if control not in OF_DENSE}
     assert {c: (f["model"]["units"], f["dense_epochs"]) for c, f in found.items()} == {
         SCRATCH: (2, 11), SCRATCH_RETRAINING: (2, 6), AS_MANY_EPOCHS: (10, 11), DISTILLED: (2, 11),
         DISTILLED_RETRAINING: (2, 6),
@@ -64,6 +66,8 @@ def test_sizes_and_epochs():
         (config(SCRATCH, layers=2), "model.layers: got 'several layers"),
         (config(SCRATCH, MASK | {"layers": "every"}, layers=2), "model.layers: got 'several layers"),
         (config(SCRATCH_RETRAINING, MASK | {"retrain_epochs": 0}), r"retrain_epochs: got 0; accepted: 1 or more"),
+        (config(LOW_RANK), r"retrain_epochs: got 3; accepted: 0 with control=low_rank"),
+        (config(LOW_RANK, MASK | {"retrain_epochs": 0, "granularity": "gate"}), r"granularity: got 'gate'"),
     ],
 )
 def test_what_cannot_be_a_control_is_refused(given, message):
@@ -83,7 +87,7 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     )  # fmt: skip
     runs = {
         (control, criterion): new_run(*small, f"control={control}", f"criterion={criterion}")
-        for control in ("null", *CONTROLS)
+        for control in ("null", *(each for each in CONTROLS if each != LOW_RANK))
         for criterion in ("entropy", "random")
     }
     results = {key: run.go() for key, run in runs.items()}
@@ -125,8 +129,8 @@ def test_controls_lie_beside_criteria_and_are_held_against_the_same_dense_networ
     assert f"| random | descending | 1 | {apart:.1f} |" in section.replace("-0.0", "0.0")
     made = rebuild(runs[SCRATCH, "random"].folder)
     assert made.module.lstm.hidden_size == 4
-    shown = {control: list(summary_table(of[control]).columns[0].cells)[:1] for control in CONTROLS}
-    assert shown == {c: ["dense" if c == SINGLE_WEIGHTS else words] for c, words in CONTROLS.items()}
+    shown = {control: list(summary_table(of[control]).columns[0].cells)[:1] for control in CONTROLS if control in of}
+    assert shown == {c: ["dense" if c in OF_DENSE else CONTROLS[c]] for c in shown}
 
 
 def test_the_teacher_is_the_dense_network_of_the_run_that_is_pruned():
@@ -179,6 +183,32 @@ def test_as_many_single_weights_go_from_the_same_dense_network():
     } == of_units
     with pytest.raises(ConfigError, match="granularity: got 'gate'; accepted: unit"):
         controlled(config(SINGLE_WEIGHTS, MASK | {"granularity": "gate"}))
+
+
+def test_the_same_dense_network_at_low_rank_takes_no_more_than_the_pruned_one(new_run, miniature, tmp_path):
+    small = (
+        "experiment=synthetic_te", "model.units=8", "model.hidden=8", "dense_epochs=2", "~callbacks.sample_frames",
+        "~callbacks.unit_curve", *miniature("synthetic_te"),
+    )  # fmt: skip
+    pruned, low = (new_run(*small, f"control={each}") for each in ("null", LOW_RANK))
+    results = [run.go() for run in (pruned, low)]
+    assert results[0]["metrics"]["dense/test_acc"] == results[1]["metrics"]["dense/test_acc"]
+    assert results[0]["training"] == results[1]["training"]
+    assert results[1]["control"] == {"name": LOW_RANK, "order": "descending", "rate": 0.5}
+    kept = rebuild(low.folder).module
+    cut = rebuild(pruned.folder).module
+    ranks, budget = (results[1]["callbacks"]["low_rank_weights"][key] for key in ("ranks", "budget"))
+    assert list(ranks) == ["lstm.0", "head.hidden"]
+    lost = 4 * 8 * (512 + 8) - 4 * 4 * (512 + 4) + 4 * 8  # a head of 8 reads 4 units less
+    whole = sum(p.numel() for name, p in kept.named_parameters() if name in ("lstm.weight_ih_l0", "lstm.weight_hh_l0"))
+    assert budget == whole + kept.head.hidden.weight.numel() - lost
+    joined = torch.cat([kept.lstm.weight_ih_l0, kept.lstm.weight_hh_l0], 1).detach()
+    assert torch.linalg.matrix_rank(joined, rtol=1e-5) == ranks["lstm.0"] < 32
+    assert not torch.equal(kept.lstm.weight_ih_l0, cut.lstm.weight_ih_l0)
+    report(low.folder.parent, tmp_path / "report")
+    with (tmp_path / "report" / "results.csv").open() as file:
+        rows = {row["criterion"] for row in csv.DictReader(file)}
+    assert CONTROLS[LOW_RANK] in rows
 
 
 def test_the_dense_network_is_held_against_regions_too(short_run, tmp_path):

@@ -128,6 +128,11 @@ QUESTIONS = (
         {"control": "single_weights", "retrain_epochs": "1"},
     ),
     Question(
+        "Repair without labels or training, against weights of low rank, as many multiply-adds, no labels",
+        AT_ONCE,
+        {"control": "low_rank", "retrain_epochs": "0"},
+    ),
+    Question(
         "Repair without labels or training, against a group lasso while training, not repaired",
         AT_ONCE,
         {**DRAWN, **ALONE},
