@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from prunekit.app.control import OF_DENSE
 from prunekit.app.jobs import Job
 from prunekit.app.naming import short_keys
 from prunekit.app.results import RESULTS, metric_in, tested
@@ -53,7 +54,7 @@ def results_table(jobs: Sequence[Job]) -> Table | None:
         table.add_column("in the end" if when == "final" else when, justify="right")
     for words, results in found:
         values = [tested(results, when) for when in whens]
-        if results.get("control"):
+        if results.get("control") and results["control"]["name"] not in OF_DENSE:
             values[0] = None  # nothing was pruned: its only network is the last one
         cells = ["" if value is None else metric_in(results).show(value) for value in values]
         table.add_row(*(words.get(key, "") for key in varying.values()), *cells)

@@ -38,12 +38,13 @@ def cells(table):
     return [(str(column.header), *map(str, column.cells)) for column in table.columns]
 
 
-def test_the_end_of_a_sweep_shows_what_its_jobs_reached_by_what_differs(tmp_path, capsys):
-    jobs = sweep_of(tmp_path / "my runs", 3, "scratch")
+@pytest.mark.parametrize(("control", "dense"), [("scratch", ""), ("single_weights", "90.00%"), ("low_rank", "90.00%")])
+def test_the_end_of_a_sweep_shows_what_its_jobs_reached_by_what_differs(control, dense, tmp_path, capsys):
+    jobs = sweep_of(tmp_path / "my runs", 3, control)
     failed = new_job(3, ["callbacks.unit_mask.rate=2"], "failed")
     assert cells(results_table([*jobs, failed])) == [
         ("unit_mask.rate", "0.0", "0.1", "0.2"),
-        ("dense", "90.00%", "90.00%", ""),
+        ("dense", "90.00%", "90.00%", dense),
         ("in the end", "50.00%", "51.00%", "52.00%"),
     ]
     tell([*jobs, failed], tmp_path)
