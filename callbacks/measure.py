@@ -263,18 +263,28 @@ def on_device(trainer: Trainer, batches: Iterable[Any]) -> Iterator[Any]:
 
 
 @contextmanager
+def placed(module: LightningModule, device: torch.device) -> Iterator[None]:
+    """``module`` on ``device`` meanwhile: after a fit Lightning leaves it on the CPU; batches go to the trainer's."""
+    before = module.device
+    module.to(device)
+    try:
+        yield
+    finally:
+        module.to(before)
+
+
+@contextmanager
 def evaluating(module: LightningModule, device: torch.device) -> Iterator[None]:
-    """``module`` in evaluation mode and on ``device`` (after a fit Lightning leaves it on the CPU); then as it came.
+    """``module`` in evaluation mode and on ``device``; then as it came.
 
     Each part of it is in its own mode again, as a frozen one may be in evaluation mode while the rest is trained, and
     random numbers go on as if nothing had been drawn: a ``DataLoader`` draws some whenever it is iterated.
     """
-    training, before = {part: part.training for part in module.modules()}, module.device
-    module.eval().to(device)
+    training = {part: part.training for part in module.modules()}
+    module.eval()
     try:
-        with undisturbed(device):
+        with placed(module, device), undisturbed(device):
             yield
     finally:
         for part, mode in training.items():
             part.training = mode
-        module.to(before)

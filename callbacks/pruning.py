@@ -12,7 +12,7 @@ from prunekit.calibration import Predict
 from prunekit.callbacks.averaging import check_averaging
 from prunekit.callbacks.events import PruningEvent, PruningObserver
 from prunekit.callbacks.mask_holder import MaskHolder, current_mask, hold
-from prunekit.callbacks.measure import Data
+from prunekit.callbacks.measure import Data, placed
 from prunekit.callbacks.ranks import give_parameters, same_on_ranks
 from prunekit.callbacks.scoring import leave_scores, look_at_first, score
 from prunekit.criteria.criterion import Criterion
@@ -230,7 +230,8 @@ class Pruning(MaskHolder):
             found.values, groups.sizes, rate, within=groups.within, gone=groups.gone,
             order=self.order, of=self.of, scope=self.scope, floor=self.floor,
         )  # fmt: skip
-        mask = remove(module, self.grouping, groups, goes, before, self.repair, seen)
+        with placed(module, trainer.strategy.root_device):
+            mask = remove(module, self.grouping, groups, goes, before, self.repair, seen)
         if self.repair is not None:
             give_parameters(trainer, module, self.repair.changes(module, self.grouping))
         if self.grouping.label() is not None:

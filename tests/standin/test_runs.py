@@ -31,7 +31,14 @@ UNITS += ("callbacks.unit_mask.retrain_epochs=1",)
 CURVE = (*UNITS, "callbacks.unit_curve.rates=[0.0,0.5]")
 LINEAR = (*CURVE, "callbacks.unit_mask.compensation=linear", "callbacks.unit_curve.compensation=linear")
 GATES = (*CURVE, "callbacks.unit_mask.granularity=gate", "callbacks.unit_curve.granularity=gate")
-RUNS = {"regions": REGIONS, "saliency": SALIENCY, "linear compensation": LINEAR, "gates": GATES}
+AT_ONCE = (*UNITS, "~callbacks.unit_curve", "callbacks.unit_mask.retrain_epochs=0")  # an event that no training follows
+CLOSED_LOOP = (*AT_ONCE, "callbacks.unit_mask.compensation=closed_loop")
+CLOSED_CURVE = (*CURVE, "callbacks.unit_curve.compensation=closed_loop")
+LOW_RANK = (*AT_ONCE, "control=low_rank")
+RUNS = {
+    "regions": REGIONS, "saliency": SALIENCY, "linear compensation": LINEAR, "gates": GATES,
+    "closed loop": CLOSED_LOOP, "curve in closed loop": CLOSED_CURVE, "low rank": LOW_RANK,
+}  # fmt: skip
 # Runs from video files take ten seconds each.
 EACH = [pytest.param(kind, marks=[pytest.mark.slow] if run[0] == UNITS[0] else []) for kind, run in RUNS.items()]
 
