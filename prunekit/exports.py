@@ -133,6 +133,10 @@ def load_compact(folder: str | Path, into: M | None = None) -> nn.Module | M:
     if into is None and kind is None:
         raise ArgumentError("into", None, theirs)
     argument, got, accepted = ("folder", folder, WHOLE) if into is None else ("into", type(into).__name__, theirs)
+    ours = (MlpNetwork.__name__, RecognizerNetwork.__name__)  # which Mlp and Recognizer have in them
+    if into is not None and description.get("class") not in (None, type(into).__name__, *ours):
+        # Another class may have the same layers and do something else with them.
+        raise ArgumentError("into", f"{type(into).__name__}, another class", theirs)
     try:
         network = _made(kind or {}, weights) if into is None else into
         _fit(network, weights)

@@ -191,7 +191,11 @@ def _look(dense: nn.Module, given: Calibration) -> None:
             raise
         except Exception as error:  # whatever somebody's code says
             got = f"one with which the model fails ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
-            accepted = "what the model is called with; if that is more than a tuple's first element, give predict"
+            how = "net(**batch)" if isinstance(batch, Mapping) else "net(*batch)"
+            accepted = (
+                "what the model is called with, of a tuple or list its first element, a dict as it is; where that is "
+                f"otherwise give predict, such as predict=lambda net, batch: ({how}, None)"
+            )
             raise ArgumentError("batches", got, accepted) from error
         if any(bool(each.isnan().any()) for each in outputs):
             raise ArgumentError("batches", "one of which the model makes NaN", "batches with finite outputs")

@@ -229,7 +229,7 @@ def draw(answers: Sequence[tuple[Question, Sequence[Paired]]]) -> Figure:
         axes.set(
             ylim=(-0.03, 1.03),
             xlim=(-0.5, len(rates) - 0.5),
-            xlabel=f"removed; hollow: fewer than {LEAST} networks do not tell" if few else "removed",
+            xlabel=f"removed\nhollow: fewer than {LEAST}\nnetworks do not tell" if few else "removed",
         )
         axes.set_title(textwrap.fill(question.words, 34), fontsize=8)
     for axes in grid[:, 0]:

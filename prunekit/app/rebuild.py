@@ -1,6 +1,7 @@
 """The final network of a finished run, loaded from what the run has left; nothing is trained or measured again."""
 
 import logging
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,6 +115,6 @@ def _checkpoint(folder: Path, kept: str, config: Mapping[str, Any]) -> Path:
     path = _place(folder, kept, config)
     if not path.exists():
         lies = Path(*Path(kept).parts[-3:])
-        accepted = f"a run whose checkpoint was moved with it: bring {lies} along, to {folder / kept}"
+        accepted = f"a run whose checkpoint was moved with it: bring {lies} along, to {os.path.normpath(folder / kept)}"
         raise ConfigError(KEY, f"{folder}, without the network that it came from", accepted)
     return path

@@ -54,7 +54,7 @@ def report(folder: Path, out: Path, pool: Sequence[str] = (), page: bool = False
     runs = collect(folder)
     if runs.problems:
         log.warning(
-            "%d runs are not in the report, which says why; the first: %s", len(runs.problems), runs.problems[0]
+            "not all is in the report, which says why in a line each (%d): %s", len(runs.problems), runs.problems[0]
         )
     written = [out / "results.csv", out / "times.csv"]
     for path, table in zip(written, (runs.table, runs.times), strict=True):

@@ -167,6 +167,17 @@ def _change(value: Mapping[str, float], form: str = ",") -> str:
     return f"{value['dense']:{form}} -> {value['compact']:{form}}{times}"
 
 
+def retrained(results: Mapping[str, Any]) -> bool:
+    """Whether a run went on training after it pruned, so that its dense network had fewer epochs.
+
+    Example:
+        >>> [retrained({"events": [{"epoch": 3}], "training": {"epochs": epochs}}) for epochs in (3, 5)]
+        [False, True]
+    """
+    epochs = results.get("training", {}).get("epochs")  # which early runs do not tell
+    return bool(results.get("events")) and epochs is not None and epochs > results["events"][0]["epoch"]
+
+
 def _told(results: Mapping[str, Any]) -> dict[str, str]:
     """Which networks have a row of their own, by their names in metrics."""
     if not results["events"]:
@@ -190,10 +201,10 @@ def summary_table(results: Mapping[str, Any]) -> Table:
         for name, share in results["sparsity"]["achieved"].items():
             table.add_row(f"sparsity of {name}", f"{share:.2%}")
         table.add_row("sparsity of all weights", f"{results['sparsity']['overall']:.2%}")
-    epochs = results.get("training", {}).get("epochs")  # which early runs do not tell
-    if results["events"] and epochs is not None and epochs > results["events"][0]["epoch"]:
+    if retrained(results):
         table.add_section()
-        table.add_row("epochs of the dense network / in the end", f"{results['events'][0]['epoch']} / {epochs}")
+        epochs = f"{results['events'][0]['epoch']} / {results['training']['epochs']}"
+        table.add_row("epochs of the dense network / in the end", epochs)
         table.add_row("not pruned for as many", "control=as_many_epochs tells")
     if results["events"] and "file_bytes" in results:  # early runs have no compact network
         table.add_section()

@@ -31,6 +31,7 @@ from prunekit.app.jobs import JOBS, Job, gather, leave, new_job, plan, read_jobs
 from prunekit.app.launcher import register
 from prunekit.app.pictures import sweep_pictures
 from prunekit.app.ranks import watch_parent
+from prunekit.app.results import retrained
 from prunekit.app.stops import stop_told
 from prunekit.app.sweep_table import finished, results_table
 from prunekit.app.writers import writers_silent
@@ -183,6 +184,9 @@ def tell(jobs: list[Job], folder: Path) -> None:
         print(f"the same command runs what is missing; tracebacks, if any, are in {folder / JOBS}")
     if (table := results_table(jobs)) is not None:
         Console(highlight=False, soft_wrap=True).print(table)
+    done = [results for _, results in finished(jobs)]
+    if any(map(retrained, done)) and not any(results.get("control") for results in done):
+        print("what the network reaches that is not pruned and trained for as many epochs: control=as_many_epochs")
     folders = sorted({str(Path(job["run"]).parent) for job in jobs if job["run"]})
     for runs in map(shlex.quote, folders):
         print(f"report: prunekit report {runs}")

@@ -133,13 +133,14 @@ def _tiles(images: NDArray[Any], kept: Kept, title: str, words: Mapping[str, str
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     mosaic = montage(images, fill=PAPER, grid_shape=(rows, columns), padding_width=GAP, channel_axis=-1)
-    size = (11.5, 1.2 + 10 * rows * (height + GAP) / (columns * (width + GAP)))
+    head = [*textwrap.wrap(title, 68), "one tile = one neuron: its number and the share of its weights removed"]
+    inches = 0.6 + 0.4 * len(head) + (0.7 if words is not None else 0.0)
+    size = (11.5, inches + 10 * rows * (height + GAP) / (columns * (width + GAP)))
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.imshow(mosaic, interpolation="nearest")
     axes.set_axis_off()
-    below = "one tile = one neuron: its number and the share of its weights removed"
-    axes.set_title(f"{textwrap.fill(title, 68)}\n{below}", fontsize=LARGE)
+    axes.set_title("\n".join(head), fontsize=LARGE)
     letters = 72 * figure.get_figwidth() * 0.85 / (columns * (width + GAP)) * GAP * 0.7
     for neuron, rate in enumerate(neuron_rates(kept)):
         row, column = divmod(neuron, columns)

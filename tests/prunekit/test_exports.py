@@ -115,6 +115,8 @@ def test_a_network_of_ones_own_is_read_into_a_module_of_its_class(tmp_path):
     assert isinstance(read.deep["memory"], RecurrentStack)
     with pytest.raises(ArgumentError, match=r"into: got None; accepted: a module of the class .*, Theirs"):
         load_compact(tmp_path)
+    with pytest.raises(ArgumentError, match=r"into: got 'Alike, another class'; accepted: a module of the class"):
+        load_compact(tmp_path, into=type("Alike", (Theirs,), {"forward": lambda self, x: -x})())
     with pytest.raises(ArgumentError, match=r"into: got 'Linear, .*accepted: a module of the class"):
         load_compact(tmp_path, into=nn.Linear(2, 2))
 

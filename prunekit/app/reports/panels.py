@@ -1,5 +1,6 @@
 """Panels of a report's figures: lines with intervals, legends, axes; each criterion in one colour everywhere."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from prunekit.app.reports.labels import CRITERION, short
 from prunekit.app.reports.run import Columns
 
 FEW = 10  # as many as matplotlib has colours
+MOST_LEVELS = 4  # dense networks that have a line each
 OF_CONTROLS = "-."  # which have no scores, so no order of them
 MARKER_OF_CONTROLS = "D"
 MARKERS = {"descending": "o", "ascending": "s", "unit": "o", "gate": "s"}
@@ -47,10 +49,15 @@ def draw_line(axes: Axes, line: pd.DataFrame, x: str, y: str = "", shift: float 
 
 
 def draw_dense(axes: Axes, here: pd.DataFrame, names: Columns) -> float:
-    """A line at the dense network's mean, which is returned."""
-    level = float(here[f"{names.dense}.mean"].mean())
-    axes.axhline(level, **GREY)
-    return level
+    """A line at the dense networks' mean, or one each where they are different ones; their mean is returned.
+
+    Rows of fewer networks than others have are of some of the same, whose mean would be another line.
+    """
+    most = here[here["n"] == here["n"].max()] if "n" in here else here
+    levels = most[f"{names.dense}.mean"].dropna().round(6).unique()
+    for level in levels if len(levels) <= MOST_LEVELS else [levels.mean()]:
+        axes.axhline(level, **GREY)
+    return float(levels.mean()) if len(levels) else math.nan
 
 
 def make_logarithmic(axes: Axes) -> None:

@@ -117,7 +117,7 @@ def test_the_command_tells_task_by_task_and_over_all(tmp_path, capsys):
     main([str(tmp_path), "--out", str(tmp_path / "all")])
     text = (tmp_path / "all" / "compared.md").read_text()
     assert text.count("\n## ") == 2
-    assert text.count("\n- ") == len(QUESTIONS) == 24  # questions that no network answers
+    assert text.count("\n- ") == len(QUESTIONS) == 25  # questions that no network answers
     assert "no network has both ways of any question" in capsys.readouterr().out
     assert not (tmp_path / "all" / "compared.png").exists()
 

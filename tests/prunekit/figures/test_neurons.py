@@ -1,4 +1,5 @@
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from prunekit.figures.neurons import draw_kept, draw_rates, draw_regions, draw_weights, weight_colours
 
@@ -50,3 +51,22 @@ def test_nothing_left_can_be_drawn():
     nothing = np.zeros((2, 3, 3), dtype=bool)
     assert draw_weights(np.zeros((2, 3, 3)), nothing, "Title").axes
     assert draw_regions(nothing.astype(np.int64), nothing, "Title").axes
+
+
+def test_titles_and_legends_are_within_the_picture():
+    kept = np.random.default_rng(0).random((100, 28, 28)) > 0.5
+    title = "Regions of weights after region_mean_mask, round 1 (epoch 45): 70.2% of layers.hidden1.weight removed"
+    for figure in (
+        draw_weights(kept * 1.0, kept, title),
+        draw_regions(kept.astype(np.int64), kept, title),
+        draw_kept(kept, kept, title),
+    ):
+        FigureCanvasAgg(figure).draw()
+        axes = figure.axes[0]
+        parts = [axes.title, *([legend] if (legend := axes.get_legend()) else [])]
+        for part in parts:
+            box = part.get_window_extent()
+            assert box.y0 >= 0
+            assert box.y1 <= figure.bbox.height
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.width
