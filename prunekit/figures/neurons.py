@@ -148,5 +148,5 @@ def _tiles(images: NDArray[Any], kept: Kept, title: str, words: Mapping[str, str
         axes.text(left, top, f"{neuron}  {rate:.0%}", color="white", fontsize=letters, va="center")
     if words is not None:
         handles = [Patch(facecolor=colour, edgecolor="0.4", label=text) for colour, text in words.items()]
-        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(handles), fontsize=LARGE)
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=LARGE)
     return figure, axes

@@ -63,8 +63,7 @@ def test_titles_and_legends_are_within_the_picture():
     ):
         FigureCanvasAgg(figure).draw()
         axes = figure.axes[0]
-        parts = [axes.title, *([legend] if (legend := axes.get_legend()) else [])]
-        for part in parts:
+        for part in (axes.title, *figure.legends):
             box = part.get_window_extent()
             assert box.y0 >= 0
             assert box.y1 <= figure.bbox.height
