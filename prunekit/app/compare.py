@@ -141,7 +141,7 @@ def _reached(tasks: Sequence[Task]) -> list[str]:
 
 def _short(of: Paired) -> str:
     gain = _gain(of)
-    text = f"{of.task.metric.scale * gain.mean:+.3g}"
+    text = f"{round(of.task.metric.scale * gain.mean, 9) + 0.0:+.3g}"  # neither rounding's rest nor -0
     return f"**{text}**" if gain.verdict in (BETTER, WORSE) else text
 
 
