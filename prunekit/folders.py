@@ -27,7 +27,7 @@ def locked(folder: Path, argument: str, wait: bool, share: Callable[[Any], Any] 
         folder: made if it is missing.
         argument: whose value the folder is, for messages.
         wait: whether to wait for another process or to refuse at once. The system frees a dead process's lock.
-            A folder that was made and in which nothing was written goes again with an ``ArgumentError``.
+            A folder that was made and in which nothing was written goes again with an ``ArgumentError`` or a stop.
         share: gives all ranks what rank 0 hands it, where all of them are there: the others then wait until rank 0
             has the lock, however long that takes.
 
@@ -50,8 +50,8 @@ def locked(folder: Path, argument: str, wait: bool, share: Callable[[Any], Any] 
     try:
         with nullcontext() if share is None else locked_on_rank_zero(lock, share):
             yield
-    except ArgumentError:
-        if new and {path.name for path in folder.iterdir()} == {LOCK}:  # refused before anything was written
+    except (ArgumentError, KeyboardInterrupt, SystemExit):
+        if new and {path.name for path in folder.iterdir()} == {LOCK}:  # refused or stopped before anything was written
             (folder / LOCK).unlink()
             remove_empty(new)
         raise

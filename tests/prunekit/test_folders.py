@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunekit.errors import ArgumentError
-from prunekit.folders import replaced
+from prunekit.folders import locked, replaced
 
 
 def fill(out, content="new"):
@@ -47,6 +47,18 @@ def test_what_is_something_else_stays_and_what_cannot_be_made_is_told(tmp_path):
     for out, message in (("mine", "which is there and no list"), ("file", "no list"), ("file/sub", "can be written")):
         with pytest.raises(ArgumentError, match=rf"^out: .*{message}"):
             fill(tmp_path / out)
+
+
+@pytest.mark.parametrize("end", [ArgumentError("key", 1, "2"), KeyboardInterrupt(), SystemExit(130)])
+@pytest.mark.parametrize("written", [True, False])
+def test_a_locked_folder_in_which_nothing_was_written_goes_where_its_run_is_refused_or_stopped(end, written, tmp_path):
+    folder = tmp_path / "runs" / "one"
+    with suppress(ArgumentError, KeyboardInterrupt, SystemExit), locked(folder, "run_dir", wait=False):
+        if written:
+            (folder / "config.yaml").touch()
+        raise end
+    assert folder.exists() == written
+    assert (tmp_path / "runs").exists() == written
 
 
 def die_while_filling(out, moment):
