@@ -104,7 +104,8 @@ class Page:
         word = word.replace("/shared/", f"{self.folder}/")
         if "HASH" in word:
             named, _, rest = word.partition("HASH")
-            return f"{self.last(str(Path(named).parent / 'seed-*')).relative_to(self.folder)}{rest}"
+            folder = named.rpartition("/")[0]
+            return f"{self.last(f'{folder}/seed-*').relative_to(self.folder)}{rest}"
         if word in ("RUN_DIR", "FOLDER", "resume=FOLDER"):
             return word.replace("RUN_DIR", "FOLDER").replace("FOLDER", str(self.last()))
         if word == "EXPORT":
