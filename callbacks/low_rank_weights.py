@@ -6,10 +6,8 @@ import pytorch_lightning as pl
 
 from prunekit.calibration import Predict
 from prunekit.callbacks.measure import Data
-from prunekit.callbacks.pruning import Pruning
-from prunekit.callbacks.weights_of_units import weights_of_units
+from prunekit.callbacks.weights_of_units import InPlaceOfUnits
 from prunekit.criteria.l1_norm import L1Norm
-from prunekit.errors import check_choice, check_rate, owned_by
 from prunekit.units.low_rank import LowRank
 from prunekit.units.network_units import NetworkUnits
 
@@ -21,7 +19,7 @@ class _NoneGoes(NetworkUnits):
         """Nothing in results."""
 
 
-class LowRankWeights(Pruning):
+class LowRankWeights(InPlaceOfUnits):
     """Puts a recurrent layer's weights and its readers' at a low rank, as cheap as without the share ``rate`` of units.
 
     Cutting units out makes a step's multiply-adds fewer. As many stay here, of the same matrices, each as the product
@@ -61,22 +59,20 @@ class LowRankWeights(Pruning):
         data: Data | None = None,
         name: str | None = None,
     ) -> None:
-        check_choice("layers", layers, ("last", "every"))
-        self.units_rate, self.lstm, self.head, self.layers = check_rate("rate", rate), lstm, head, layers
         self._factored = LowRank([], 0)
         given = {"start_epoch": start_epoch, "predict": predict, "data": data, "name": name}
-        super().__init__(_NoneGoes([lstm]), L1Norm(), 0.0, repair=self._factored, **given)  # type: ignore[arg-type]
+        units = (rate, lstm, head, layers)
+        super().__init__(_NoneGoes([lstm]), L1Norm(), 0.0, units, repair=self._factored, **given)
 
     def check(self, module: pl.LightningModule) -> None:
         """Count what would go with the units, and refuse a module that does not fit."""
-        with owned_by(self, {"layer": "lstm", "layers": "lstm"}):
-            counts = weights_of_units(module, self.lstm, self.head, self.units_rate, self.layers)
+        counts = self.counts(module)
         self._factored.weights = list(counts)
         self._factored.budget = sum(whole - gone for gone, whole in counts.values())
         super().check(module)
 
     def report(self) -> dict[str, Any]:
-        """The ranks by layer, and multiply-adds of a step: as they are, and at most after."""
+        """The ranks by layer, and the multiply-adds of a step within which they were chosen."""
         return {"ranks": self._factored.ranks, "budget": self._factored.budget} if self.mask else {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from prunekit.callbacks.pruning import Pruning
+from prunekit.criteria.criterion import Criterion
 from prunekit.criteria.magnitude import Magnitude
 from prunekit.errors import ArgumentError, check_choice, check_rate, owned_by
-from prunekit.groups import Weights
+from prunekit.groups import Grouping, Weights
 from prunekit.masks import Mask
 from prunekit.selection import exact_count
 from prunekit.units.compaction import compact
@@ -20,7 +21,38 @@ from prunekit.units.network_units import NetworkUnits
 from prunekit.units.unit_grouping import UnitGrouping
 
 
-class WeightsOfUnits(Pruning):
+class InPlaceOfUnits(Pruning):
+    """What is told of units, and takes something else of the weights that would go with them.
+
+    Args:
+        grouping: as of :class:`~prunekit.callbacks.pruning.Pruning`, as the next is.
+        criterion: likewise.
+        rate: likewise, of its own groups.
+        units: of the units: the share of them, in [0, 1), names of the recurrent layer and of the head, and which of
+            its ``layers`` count, ``last`` or ``every``.
+        given: what else the base takes.
+    """
+
+    def __init__(
+        self,
+        grouping: Grouping,
+        criterion: Criterion,
+        rate: float,
+        units: tuple[float, str, str | None, str],
+        **given: Any,
+    ) -> None:
+        share, self.lstm, self.head, self.layers = units
+        check_choice("layers", self.layers, ("last", "every"))
+        self.units_rate = check_rate("rate", share)
+        super().__init__(grouping, criterion, rate, **given)
+
+    def counts(self, module: pl.LightningModule) -> dict[str, tuple[int, int]]:
+        """What would go with the units, and what there is: see :func:`weights_of_units`."""
+        with owned_by(self, {"layer": "lstm", "layers": "lstm"}):
+            return weights_of_units(module, self.lstm, self.head, self.units_rate, self.layers)
+
+
+class WeightsOfUnits(InPlaceOfUnits):
     """Removes single weights of smallest magnitude, as many as would go with the share ``rate`` of a layer's units.
 
     Cutting units out makes the weights of their layer and of its readers fewer. As many go here, of the same
@@ -61,15 +93,12 @@ class WeightsOfUnits(Pruning):
         start_epoch: int = 0,
         name: str | None = None,
     ) -> None:
-        check_choice("layers", layers, ("last", "every"))
-        self.units_rate, self.lstm, self.head, self.layers = check_rate("rate", rate), lstm, head, layers
         schedule = {"rounds": rounds, "retrain_epochs": retrain_epochs, "start_epoch": start_epoch}
-        super().__init__(Weights(), Magnitude(), rate, **schedule, name=name)  # type: ignore[arg-type]
+        super().__init__(Weights(), Magnitude(), rate, (rate, lstm, head, layers), **schedule, name=name)
 
     def check(self, module: pl.LightningModule) -> None:
         """Count what would go with the units, and refuse a module that does not fit."""
-        with owned_by(self, {"layer": "lstm", "layers": "lstm"}):
-            counts = weights_of_units(module, self.lstm, self.head, self.units_rate, self.layers)
+        counts = self.counts(module)
         self.grouping = Weights(list(counts))
         self.rate = sum(gone for gone, _ in counts.values()) / sum(whole for _, whole in counts.values())
         super().check(module)
