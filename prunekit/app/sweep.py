@@ -182,9 +182,10 @@ def tell(jobs: list[Job], folder: Path) -> None:
             print(f"    {job['error']}")
     if left:
         print(f"the same command runs what is missing; tracebacks, if any, are in {folder / JOBS}")
-    if (table := results_table(jobs)) is not None:
+    found = finished(jobs)
+    done = [results for _, results in found]
+    if (table := results_table(found)) is not None:
         Console(highlight=False, soft_wrap=True).print(table)
-    done = [results for _, results in finished(jobs)]
     if any(map(retrained, done)) and not any(results.get("control") for results in done):
         print("what the network reaches that is not pruned and trained for as many epochs: control=as_many_epochs")
     folders = sorted({str(Path(job["run"]).parent) for job in jobs if job["run"]})
@@ -192,7 +193,7 @@ def tell(jobs: list[Job], folder: Path) -> None:
         print(f"report: prunekit report {runs}")
     if len(folders) == 1:
         print(f"of these jobs alone: prunekit report {shlex.quote(str(folder))}")
-    if any("rate" in results.get("control", {}) for _, results in finished(jobs)):  # of units
+    if any("rate" in results.get("control", {}) for results in done):  # of units
         print(f"verdicts: prunekit compare {' '.join(map(shlex.quote, folders))}")
     if shown := sweep_pictures(jobs, folder):
         print(f"their {shown} last pictures: tensorboard --logdir {shlex.quote(str(folder))}")

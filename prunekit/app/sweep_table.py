@@ -31,16 +31,15 @@ def finished(jobs: Sequence[Job]) -> list[tuple[dict[str, str], dict[str, Any]]]
     return found
 
 
-def results_table(jobs: Sequence[Job]) -> Table | None:
+def results_table(found: Sequence[tuple[dict[str, str], dict[str, Any]]]) -> Table | None:
     """A row for each finished job: what was set otherwise than in others, and the metric on test data.
 
     Args:
-        jobs: of a sweep.
+        found: a sweep's jobs as :func:`finished` reads them.
 
     Returns:
         None where no more than one has finished, or more than a screen holds.
     """
-    found = finished(jobs)
     if not 1 < len(found) <= MOST:
         return None
     keys = dict.fromkeys(key for words, _ in found for key in words)

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from prunekit.app.jobs import new_job
 from prunekit.app.sweep import planned, tell
-from prunekit.app.sweep_table import MOST, results_table
+from prunekit.app.sweep_table import MOST, finished, results_table
 from tests.app.reports.folders import write
 
 
@@ -42,7 +42,7 @@ def cells(table):
 def test_the_end_of_a_sweep_shows_what_its_jobs_reached_by_what_differs(control, dense, tmp_path, capsys):
     jobs = sweep_of(tmp_path / "my runs", 3, control)
     failed = new_job(3, ["callbacks.unit_mask.rate=2"], "failed")
-    assert cells(results_table([*jobs, failed])) == [
+    assert cells(results_table(finished([*jobs, failed]))) == [
         ("unit_mask.rate", "0.0", "0.1", "0.2"),
         ("dense", "90.00%", "90.00%", dense),
         ("in the end", "50.00%", "51.00%", "52.00%"),
@@ -58,7 +58,7 @@ def test_the_end_of_a_sweep_shows_what_its_jobs_reached_by_what_differs(control,
 @pytest.mark.parametrize("count", [0, 1, MOST + 1])
 def test_of_one_job_or_too_many_there_is_no_table(count, tmp_path, capsys):
     jobs = sweep_of(tmp_path / "runs", count)
-    assert results_table(jobs) is None
+    assert results_table(finished(jobs)) is None
     tell([{**job, "overrides": job["overrides"][:2]} for job in jobs], tmp_path)
     assert "verdicts" not in capsys.readouterr().out
 
@@ -67,4 +67,4 @@ def test_runs_that_are_gone_or_damaged_are_not_in_the_table(tmp_path):
     jobs = sweep_of(tmp_path, 4)
     Path(jobs[0]["run"], "results.json").write_text("{")
     Path(jobs[1]["run"], "results.json").unlink()
-    assert next(column[1:] for column in cells(results_table(jobs))) == ("0.2", "0.3")
+    assert next(column[1:] for column in cells(results_table(finished(jobs)))) == ("0.2", "0.3")
