@@ -73,7 +73,7 @@ def short_run(new_run: Callable[..., Run]) -> Callable[..., Run]:
     return lambda *overrides: new_run(*SHORT, "~callbacks.heatmaps", *overrides)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets; without it the test is skipped, or fails where CI demands it."""
     folder = os.environ.get("PRUNEKIT_DATA_DIR")

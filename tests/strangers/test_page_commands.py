@@ -3,7 +3,6 @@
 Trainings of a page come first, since some pages show what is done with a run before they show how to make it.
 """
 
-import os
 import re
 import shlex
 import sys
@@ -116,13 +115,10 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(real_data, tmp_path_factory):
     """Small data of every kind beside the real MNIST."""
-    real = os.environ.get("PRUNEKIT_DATA_DIR")
-    if not real and not os.environ.get("PRUNEKIT_REQUIRE_DATA"):
-        pytest.skip("set PRUNEKIT_DATA_DIR to a folder with MNIST/raw")
     folder = tmp_path_factory.mktemp("data")
-    (folder / "MNIST").symlink_to(Path(str(real)) / "MNIST")
+    (folder / "MNIST").symlink_to(real_data / "MNIST")
     write_all(folder)
     clips = write_ucf(folder / "ucf101" / "clips", {"Archery": 6, "Surfing": 6})
     for split in (1, 2):
