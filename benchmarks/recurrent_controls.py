@@ -43,7 +43,7 @@ TASKS = {
     "digits": Task("spoken_digits_units", 20, ["data.fold=0,1,2"]),
     "rows": Task("mnist_rows_units", 4, settings=["data.scoring=4000"], lasso=0.01),
     "jsb": Task("jsb_units", 80, lasso=0.1),
-    "nottingham": Task("nottingham_units", 30),
+    "nottingham": Task("nottingham_units", 30, settings=["data.scoring=200"]),
     "ucf101": Task(
         "ucf101_compact",
         20,

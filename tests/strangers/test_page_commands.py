@@ -18,7 +18,12 @@ from tests.data_modules.tasks import write_all
 from tests.data_modules.videos import write_ucf, write_ucf_lists
 from tests.strangers.test_pages import HYDRA, PAGES, ROOT, commands, name_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    # The command runs as `python -m` would; in a process of tests, unlike a user's, others may have imported it before.
+    pytest.mark.filterwarnings("ignore:'prunekit.app.* found in sys.modules:RuntimeWarning"),
+]
 
 SHORT = ["dense_epochs=1", "trainer=debug", "trainer.limit_train_batches=2"]
 CLIPS = ["model.units=16", "data.frames=3", "data.frame_size=[32,32]", "data.device=cpu"]
