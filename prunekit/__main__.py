@@ -2,6 +2,7 @@
 
 import difflib
 import runpy
+import signal
 import sys
 from importlib.metadata import version
 
@@ -32,6 +33,10 @@ def main() -> None:
         print(f"error: command: got {name!r}{nearest}; accepted: {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     del sys.argv[1]
+    if {"-h", "--help", "--hydra-help"} & {*sys.argv} and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # what reads the help may stop reading, as `head` does
+    if sys.stderr.isatty():
+        print(f"prunekit {name}: loading PyTorch and what it takes ...", file=sys.stderr)
     # As `python -m` would run it, so that processes started for further devices run the same.
     runpy.run_module(f"prunekit.app.{name}", run_name="__main__", alter_sys=True)
 

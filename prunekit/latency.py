@@ -9,11 +9,20 @@ from prunekit.gpu import wait
 
 
 class Timing(NamedTuple):
-    """Seconds of a call: their median and their quartiles."""
+    """Seconds of a call: their median and their quartiles; as text, in milliseconds.
+
+    Example:
+        >>> print(Timing(0.004, 0.0039, 0.005))
+        4.00 (3.90 to 5.00)
+    """
 
     median: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        median, low, high = (f"{1000 * each:#.3g}" for each in self)
+        return f"{median} ({low} to {high})"
 
 
 def medians(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunekit.accounting import macs
 from prunekit.calibration import Calibration, Predict
 from prunekit.exports import save_compact
-from prunekit.latency import medians
+from prunekit.latency import Timing, timings
 from prunekit.models.recurrent_stack import RecurrentStack
 from prunekit.step_files import save_step
 from prunekit.step_trials import step_network
@@ -46,7 +46,8 @@ class Shrunk(Generic[M]):
         rows: layer by layer.
         parameter_counts: before and after, as the next two are.
         macs: multiply-adds of the first batch.
-        milliseconds: of the first batch, median of a few turns.
+        seconds: of the first batch, medians and quartiles of a few turns, one network after the other in each.
+        threads: of the processor, as these were taken.
         judged_by: what the difference is of, in words: held-out batches where there are any.
         sizes: attributes of the network's own that had a layer's size as a number, and follow it.
     """
@@ -57,7 +58,8 @@ class Shrunk(Generic[M]):
     rows: list[Row]
     parameter_counts: tuple[int, int]
     macs: tuple[int, int]
-    milliseconds: tuple[float, float]
+    seconds: tuple[Timing, Timing]
+    threads: int
     judged_by: str = "held-out batches"
     sizes: list[Size] = field(default_factory=list)
 
@@ -94,7 +96,7 @@ class Shrunk(Generic[M]):
         totals = [
             "parameters    {:,} -> {:,}".format(*self.parameter_counts),
             "multiply-adds {:,} -> {:,} of the first batch".format(*self.macs),
-            "milliseconds  {:.2f} -> {:.2f} of it".format(*self.milliseconds),
+            "milliseconds  {} -> {} of it, medians and quartiles (threads: {})".format(*self.seconds, self.threads),
             f"outputs differ by {self.difference:.2%} on {self.judged_by}; what that means for your metric, measure",
         ]
         follow = [f"attribute     {size}" for size in self.sizes]
@@ -142,7 +144,7 @@ def measure(
             why = left.get(name, "" if type(layer) in REFITTED else f"nn.{type(layer).__name__} is left as it is")
             rows.append(Row(name or "(model)", type(layer).__name__, outputs, (own, count), why))
     pair = (model, small)
-    timed = medians({str(n): partial(predict, each, first) for n, each in enumerate(pair)}, TURNS)
+    timed = timings({str(n): partial(predict, each, first) for n, each in enumerate(pair)}, TURNS)
 
     def call(module: nn.Module, batch: Any) -> Any:
         return predict(module, batch)[0]
@@ -154,7 +156,8 @@ def measure(
         rows,
         (_count(model), _count(small)),
         (macs(model, first, call), macs(small, first, call)),
-        (1000 * timed["0"], 1000 * timed["1"]),
+        (timed["0"], timed["1"]),
+        torch.get_num_threads(),
         "held-out batches" if given.holds_out() else "batches that it was fitted to",
         changed(model, small),
     )

@@ -15,6 +15,7 @@ from torch import nn
 from prunekit.app.control import CONTROLS
 from prunekit.app.identity import NOT_IDENTITY, flat
 from prunekit.app.naming import short_keys
+from prunekit.latency import Timing
 from prunekit.masks import Mask, overall_sparsity
 from prunekit.metrics import ACCURACY, Metric
 
@@ -138,7 +139,7 @@ def _costs(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     words = {"parameters": "parameters", "macs": "multiply-adds a sample", "file_bytes": "bytes on disk"}
     rows = [(words[key], _change(results[key])) for key in words]
     latency, spread = results["latency"], results.get("latency_quartiles")  # which early runs do not have
-    threads = f", {results['threads']} threads" if results.get("threads") else ""
+    threads = f" (threads: {results['threads']})" if results.get("threads") else ""
     for size in latency["dense"]:
         change = {name: latency[name][size] for name in ("dense", "compact")}
         if None not in change.values():
@@ -156,8 +157,7 @@ def _milliseconds(seconds: Mapping[str, float], quartiles: Mapping[str, Sequence
     """
 
     def told(name: str) -> str:
-        spread = f" ({' to '.join(f'{1000 * each:#.3g}' for each in quartiles[name])})" if quartiles else ""
-        return f"{1000 * seconds[name]:#.3g}{spread}"
+        return str(Timing(seconds[name], *quartiles[name])) if quartiles else f"{1000 * seconds[name]:#.3g}"
 
     return f"{told('dense')} -> {told('compact')}, {seconds['dense'] / seconds['compact']:.1f}x"
 

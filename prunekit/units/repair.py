@@ -112,9 +112,9 @@ class ClosedLoop(Repair):
             ridges = RIDGES if self.ridge is None else (self.ridge,)
             found = close_loop(module, gone, seen.calibration, ridges, self.passes, self.turns)
         log.info(
-            "closed loop: squared difference of outputs on held-out batches, relative: %s; kept: %s",
-            ", ".join(f"{error:.3g}" for error in found.errors),
-            f"pass {found.best}" if found.best else "no pass",
+            "closed loop: on held-out batches outputs differ from before by %s; kept: %s",
+            ", ".join(f"{error**0.5:.2%} {_when(turn)}" for turn, error in enumerate(found.errors)),
+            _when(found.best),
         )
         for name, why in found.left.items():
             log.warning("closed loop left %s as it is: it %s", name, why)
@@ -139,6 +139,10 @@ class Mean(Repair):
         assert isinstance(grouping, Units)
         assert seen.means is not None
         return gate_constants(grouping.layer, goes & ~groups.gone, seen.means)
+
+
+def _when(turn: int) -> str:
+    return f"after pass {turn}" if turn else "without repair"
 
 
 def _refittable(module: nn.Module) -> list[str]:

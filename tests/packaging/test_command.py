@@ -3,6 +3,9 @@
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import runpy
+import signal
 import subprocess
 import sys
 
@@ -50,6 +53,26 @@ def test_the_version_is_that_of_the_package(call, capsys):
 def test_each_command_has_its_module():
     for name in COMMANDS:
         assert importlib.util.find_spec(f"prunekit.app.{name}"), name
+
+
+@pytest.mark.parametrize(("terminal", "said"), [(True, "prunekit report: loading PyTorch"), (False, "")])
+def test_on_a_terminal_something_is_said_before_all_is_loaded(terminal, said, call, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setattr(runpy, "run_module", lambda *_, **__: None)
+    call("report", "runs")
+    assert capsys.readouterr().err[: len("prunekit report: loading PyTorch")] == said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="no such signal here")
+@pytest.mark.parametrize("name", ["train", "report"])
+def test_help_that_is_not_read_to_its_end_ends_quietly(name, tmp_path):
+    ours, theirs = os.pipe()
+    os.close(ours)  # before anything is written
+    with os.fdopen(theirs, "wb") as closed:
+        command = [sys.executable, "-m", "prunekit", name, "--help"]
+        done = subprocess.run(command, cwd=tmp_path, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 @pytest.mark.slow

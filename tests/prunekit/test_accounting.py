@@ -280,7 +280,7 @@ def test_the_table_tells_dense_from_compact():
         list(column.cells) for column in summary_table({**results, "threads": 2, "latency_quartiles": timed}).columns
     ]
     rows = dict(zip(*columns, strict=True))
-    assert rows["milliseconds a batch of 1, 2 threads"] == "4.00 (3.90 to 4.10) -> 1.00 (0.900 to 1.20), 4.0x"
+    assert rows["milliseconds a batch of 1 (threads: 2)"] == "4.00 (3.90 to 4.10) -> 1.00 (0.900 to 1.20), 4.0x"
     alike = {key: {"dense": 6000, "compact": 6000} for key in ("parameters", "macs", "file_bytes")}
     cells = list(summary_table({**results, **alike}).columns[1].cells)
     assert cells[-1] == "as large as before: zeros make no tensor smaller, only what goes whole does"

@@ -17,6 +17,7 @@ from torch import nn
 from prunekit import load_stream, shrink
 from prunekit.errors import ArgumentError
 from prunekit.exports import plain_network, save_compact
+from prunekit.latency import Timing
 from prunekit.models.networks import RecognizerNetwork
 from prunekit.models.recognizer import Recognizer
 from prunekit.models.recurrent_stack import RecurrentStack
@@ -98,7 +99,7 @@ def test_a_pruned_repaired_and_compacted_network_streams(readout, tmp_path):
 @pytest.mark.parametrize(("cell", "each"), [(nn.GRU, True), (nn.LSTM, False)])
 def test_somebodys_network_streams(cell, each, tmp_path):
     network, example = Own(cell, each).eval(), torch.randn(2, 7, 4)
-    bare = Shrunk(network, 0.0, 0.0, [], (0, 0), (0, 0), (0.0, 0.0))
+    bare = Shrunk(network, 0.0, 0.0, [], (0, 0), (0, 0), (Timing(0, 0, 0), Timing(0, 0, 0)), 1)
     bare.save(tmp_path, streaming=True, example=example)
     x = torch.randn(3, 8, 4)
     for by in WAYS:
@@ -127,7 +128,7 @@ REFUSED = {
 def test_what_cannot_be_run_step_by_step_is_refused_with_the_reason(what, tmp_path):
     make, message = REFUSED[what]
     network = make().eval()
-    bare = Shrunk(network, 0.0, 0.0, [], (0, 0), (0, 0), (0.0, 0.0))
+    bare = Shrunk(network, 0.0, 0.0, [], (0, 0), (0, 0), (Timing(0, 0, 0), Timing(0, 0, 0)), 1)
     with pytest.raises(ArgumentError, match=f"streaming: got .*{message}.*accepted: a network of nn.LSTM"):
         bare.save(tmp_path / "e", streaming=True, example=torch.randn(4, 9, 4))
     assert not (tmp_path / "e").exists()
