@@ -21,14 +21,17 @@ from prunekit.app.reports.cost_figures import draw_costs, draw_training
 from prunekit.app.reports.figures import draw_areas, draw_grains, draw_settings, draw_units
 from prunekit.app.reports.frame_figures import of_frames
 from prunekit.app.reports.html_page import run_page, sweep_page
-from prunekit.app.reports.labels import CRITERION, SEGMENTATION
+from prunekit.app.reports.labels import CRITERION, SEGMENTATION, short
 from prunekit.app.reports.page import bokeh_there
 from prunekit.app.reports.run import CONFIG, ORDER, RATE, SAVED, SEED, TRAINING
 from prunekit.app.reports.summary import CONTROL, COSTS, costs, differences, groups, losses, summarize, unnamed
 from prunekit.app.reports.text import cost_table, setting_table, state, unit_tables
 from prunekit.app.reports.writing import save_figure, write_text
+from prunekit.digests import digest
 
 MOST_PANELS = 12  # side by side
+FOLLOWS = ("compensation", "retrain_epochs", "rounds")  # on the choice of units
+LONGEST_NAME = 150  # characters of a folder's: file systems take 255 bytes
 SPARSITY, AREA = "sparsity", "median_area"
 
 log = logging.getLogger("prunekit")
@@ -97,7 +100,9 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     criteria = sorted(summary[CRITERION].unique())
     named = metric.name.replace(" ", "_")
     figures = {named: draw_units(summary, facets, dense, f"test {metric.name}", criteria, share)}
-    text = unit_tables(summary, dense, facets, f"Test {metric.name}{' in %' if share else plain}", share)
+    followed = [key for key in runs.constant if key.rpartition(".")[2] in FOLLOWS and ".unit_curve." not in key]
+    text = [f"In each row: {', '.join(f'{short(key)} {runs.constant[key]}' for key in followed)}.", ""] * bool(followed)
+    text += unit_tables(summary, dense, facets, f"Test {metric.name}{' in %' if share else plain}", share)
     for grain in [key for key in facets if set(runs.table[key]) <= {"unit", "gate"}][:1] if SAVED in runs.table else []:
         of_saved = summarize(runs.table, by, [names.final, names.dense, SAVED])
         others = [key for key in facets if key != grain]
@@ -174,6 +179,8 @@ def curves(summary: pd.DataFrame, by: Sequence[str], x: str, columns: Sequence[s
     percent = x.rpartition(".")[2] == RATE or any(value != round(value) for value in summary[x])
     for key, line in groups(summary, by):
         name = "_".join(_word(part) for part in key) or "all"
+        if len(name) > LONGEST_NAME:
+            name = f"{name[:LONGEST_NAME]}_{digest(name)}"
         with SummaryWriter(str(folder / name)) as writer:
             for row in line.sort_values(x).to_dict("records"):
                 for column in columns:

@@ -1,6 +1,7 @@
 """One run of a folder: its config, flat, and the rows that its results make in a table."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from prunekit.metrics import ACCURACY, Metric
 CONFIG = "config.yaml"
 SEED, ORDER, RATE = "seed", "order", "rate"
 CURVE = "curve"  # the callback's name, where a run has several that measure curves
+CURVES = re.compile(r"callbacks\.[^.]+\.criteria\.")
 TRAINING = "training_macs"  # what training took, in multiply-adds
 SAVED = "saved"  # share of the LSTM's multiply-adds
 NEURONS = ("at_least_90", "at_most_40", "alive", "median_area", "upper_area", "regions", "median_region")
@@ -120,7 +122,9 @@ def points(run: Run) -> list[dict[str, Any]]:
         (node for node, said in callbacks.items() if CRITERION in said),
         key=lambda node: config.get(f"callbacks.{node}.start_epoch") or 0,
     )
-    told = {f"callbacks.{node}.{key}" for node in curves for key in ("orders", "rates")}
+    # A control measures no curve, though its config says what the run that it is held against measures.
+    nodes = {key.partition(".criteria.")[0] for key in config if CURVES.match(key)}
+    told = {f"{node}.{key}" for node in nodes for key in ("orders", "rates")}
     for node in masks[-1:]:
         keys, said = {name: f"callbacks.{node}.{name}" for name in (CRITERION, ORDER, RATE)}, callbacks[node]
         rows = [{CRITERION: config.get(keys[CRITERION]), ORDER: said[ORDER], RATE: said[RATE], **measured}]
@@ -132,7 +136,7 @@ def points(run: Run) -> list[dict[str, Any]]:
         rows = [{CRITERION: CONTROLS[of["name"]], ORDER: of[ORDER], RATE: of[RATE], **measured}]
         told |= {"control", *(key for key in config if key.startswith(f"{MASK}.criterion"))}
         told |= {f"{MASK}.{ORDER}", f"{MASK}.{RATE}"}
-    criteria = tuple(f"callbacks.{node}.criteria." for node in curves)
+    criteria = tuple(f"{node}.criteria." for node in nodes)
     for key in [key for key in config if key in told or key.startswith(criteria)]:
         del config[key]
     return rows if masks or curves or RATE in of else [measured]

@@ -26,6 +26,12 @@ def test_without_the_control_the_report_says_so(tmp_path):
     assert not (tmp_path / "report" / "difference.png").exists()
 
 
+def test_the_report_says_what_follows_on_the_choice_in_each_row(tmp_path):
+    write_grid(tmp_path / "runs")
+    report(tmp_path / "runs", tmp_path / "report")
+    assert "\nIn each row: unit_mask rounds 1.\n" in (tmp_path / "report" / "report.md").read_text()
+
+
 def test_the_csv_does_not_tell_when_or_where_runs_were_made(tmp_path):
     write_grid(tmp_path / "one")
     write_grid(tmp_path / "two", paths="/b", seconds={"train": 99.0})
@@ -82,6 +88,16 @@ def test_the_same_runs_give_the_same_files_and_tensorboard_has_the_curves(tmp_pa
     points = [(s.step, round(s.value, 4)) for s in shown.Scalars("sweep/mean")]
     assert points == [(20, 0.74), (60, 0.7)]
     assert (tmp_path / "a" / "tensorboard" / "random_descending").is_dir()
+
+
+def test_a_curve_told_by_many_long_words_has_a_folder_that_can_be_made(tmp_path):
+    for seed, note in product([0, 1], ["a" * 150, "b" * 150]):
+        config = {"model": {name: note for name in ("first", "second")}, "data": {"note": note[::-1]}}
+        write(tmp_path / f"{note[0]}{seed}", seed, 0.9, ("entropy", "ascending", 0.5), config)
+    report(tmp_path, tmp_path / "report")
+    names = [path.name for path in (tmp_path / "report" / "tensorboard").iterdir()]
+    assert len(names) == len(set(names)) == 2
+    assert max(map(len, names)) < 200
 
 
 def test_region_runs_are_drawn_against_their_rates(tmp_path):
