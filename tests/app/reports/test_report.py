@@ -92,7 +92,7 @@ def test_the_same_runs_give_the_same_files_and_tensorboard_has_the_curves(tmp_pa
 
 def test_a_curve_told_by_many_long_words_has_a_folder_that_can_be_made(tmp_path):
     for seed, note in product([0, 1], ["a" * 150, "b" * 150]):
-        config = {"model": {name: note for name in ("first", "second")}, "data": {"note": note[::-1]}}
+        config = {"model": dict.fromkeys(("first", "second"), note), "data": {"note": note[::-1]}}
         write(tmp_path / f"{note[0]}{seed}", seed, 0.9, ("entropy", "ascending", 0.5), config)
     report(tmp_path, tmp_path / "report")
     names = [path.name for path in (tmp_path / "report" / "tensorboard").iterdir()]
