@@ -184,7 +184,8 @@ def _verdict(of: Paired) -> str:
     """Such as ``+13 (7.69 to 19) points, better, 9 networks``."""
     gain = _gain(of)
     told = f"{'+' if gain.mean > 0 else ''}{_interval(gain, of.task.metric.scale)}"
-    return f"{told} {_unit(of)}, {gain.verdict}, {len(of.ours)} networks"
+    networks = f", {len(of.ours)} networks" if len(of.ours) > 1 else ""
+    return f"{told} {_unit(of)}, {gain.verdict}{networks}"
 
 
 def _over_tasks(found: Sequence[Paired]) -> dict[float, tuple[Interval, list[Paired]]]:
@@ -225,7 +226,7 @@ def draw(answers: Sequence[tuple[Question, Sequence[Paired]]]) -> Figure:
         axes.axhline(0.5, color="0.6", linewidth=1)
         few = any(math.isnan(chance.low) for chance in points.values())
         counts = {rate: sum(len(each.ours) for each in found if each.rate == rate) for rate in rates}
-        axes.set_xticks(range(len(rates)), [f"{100 * rate:g} %\n{counts[rate]} networks" for rate in rates])
+        axes.set_xticks(range(len(rates)), [f"{100 * rate:g} %\nnetworks: {counts[rate]}" for rate in rates])
         axes.set(
             ylim=(-0.03, 1.03),
             xlim=(-0.5, len(rates) - 0.5),

@@ -155,7 +155,7 @@ def _check(runners: Mapping[str, Runner], x: Tensor, folder: Path, dense: nn.Mod
 def check_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """What was written, held against the masked network."""
     threads = torch.get_num_threads()
-    title = f"the masked network, of dense size, and its exports; ms are medians with quartiles, {threads} threads"
+    title = f"the masked network, of dense size, and its exports; ms are medians with quartiles (threads: {threads})"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in found:
