@@ -66,6 +66,15 @@ class Calibration:
     success: Success | None = None
     hold_out: int = HOLD_OUT
 
+    def valid_steps(self, batch: Any) -> Tensor | None:
+        """Which steps of a batch are no padding, ``(N, T)`` bool; None where all are.
+
+        Example:
+            >>> Calibration("a").valid_steps("a"), Calibration("a", valid=lambda _: Tensor([[1.0]])).valid_steps("a")
+            (None, tensor([[1.]]))
+        """
+        return None if self.valid is None else self.valid(batch)
+
     def parted(self) -> Iterator[tuple[Any, bool]]:
         """All batches, and whether each is held out to judge by.
 

@@ -71,8 +71,7 @@ class BeforeAndNow:
                 if left == 0:
                     raise _Enough
 
-        valid = None if self._calibration.valid is None else self._calibration.valid(batch)
-        with watching(self.module, [layer], valid) as seen:
+        with watching(self.module, [layer], self._calibration.valid_steps(batch)) as seen:
             hook = self.module.get_submodule(layer).register_forward_hook(stop)
             try:
                 self._calibration.predict(self.module, batch)

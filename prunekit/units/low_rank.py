@@ -25,7 +25,7 @@ from prunekit.groups import Grouping, Groups
 from prunekit.repair import Repair
 from prunekit.units.moments import Moments
 from prunekit.units.parts import Key, Part, parts_of, recurrent_layers
-from prunekit.units.watching import watching
+from prunekit.units.watching import watch_batches
 
 log = logging.getLogger("prunekit")
 
@@ -155,6 +155,7 @@ class LowRank(Repair):
         return [part for layer in layers for part in parts_of(module, layer) if part.names[0] in self.weights]
 
 
+@torch.no_grad()
 def moments_read(module: nn.Module, parts: Sequence[Part], calibration: Calibration) -> list[Moments]:
     """Moments of what parts read at each step, of a recurrent one ``[x, h]``, over all batches and ranks.
 
@@ -162,10 +163,7 @@ def moments_read(module: nn.Module, parts: Sequence[Part], calibration: Calibrat
         ValueError: if a part is not called.
     """
     found: dict[Key, Moments] = {}
-    for batch in calibration.batches:
-        valid = None if calibration.valid is None else calibration.valid(batch)
-        with torch.no_grad(), watching(module, list(dict.fromkeys(part.layer for part in parts)), valid) as seen:
-            calibration.predict(module, batch)
+    for _, seen in watch_batches(module, [part.layer for part in parts], calibration):
         for part in parts:
             for call in seen.get(part.key, []):
                 own = Moments.of(torch.cat([call.inputs, call.earlier], 1))

@@ -19,7 +19,7 @@ from prunekit.units.parts import Key, Part, parts_of, recurrent_layers
 from prunekit.units.series import Levels
 from prunekit.units.tracing import trace
 from prunekit.units.unit_grouping import UnitGrouping
-from prunekit.units.watching import Steps, watching
+from prunekit.units.watching import Steps, watch_batches
 
 OBSERVED = frozenset({"outputs", "success", "moments", "readers", "calibration"})
 
@@ -129,10 +129,7 @@ class NetworkUnits(UnitGrouping):
                 got = f"{found[0]}, a linear layer, whose rows may be no steps"
                 raise ArgumentError("layers", got, "recurrent layers, for a criterion that looks at success")
         watched = {part.layer: hidden[part.layer].reader if part.layer in hidden else part.layer for part in parts}
-        for batch in calibration.batches:
-            valid = None if calibration.valid is None else calibration.valid(batch)
-            with watching(module, list(dict.fromkeys(watched.values())), valid) as seen:
-                calibration.predict(module, batch)
+        for batch, seen in watch_batches(module, [*watched.values()], calibration):
             success = None
             if "success" in needs and calibration.success is not None:
                 success = check_success(calibration.success(module, batch))

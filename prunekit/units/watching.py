@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
+from prunekit.calibration import Calibration
 from prunekit.units.layers import resized, suffixes
 from prunekit.units.parts import KINDS, Key
 
@@ -83,6 +84,28 @@ def watching(module: nn.Module, layers: Sequence[str], valid: Tensor | None = No
     finally:
         for handle in hooks:
             handle.remove()
+
+
+def watch_batches(
+    module: nn.Module, layers: Sequence[str], calibration: Calibration
+) -> Iterator[tuple[Any, dict[Key, list[Steps]]]]:
+    """Each batch, and what layers did while it passed; see :func:`watching`.
+
+    Args:
+        module: the network.
+        layers: their names; those of several parts may be there as often.
+        calibration: the batches, and how the network takes one.
+
+    Example:
+        >>> batches = Calibration([torch.zeros(5, 4, 2)] * 2, predict=lambda net, batch: (net(batch), None))
+        >>> with torch.no_grad():
+        ...     [len(seen["", 0, 0][0].outputs) for _, seen in watch_batches(nn.GRU(2, 3), ["", ""], batches)]
+        [20, 20]
+    """
+    for batch in calibration.batches:
+        with watching(module, list(dict.fromkeys(layers)), calibration.valid_steps(batch)) as seen:
+            calibration.predict(module, batch)
+        yield batch, seen
 
 
 def tensors(given: Any) -> list[Tensor]:
