@@ -77,7 +77,7 @@ def score(
     # The code counts as well: after a change to it scores are others.
     of = {
         "network": network,
-        "device": module.device.type,
+        "device": module.trainer.strategy.root_device.type,  # not where the module lies: after a fit that is the CPU
         "grouping": [grouping.word, vars(grouping)],
         "code": [_code(), _source(type(module))] if "success" in needs else _code(),
     }
