@@ -47,5 +47,12 @@ def test_scores_are_kept_under_the_device_that_makes_them(tmp_path, monkeypatch)
     module, trainer = fit(tmp_path, [], 1)
     monkeypatch.setattr(type(trainer.strategy), "root_device", property(lambda _: torch.device("cuda")))
     mask = UnitMask(Entropy(), 0.5, **NAMES)
-    score(module, mask.grouping, mask.grouping(module, Mask({})), {"entropy": Entropy()}, cache=Known(), watch=False)
+    score(
+        module,
+        mask.grouping,
+        mask.grouping(module, Mask.full(module, mask.grouping.parameters(module))),
+        {"entropy": Entropy()},
+        cache=Known(),
+        watch=False,
+    )
     assert (asked, module.device.type) == (["cuda"], "cpu")
