@@ -74,8 +74,7 @@ def controlled(config: Config) -> Config:
     rounds = check_count(f"{MASK}.rounds", mask.get("rounds", 1), least=1)
     retrained = rounds * check_count(f"{MASK}.retrain_epochs", mask.get("retrain_epochs", 0))
     made = copy.deepcopy(config)
-    # What measures or prunes units has none to look at that are the dense network's.
-    made["callbacks"] = {name: node for name, node in made["callbacks"].items() if "lstm" not in node}
+    made["callbacks"] = _without_units(made["callbacks"])
     made["criterion"] = None
     if control in OF_DENSE:
         _require_units(mask)
@@ -114,10 +113,14 @@ def _as_many_epochs(config: Config) -> Config:
         for name, node in pruners.items()
     ]  # fmt: skip
     made["dense_epochs"] = max([config["dense_epochs"], *(start + rounds * each for start, rounds, each in counts)])
-    made["callbacks"] = {
-        name: node for name, node in made["callbacks"].items() if name not in pruners and "lstm" not in node
-    }
+    others = {name: node for name, node in made["callbacks"].items() if name not in pruners}
+    made["callbacks"] = _without_units(others)
     return made
+
+
+def _without_units(callbacks: Config) -> Config:
+    """But for those that measure or prune units: these have none to look at that are the dense network's."""
+    return {name: node for name, node in callbacks.items() if "lstm" not in node}
 
 
 def teacher_of(config: Mapping[str, Any]) -> Config | None:
