@@ -20,15 +20,14 @@ TASKS = {
     "rows": "mnist_rows_units",
     "chorales": "jsb_units",
     "tunes": "nottingham_units",
-    "words": "ptb_units",
 }
 REPAIR, SMALL = "Repair without labels or training, against ", "a small network from scratch"
 ASKED = {  # in the README's words, of which there is less room
     "repair, no labels; from scratch": f"{REPAIR}{SMALL}",
-    "the same; from scratch, 4 times the epochs": f"{REPAIR}{SMALL} for four times the epochs",
-    "the same; taught by the whole one, no labels": f"{REPAIR}{SMALL} that the dense one taught, no labels",
-    "the same; taught so for 4 times the epochs": f"{REPAIR}a small network that was taught for four times the epochs",
-    "the same; low rank, no labels": f"{REPAIR}weights of low rank, as many multiply-adds, no labels",
+    "the same; from scratch, 4 times as long": f"{REPAIR}{SMALL} for four times the epochs",
+    "the same; taught, no labels": f"{REPAIR}{SMALL} that the dense one taught, no labels",
+    "the same; taught, 4 times as long": f"{REPAIR}a small network that was taught for four times the epochs",
+    "the same; low rank": f"{REPAIR}weights of low rank, as many multiply-adds, no labels",
     "the same; as many single weights": f"{REPAIR}as many single weights gone, the smallest",
     "repair, 1 epoch; from scratch for 4": f"Repair and one epoch, against {SMALL} for four",
     "repair, 4 epochs; from scratch for all": f"Repair and four epochs, against {SMALL} for all the epochs of both",
@@ -98,4 +97,5 @@ def test_the_readmes_last_table_has_these_improvements():
     assert {cells(row)[0] for row in rows} == set(ASKED)
     for row in rows:
         label, *shown = cells(row)
-        assert shown == [found.get((ASKED[label], *column), "") for column in columns], label
+        gains = [found.get((ASKED[label], *column), "") for column in columns]
+        assert shown == [re.sub(r"\*\*(.+)\*\*", r"\1*", gain) for gain in gains], label
