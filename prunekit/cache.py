@@ -59,7 +59,7 @@ class Cache:
         with locked_on_rank_zero(FileLock(path.with_name(f".{path.stem}.lock")), share):
             found: Content | None = share(self.load(inputs) if is_rank_zero() else None)
             if found is not None:
-                log.info("not computed again: taken from %s", path)
+                log.info("found earlier on the same network and data, and taken from %s", path)
                 return found
             made = make()
             if is_rank_zero():

@@ -171,5 +171,6 @@ def _hint(name: str, layer: nn.Module) -> str:
     return (
         f"code that has {getattr(layer, size)} as a number, to make states, reshape or take a direction's half, has to "
         f"ask the layer: {f'self.{name}.{size}' if name else size}, or have it in an attribute of its own; "
-        "a network that keeps states from call to call is to forget them in predict"
+        "a layer that is handed another's states stays as large as that one; a network that keeps states from call to "
+        "call is to forget them in predict"
     )

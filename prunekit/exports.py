@@ -5,6 +5,7 @@ Nothing in them is executed, nothing of training is needed to read them, and rea
 
 import hashlib
 import json
+import logging
 import re
 import textwrap
 from collections import OrderedDict
@@ -26,8 +27,10 @@ from prunekit.units.links import ELEMENTWISE
 from prunekit.units.size_attributes import give, read_sizes
 
 M = TypeVar("M", bound=nn.Module)
+log = logging.getLogger("prunekit")
 NETWORK, WEIGHTS, BACKBONE = "network.json", "compact.safetensors", "backbone.safetensors"
 FORMAT = 2
+log = logging.getLogger("prunekit")
 WHOLE = "the files of one export, whole"
 ACTIVATIONS = {kind.__name__: kind for kind in ELEMENTWISE}
 DEEP = re.compile(r"layers\.hidden\d+\.weight|lstm\.(layers\.\d+\.)?weight_hh_l\d+")  # what there is one of a layer
@@ -82,6 +85,8 @@ def save_compact(folder: Path, network: nn.Module, more: Mapping[str, Any] | Non
         more: what else the JSON should say, in plain values.
     """
     network = plain_network(network) or network
+    if (folder / NETWORK).exists():
+        log.warning("the network that was in %s is replaced", folder)
     sha = write_weights(folder / WEIGHTS, network)
     said = {"format": FORMAT, "network": _kind(network), "class": type(network).__name__, "weights_sha256": sha}
     said |= more or {}

@@ -134,7 +134,11 @@ def rates_of_places(places: Sequence[Sequence[str]], rates: Mapping[str, float])
     known = list(dict.fromkeys(name for names in places for name in names))
     unknown = [name for name in rates if name not in known]
     if unknown or not rates:
-        raise ArgumentError("rate", unknown[0] if unknown else dict(rates), f"rates by names among {', '.join(known)}")
+        raise ArgumentError(
+            "rate",
+            unknown[0] if unknown else dict(rates),
+            f"rates by names among {', '.join(known)}, which can lose units",
+        )
     for name, rate in rates.items():
         check_rate(f"rate[{name}]", rate)
     return [float(next((rates[name] for name in reversed(names) if name in rates), 0.0)) for names in places]
@@ -188,7 +192,7 @@ def check_parts(grouping: Grouping, criterion: Criterion, order: str, repair: Re
         if not isinstance(part, kind):
             name = getattr(kind, "__name__", "Repair")
             shown = part.__name__ if isinstance(part, type) else part
-            raise ArgumentError(argument, shown, f"an object of a class of {name}s, such as {EXAMPLES[argument]}")
+            raise ArgumentError(argument, shown, f"an object of a class of {name}, such as {EXAMPLES[argument]}")
     if criterion.words is not None and grouping.word not in criterion.words:
         raise ArgumentError("criterion", criterion.name, f"one that scores each {grouping.word}")
     if order not in criterion.orders:

@@ -85,9 +85,7 @@ def shrink(
         >>> small.module[0].out_features, small.module(torch.randn(3, 4)).shape
         (4, torch.Size([3, 2]))
     """
-    if not isinstance(model, nn.Module) or hasattr(model, "_orig_mod"):
-        kind = "a compiled module" if isinstance(model, nn.Module) else repr(model)
-        raise ArgumentError("model", kind, "an nn.Module, before torch.compile")
+    _require_module(model)
     if (rate is None) == (tolerance is None):
         raise ArgumentError("rate", f"{rate} and a tolerance of {tolerance}", "one of the two")
     for name, share in (rate if isinstance(rate, Mapping) else {} if rate is None else {"": rate}).items():
@@ -140,6 +138,19 @@ def shrink(
     return found
 
 
+def _require_module(model: object) -> None:
+    """Refuse what is none, or is compiled.
+
+    Raises:
+        ArgumentError: with what to do.
+    """
+    if not isinstance(model, nn.Module):
+        weights = isinstance(model, Mapping) and "; load these weights into one of your class first"
+        raise ArgumentError("model", f"an object of class {type(model).__name__}", f"an nn.Module{weights or ''}")
+    if hasattr(model, "_orig_mod"):
+        raise ArgumentError("model", "a compiled module", "an nn.Module, before torch.compile")
+
+
 def _require_parts(connected: Connected) -> None:
     """Refuse a network of which nothing can be cut.
 
@@ -152,7 +163,8 @@ def _require_parts(connected: Connected) -> None:
     for key, why in connected.left.items():
         whys.setdefault(why, []).append(label(key) or "the network")
     told = "; ".join(f"{', '.join(dict.fromkeys(where))}: {why}" for why, where in whys.items())
-    got = f"one of which no layer can be cut ({told or 'it has neither recurrent layers nor linear ones in sequence'})"
+    none = "it has neither recurrent layers nor linear ones in an nn.Sequential"
+    got = f"one of which no layer can be cut ({told or none})"
     accepted = "recurrent layers, or linear ones in nn.Sequential, whose units linear or recurrent layers alone read"
     raise ArgumentError("model", got, accepted)
 

@@ -141,7 +141,7 @@ def measure(
             there = after[name]
             outputs = (_outputs(layer), _outputs(there))
             count = sum(p.numel() for p in there.parameters())
-            why = left.get(name, "" if type(layer) in REFITTED else f"nn.{type(layer).__name__} is left as it is")
+            why = left.get(name, _why(layer, outputs))
             rows.append(Row(name or "(model)", type(layer).__name__, outputs, (own, count), why))
     pair = (model, small)
     timed = timings({str(n): partial(predict, each, first) for n, each in enumerate(pair)}, TURNS)
@@ -161,6 +161,14 @@ def measure(
         "held-out batches" if given.holds_out() else "batches that it was fitted to",
         changed(model, small),
     )
+
+
+def _why(layer: nn.Module, outputs: tuple[str, str]) -> str:
+    """Why a layer that nothing was in the way of has lost no outputs."""
+    if type(layer) not in REFITTED:
+        return f"nn.{type(layer).__name__} is left as it is"
+    linear = isinstance(layer, nn.Linear) and outputs[0] == outputs[1]
+    return "its outputs stay: linear layers lose some within an nn.Sequential, before another one" if linear else ""
 
 
 def _outputs(layer: nn.Module) -> str:

@@ -87,8 +87,8 @@ def _preface(tasks: Sequence[Task]) -> list[str]:
         "An improvement is positive where ours is better: points of accuracy, or of another metric by how much it is "
         "lower. Means over networks with paired 95 % Student t-intervals; a verdict is what such an interval says by "
         "itself, so that of twenty verdicts one may be chance. `P` is the probability that a run of ours is better "
-        "than one of theirs; over all tasks with a stratified bootstrap interval. Training is in multiply-adds, all "
-        "that led to the network.",
+        "than one of theirs, of which few networks say little; over all tasks with a stratified bootstrap interval. "
+        "Training is in multiply-adds, all that led to the network.",
         "",
     ]
 
@@ -270,9 +270,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.ours is not None:
         asked = (Question(f"{_words(given.ours)}, against {_words(given.theirs)}", given.ours, given.theirs),)
     with errors_told():
-        if (given.out / "compared.md").exists():
-            log.warning("the comparison that was in %s is replaced; --out names another folder", given.out)
+        there = (given.out / "compared.md").exists()
         found = compare(given.folders, given.out, asked)
+        if there:
+            log.warning("the comparison that was in %s is replaced; --out names another folder", given.out)
         print(*found.verdicts, *found.written, sep="\n")
 
 

@@ -109,9 +109,15 @@ def find_run(folder: Path) -> Path:
         >>> with tempfile.TemporaryDirectory() as home:
         ...     Path(home, "seed-0__0123456789ab").mkdir()
         ...     find_run(Path(home, "0123")).name, find_run(Path(home, "4567")).name
+        ...     find_run(Path(home, "0123", "export")).parent.name
         ('seed-0__0123456789ab', '4567')
+        'seed-0__0123456789ab'
     """
-    if folder.exists() or not re.fullmatch("[0-9a-f]{4,12}", folder.name) or not folder.parent.is_dir():
+    if folder.exists() or folder == folder.parent:
+        return folder
+    if not re.fullmatch("[0-9a-f]{4,12}", folder.name):
+        return find_run(folder.parent) / folder.name  # what lies within a run
+    if not folder.parent.is_dir():
         return folder
     found = [path for path in folder.parent.iterdir() if path.name.rpartition(BETWEEN)[2].startswith(folder.name)]
     return found[0] if len(found) == 1 else folder

@@ -18,6 +18,7 @@ from torch import nn
 
 from prunekit.app.door import errors_told
 from prunekit.app.live import Live, is_live, watch
+from prunekit.app.naming import run_folder
 from prunekit.data_modules.features import Sampling, read_clip
 from prunekit.data_modules.frames import ClipError
 from prunekit.errors import ArgumentError
@@ -120,7 +121,7 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command and predict; exit with 2 if a clip could not be read, after all others."""
     parser = argparse.ArgumentParser(prog="prunekit predict", description="Tell the actions in video files.")
-    parser.add_argument("export", type=Path, help="a folder that prunekit export wrote")
+    parser.add_argument("export", type=run_folder, help="a folder that prunekit export wrote")
     parser.add_argument("clips", type=Path, nargs="*", metavar="clip", help="a video file")
     parser.add_argument("--top", type=int, default=5, help="classes shown, the likeliest first")
     add_stream(parser)

@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from prunekit.app.control import CONTROLS
 from prunekit.app.door import errors_told
+from prunekit.app.naming import run_folder
 from prunekit.app.reports.collect import MEASURES, Runs, collect, pooled
 from prunekit.app.reports.cost_figures import draw_costs, draw_training
 from prunekit.app.reports.figures import draw_areas, draw_grains, draw_settings, draw_units
@@ -101,7 +102,10 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     named = metric.name.replace(" ", "_")
     figures = {named: draw_units(summary, facets, dense, f"test {metric.name}", criteria, share)}
     followed = [key for key in runs.constant if key.rpartition(".")[2] in FOLLOWS and ".unit_curve." not in key]
-    text = [f"In each row: {', '.join(f'{short(key)} {runs.constant[key]}' for key in followed)}.", ""] * bool(followed)
+    text = [
+        f"In each row, but for controls: {', '.join(f'{short(key)} {runs.constant[key]}' for key in followed)}.",
+        "",
+    ] * bool(followed)
     text += unit_tables(summary, dense, facets, f"Test {metric.name}{' in %' if share else plain}", share)
     for grain in [key for key in facets if set(runs.table[key]) <= {"unit", "gate"}][:1] if SAVED in runs.table else []:
         of_saved = summarize(runs.table, by, [names.final, names.dense, SAVED])
@@ -200,7 +204,7 @@ def _word(value: object) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command and write the report."""
     parser = argparse.ArgumentParser(prog="prunekit report", description="Tables and figures of a folder of runs.")
-    parser.add_argument("folder", type=Path, help="holds runs of one experiment, such as runs/ucf101_te")
+    parser.add_argument("folder", type=run_folder, help="holds runs of one experiment, such as runs/ucf101_te")
     parser.add_argument("--out", type=Path, help="a folder for the report; default: FOLDER/report")
     words = "take a key's values for repetitions"
     parser.add_argument("--pool", action="append", default=[], metavar="KEY", help=words)

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,12 +62,31 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes on a damaged file
-        raise ArgumentError("weights", f"{path} ({str(error).splitlines()[0]})", accepted) from None
+        said = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0]  # torch writes in bold
+        raise ArgumentError("weights", f"{path} ({said})", accepted) from None
     for name in ("", *NESTED):
         state = found if not name else found.get(name) if isinstance(found, Mapping) else None
         if isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values()):
             return dict(state)
     raise ArgumentError("weights", f"{path}, which holds no tensors by name", accepted)
+
+
+def without_prefix(state: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    """Weights under a model's own names, where all have the name that it had in another module before them.
+
+    Example:
+        >>> list(without_prefix({"model.weight": torch.ones(1, 1), "model.bias": torch.ones(1)}, nn.Linear(1, 1)))
+        weights: all names without their beginning, model.
+        ['weight', 'bias']
+    """
+    first = next(iter(state), "")
+    ends = [len(first) - len(name) for name in model.state_dict() if first.endswith(f".{name}")]
+    for end in ends:
+        own = {name[end:]: value for name, value in state.items() if name.startswith(first[:end])}
+        if own.keys() == model.state_dict().keys():
+            print(f"weights: all names without their beginning, {first[:end]}")
+            return own
+    return state
 
 
 def read_batches(path: Path, size: int) -> list[Tensor]:
@@ -79,7 +99,10 @@ def read_batches(path: Path, size: int) -> list[Tensor]:
         if path.suffix == ".safetensors":
             (samples,) = load_file(path).values()
         else:
-            samples = torch.from_numpy(np.load(path, allow_pickle=False))
+            found = np.load(path, allow_pickle=False)
+            if not isinstance(found, np.ndarray):
+                raise ValueError("several arrays, in an .npz file")
+            samples = torch.from_numpy(found)
     except (OSError, ValueError, TypeError, EOFError, SafetensorError) as error:
         accepted = "a .npy file, or a safetensors file of one tensor, of samples that the model is called with"
         raise ArgumentError("--calibrate", f"{path} ({str(error).partition(chr(10))[0]})", accepted) from None
@@ -134,7 +157,7 @@ def main() -> None:
         batches = read_batches(given.calibrate, given.batch)
         state, model = read_state(given.weights), named_class(given.name, given.arguments)
         try:
-            model.load_state_dict(state)
+            model.load_state_dict(without_prefix(state, model))
         except RuntimeError as error:
             said = " ".join(line.strip() for line in str(error).splitlines()[:3])
             raise ArgumentError("weights", f"{given.weights} ({said})", f"weights of a {given.name}") from None

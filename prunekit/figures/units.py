@@ -39,7 +39,11 @@ def draw_unit_curves(
                 label, colour = f"{name.replace('_', ' ')}, {order}", f"C{number}"
                 axes.plot(*zip(*sorted(points), strict=True), style, color=colour, marker="o", ms=3, label=label)
     repaired = "not repaired" if compensation == "none" else f"repaired ({compensation.replace('_', ' ')})"
-    axes.set(xlabel="units removed (%)", ylabel=f"test {metric.name}", title=f"{repaired}, not retrained")
+    axes.set(
+        xlabel="units removed (%)",
+        ylabel=f"test {metric.name}",
+        title=f"each choice of units by itself: {repaired}, not retrained",
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

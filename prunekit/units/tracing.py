@@ -80,7 +80,8 @@ def trace(module: nn.Module, part: Part, run: Callable[[], Any]) -> list[Link]:
     silent = _arrivals(module, part, run, units, 0.0, list(found.columns))
     for name, columns in found.columns.items():
         if any(bool(rows[:, columns].any()) for rows in silent.rows.get(name, [])):
-            raise ValueError(f"{name} reads something else in the same places, as it does where a residual is added")
+            added = "a residual or another direction is added"
+            raise ValueError(f"{name} reads something else in the same places, as it does where {added}")
     return links
 
 

@@ -324,6 +324,45 @@ def test_nothing_held_out_fits_to_all_and_says_so(capsys):
     assert apart[0] < apart[1]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            nn.LSTM(2, 3).state_dict(),
+            "an object of class OrderedDict'; accepted: an nn.Module; load these weights",
+        ),
+        ("model.pt", "an object of class str'; accepted: an nn.Module$"),
+    ],
+)
+def test_what_is_no_module_is_named_by_its_class_alone(given, said):
+    with pytest.raises(ArgumentError, match=said):
+        shrink(given, [torch.zeros(1)], rate=0.5)
+
+
+def test_each_layer_that_has_lost_nothing_has_its_reason():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.norm = nn.LSTM(3, 8, batch_first=True), nn.LayerNorm(5)
+            self.first, self.last = nn.Linear(8, 5), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.last(self.norm(self.first(self.lstm(x)[0][:, -1])).relu())
+
+    small = shrink(Two(), [torch.randn(8, 4, 3) for _ in range(8)], rate=0.5, show=False)
+    whys = {row.layer: row.why for row in small.rows}
+    within = "its outputs stay: linear layers lose some within an nn.Sequential, before another one"
+    assert whys == {"lstm": "", "norm": "nn.LayerNorm is left as it is", "first": within, "last": within}
+
+
+def test_a_folder_that_had_a_network_is_said_to_be_replaced(tmp_path, caplog):
+    small = shrink(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), [torch.randn(8, 4)] * 8, rate=0.5)
+    small.save(tmp_path)
+    assert "replaced" not in caplog.text
+    small.save(tmp_path)
+    assert f"the network that was in {tmp_path} is replaced" in caplog.text
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_where_held_out_batches_fare_worse_it_is_said(other, caplog):
     """Every fourth batch is of another kind than those that are fitted to."""

@@ -96,7 +96,9 @@ def collect(folder: Path) -> Runs:
         accepted = (
             "a folder with finished runs; the same command, or train resume=FOLDER, goes on with what was stopped"
         )
-        raise ArgumentError("folder", f"{folder}, with no finished run ({len(problems)} others)", accepted)
+        raise ArgumentError(
+            "folder", f"{folder}, with no finished run (not finished or damaged: {len(problems)})", accepted
+        )
     names = sorted({run.results["experiment"] for run in found.values()})
     if len(names) > 1:
         got = f"{folder}, with runs of several experiments: {', '.join(names)}"

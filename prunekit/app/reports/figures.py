@@ -70,7 +70,9 @@ def draw_units(
         if dense is None:
             axes.axhline(0, **GREY)
             if share:
-                axes.set_ylim(summary["mean"].min() - 0.1, summary["mean"].max() + 0.1)  # wider intervals are cut
+                half = summary["half"].fillna(0)
+                least, most = (summary["mean"] - half).min(), (summary["mean"] + half).max()
+                axes.set_ylim(max(-1.0, least - 0.05), min(1.0, most + 0.05))
         elif not here.empty:
             if share:
                 axes.set_ylim(0, 1.02)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, DataTable, HoverTool, TableColumn, Whisker
+from bokeh.models import ColumnDataSource, DataTable, HoverTool, TableColumn
 from bokeh.palettes import Category10_10, Category20_20
 from bokeh.plotting import figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -50,9 +50,7 @@ def _lines(runs: Runs) -> list[Plot]:
             label = " ".join(map(str, key))
             drawing.line("rate", "mean", source=source, color=color, legend_label=label, line_width=2)
             drawing.scatter("rate", "mean", source=source, color=color, legend_label=label, size=6)
-            drawing.add_layout(
-                Whisker(source=source, base="rate", upper="top", lower="base", line_color=color, line_alpha=0.4)
-            )
+            drawing.segment("rate", "base", "rate", "top", source=source, color=color, alpha=0.4)  # the axis shows all
         dense = scale * float(part[f"{runs.names.dense}.mean"].mean())
         drawing.line([0, 100 * summary[RATE].max()], [dense, dense], color="#666", legend_label="dense network")
         tips = [("", "@who"), ("removed", "@rate %"), (runs.metric.name, "@mean{0.00}"), ("networks", "@n")]

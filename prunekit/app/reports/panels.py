@@ -68,9 +68,10 @@ def make_logarithmic(axes: Axes) -> None:
 
 
 def limits_of(summary: pd.DataFrame, measure: str, columns: Columns) -> tuple[float, float]:
-    """Around the means of a share; wider intervals are cut."""
-    names = [f"{measure}.mean", *([f"{columns.dense}.mean"] if measure == columns.final else [])]
-    return max(-0.02, summary[names].min().min() - 0.05), min(1.02, summary[names].max().max() + 0.05)
+    """Around a share's means and intervals."""
+    names = [measure, *([columns.dense] if measure == columns.final else [])]
+    ends = [summary[f"{name}.mean"] + sign * summary[f"{name}.half"].fillna(0) for name in names for sign in (-1, 1)]
+    return max(-0.02, min(end.min() for end in ends) - 0.05), min(1.02, max(end.max() for end in ends) + 0.05)
 
 
 def look_of(criteria: Sequence[str], name: str, kind: str) -> dict[str, Any]:

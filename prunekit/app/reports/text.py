@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from prunekit.app.control import CONTROLS
 from prunekit.app.reports.collect import COUNTS, Runs, missing, plain
 from prunekit.app.reports.labels import CRITERION, short
 from prunekit.app.reports.run import ORDER, RATE, SEED, Columns
@@ -77,7 +78,12 @@ def unit_tables(
         least: that a share can be; -1 of differences.
     """
     cell = partial(_cell, least=least) if share else _plain_cell
-    lines = [f"## {title}", "", "Mean and 95 % t-interval over seeds; n is their number.", ""]
+    lines = [
+        f"## {title}",
+        "",
+        "Mean and 95 % t-interval over seeds; n is their number. ascending: the lowest scores go first.",
+        "",
+    ]
     for key, part in groups(summary, facets):
         where = dict(zip(facets, key, strict=True))
         if facets:
@@ -90,7 +96,8 @@ def unit_tables(
             cells = {row[RATE]: cell(row["mean"], row["half"]) for row in line.to_dict("records")}
             least, most = line["n"].min(), line["n"].max()
             n = str(least) if least == most else f"{least} to {most}"
-            lines.append(f"| {' | '.join([criterion, order, n, *(cells.get(rate, '') for rate in rates)])} |")
+            way = "" if criterion in CONTROLS.values() else order
+            lines.append(f"| {' | '.join([criterion, way, n, *(cells.get(rate, '') for rate in rates)])} |")
         lines.append("")
     return lines
 
@@ -129,7 +136,7 @@ def _word(key: str, value: Any) -> str:
 
 def cost_table(summary: pd.DataFrame, by: Sequence[str]) -> list[str]:
     """A table of what compact networks cost against their dense ones, a row for each setting."""
-    lines = ["## Cost of the compact network, against the dense one", ""]
+    lines = ["## Cost of the networks that were cut to size, against the dense ones", ""]
     names = ["bytes on disk", "fewer multiply-adds", "faster, batch of 1", "faster, batch of 64"]
     lines += markdown_head([*map(short, by), *names, "n"])
     for row in summary.to_dict("records"):

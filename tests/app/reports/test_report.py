@@ -29,7 +29,7 @@ def test_without_the_control_the_report_says_so(tmp_path):
 def test_the_report_says_what_follows_on_the_choice_in_each_row(tmp_path):
     write_grid(tmp_path / "runs")
     report(tmp_path / "runs", tmp_path / "report")
-    assert "\nIn each row: unit_mask rounds 1.\n" in (tmp_path / "report" / "report.md").read_text()
+    assert "\nIn each row, but for controls: unit_mask rounds 1.\n" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_the_csv_does_not_tell_when_or_where_runs_were_made(tmp_path):
