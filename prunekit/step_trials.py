@@ -63,7 +63,7 @@ def step_network(network: nn.Module, example: Tensor | None = None) -> Stepped:
         if isinstance(error, ArgumentError):
             raise
         got = f"a network that does not take {tuple(x.shape)} ({type(error).__name__}: {str(error).splitlines()[0]})"
-        raise ArgumentError("example", got, "a tensor of sequences that the network takes") from None
+        raise ArgumentError("example", got, "example=..., a batch of sequences as the network takes them") from None
     x = x.narrow(time, 0, min(STEPS, x.shape[time])).narrow(1 - time, 0, min(3, x.shape[1 - time]))
     if x.shape[time] < STEPS or x.shape[1 - time] < 2:
         raise ArgumentError("example", f"{tuple(x.shape)}", f"two sequences or more of {STEPS} steps or more")
