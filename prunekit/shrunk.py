@@ -168,7 +168,7 @@ def _why(layer: nn.Module, outputs: tuple[str, str]) -> str:
     if type(layer) not in REFITTED:
         return f"nn.{type(layer).__name__} is left as it is"
     linear = isinstance(layer, nn.Linear) and outputs[0] == outputs[1]
-    return "its outputs stay: linear layers lose some within an nn.Sequential, before another one" if linear else ""
+    return "keeps its outputs: no linear layer follows in an nn.Sequential" if linear else ""
 
 
 def _outputs(layer: nn.Module) -> str:

@@ -351,7 +351,7 @@ def test_each_layer_that_has_lost_nothing_has_its_reason():
 
     small = shrink(Two(), [torch.randn(8, 4, 3) for _ in range(8)], rate=0.5, show=False)
     whys = {row.layer: row.why for row in small.rows}
-    within = "its outputs stay: linear layers lose some within an nn.Sequential, before another one"
+    within = "keeps its outputs: no linear layer follows in an nn.Sequential"
     assert whys == {"lstm": "", "norm": "nn.LayerNorm is left as it is", "first": within, "last": within}
 
 
