@@ -19,6 +19,7 @@ from prunekit.step_trials import step_network
 from prunekit.units.before_and_now import floats
 from prunekit.units.closed_loop import REFITTED
 from prunekit.units.layers import count_outputs
+from prunekit.units.network_units import hidden_linear
 from prunekit.units.size_attributes import Size, changed
 
 M = TypeVar("M", bound=nn.Module)
@@ -133,7 +134,7 @@ def measure(
         given: batches, of which the first is timed, and how a network takes one.
     """
     predict, first = given.predict, next(iter(given.batches))
-    after = dict(small.named_modules())
+    after, hidden = dict(small.named_modules()), hidden_linear(model)
     rows = []
     for name, layer in model.named_modules():
         own = sum(p.numel() for p in layer.parameters(recurse=False))
@@ -141,7 +142,7 @@ def measure(
             there = after[name]
             outputs = (_outputs(layer), _outputs(there))
             count = sum(p.numel() for p in there.parameters())
-            why = left.get(name, _why(layer, outputs))
+            why = left.get(name, "" if name in hidden else _why(layer))
             rows.append(Row(name or "(model)", type(layer).__name__, outputs, (own, count), why))
     pair = (model, small)
     timed = timings({str(n): partial(predict, each, first) for n, each in enumerate(pair)}, TURNS)
@@ -163,12 +164,11 @@ def measure(
     )
 
 
-def _why(layer: nn.Module, outputs: tuple[str, str]) -> str:
-    """Why a layer that nothing was in the way of has lost no outputs."""
+def _why(layer: nn.Module) -> str:
+    """Why a layer of this kind loses no outputs, unless a linear one is hidden; nothing of recurrent ones."""
     if type(layer) not in REFITTED:
         return f"nn.{type(layer).__name__} is left as it is"
-    linear = isinstance(layer, nn.Linear) and outputs[0] == outputs[1]
-    return "keeps its outputs: no linear layer follows in an nn.Sequential" if linear else ""
+    return "keeps its outputs: no linear layer follows in an nn.Sequential" if isinstance(layer, nn.Linear) else ""
 
 
 def _outputs(layer: nn.Module) -> str:

@@ -101,7 +101,9 @@ def _of_units(runs: Runs, tensorboard: Path) -> tuple[list[str], dict[str, Figur
     criteria = sorted(summary[CRITERION].unique())
     named = metric.name.replace(" ", "_")
     figures = {named: draw_units(summary, facets, dense, f"test {metric.name}", criteria, share)}
-    followed = [key for key in runs.constant if key.rpartition(".")[2] in FOLLOWS and ".unit_curve." not in key]
+    pruning = {key.removesuffix(".rounds") for key in (*runs.constant, *runs.axes) if key.endswith(".rounds")}
+    ends = [f"{node}.{name}" for node in sorted(pruning) for name in FOLLOWS]
+    followed = [key for key in ends if key in runs.constant]
     text = [
         f"In each row, but for controls: {', '.join(f'{short(key)} {runs.constant[key]}' for key in followed)}.",
         "",

@@ -355,6 +355,13 @@ def test_each_layer_that_has_lost_nothing_has_its_reason():
     assert whys == {"lstm": "", "norm": "nn.LayerNorm is left as it is", "first": within, "last": within}
 
 
+def test_a_linear_layer_that_could_have_lost_outputs_is_not_said_to_keep_them_for_its_place():
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+    small = shrink(net, [torch.randn(8, 4)] * 8, rate={"0": 0.5}, show=False)
+    last = "keeps its outputs: no linear layer follows in an nn.Sequential"
+    assert {row.layer: row.why for row in small.rows} == {"0": "", "2": "", "4": last}
+
+
 def test_a_folder_that_had_a_network_is_said_to_be_replaced(tmp_path, caplog):
     small = shrink(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)), [torch.randn(8, 4)] * 8, rate=0.5)
     small.save(tmp_path)

@@ -22,6 +22,7 @@ from prunekit.app.reports.panels import (
     looks_of,
     make_logarithmic,
     new_grid,
+    reach,
 )
 from prunekit.app.reports.run import ACCURACIES, ORDER, RATE, SAVED, Columns
 from prunekit.app.reports.summary import combinations, groups, only
@@ -70,9 +71,8 @@ def draw_units(
         if dense is None:
             axes.axhline(0, **GREY)
             if share:
-                half = summary["half"].fillna(0)
-                least, most = (summary["mean"] - half).min(), (summary["mean"] + half).max()
-                axes.set_ylim(max(-1.0, least - 0.05), min(1.0, most + 0.05))
+                least, most = reach(summary)
+                axes.set_ylim(max(-1.0, least), min(1.0, most))
         elif not here.empty:
             if share:
                 axes.set_ylim(0, 1.02)

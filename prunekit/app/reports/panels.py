@@ -69,9 +69,17 @@ def make_logarithmic(axes: Axes) -> None:
 
 def limits_of(summary: pd.DataFrame, measure: str, columns: Columns) -> tuple[float, float]:
     """Around a share's means and intervals."""
-    names = [measure, *([columns.dense] if measure == columns.final else [])]
-    ends = [summary[f"{name}.mean"] + sign * summary[f"{name}.half"].fillna(0) for name in names for sign in (-1, 1)]
-    return max(-0.02, min(end.min() for end in ends) - 0.05), min(1.02, max(end.max() for end in ends) + 0.05)
+    names = [f"{name}." for name in (measure, *([columns.dense] if measure == columns.final else []))]
+    least, most = reach(summary, names)
+    return max(-0.02, least), min(1.02, most)
+
+
+def reach(summary: pd.DataFrame, names: Sequence[str] = ("",)) -> tuple[float, float]:
+    """From below the lowest to above the highest end of the intervals ``<name>mean`` and ``<name>half``."""
+    halves = {name: summary[f"{name}half"].fillna(0) for name in names}
+    least = min((summary[f"{name}mean"] - half).min() for name, half in halves.items())
+    most = max((summary[f"{name}mean"] + half).max() for name, half in halves.items())
+    return least - 0.05, most + 0.05
 
 
 def look_of(criteria: Sequence[str], name: str, kind: str) -> dict[str, Any]:

@@ -53,13 +53,11 @@ def test_a_control_that_has_no_curve_differs_by_the_control_alone(tmp_path):
     criteria = {name: {"_target_": f"prunekit.criteria.{name}.X", "bins": 4} for name in ("entropy", "random")}
     curve = {"criteria": criteria, "rates": [0.0, 0.5], "orders": ["ascending"], "lstm": "lstm"}
     rows = [{"criterion": name, "order": "ascending", "rate": 0.5, "test_acc": 0.5} for name in criteria]
-    write(tmp_path / "pruned", 0, 0.8, ("entropy", "ascending", 0.5), {"control": None})
-    settings = yaml.safe_load((tmp_path / "pruned" / "config.yaml").read_text())["callbacks"]["unit_mask"]
-    callbacks = {"unit_mask": settings, "unit_curve": curve}
-    said = {"unit_mask": {"criterion": "entropy", "order": "ascending", "rate": 0.5}, "unit_curve": {"rows": rows}}
-    shutil.rmtree(tmp_path / "pruned")
+    chosen = {"order": "ascending", "rate": 0.5}
+    callbacks = {"unit_mask": {"criterion": criteria["entropy"], **chosen, "rounds": 1}, "unit_curve": curve}
+    said = {"unit_mask": {"criterion": "entropy", **chosen}, "unit_curve": {"rows": rows}}
     write(tmp_path / "pruned", 0, 0.8, None, {"callbacks": callbacks, "control": None}, callbacks=said)
-    of = {"name": "scratch", "order": "ascending", "rate": 0.5}
+    of = {"name": "scratch", **chosen}
     write(tmp_path / "scratch", 0, 0.7, None, {"callbacks": callbacks, "control": "scratch"}, control=of)
     runs = collect(tmp_path)
     assert runs.axes == []
